@@ -1,0 +1,67 @@
+# `make demo` and `make test` need nothing but make and a Python with venv.
+
+PYTHON ?= python3
+SEEDS  ?= 20000
+
+BIN   := .venv/bin
+TYPED := dingo_zmq $(wildcard examples tools tests/typing_api.py)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_NO_INPUT := 1
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint fmt types sim bench check clean
+
+help:
+	@echo 'demo    two nodes and a caller on this machine, with real files'
+	@echo 'test    the whole test suite'
+	@echo 'check   lint, types and test'
+	@echo 'lint    ruff, nothing changed      fmt    ruff, repairs what it can'
+	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
+	@echo 'bench   the table of speeds        clean  remove what was made here'
+
+demo: .venv/test
+	@$(BIN)/python examples/demo.py
+
+test: .venv/test
+	@$(BIN)/python -m pytest -q
+
+lint: .venv/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+fmt: .venv/dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: .venv/dev
+	@$(BIN)/mypy $(TYPED)
+
+sim: .venv/test
+	@SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/sim -o timeout=0 -o faulthandler_timeout=0
+
+bench: .venv/dev
+	@$(BIN)/python tools/bench.py
+
+check: lint types test
+
+clean:
+	rm -rf .venv build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find dingo_zmq examples tests tools -name __pycache__ -type d -exec rm -rf {} +
+
+# The stamp .venv/X says that the extra X of this pyproject.toml is installed.
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'dingo-zmq needs Python 3.11 or newer: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo 'This Python cannot make virtual environments: apt install python3-venv' >&2; exit 1; }
+	@echo 'making .venv, once'
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/test: .venv/made
+.venv/dev: .venv/test
+.venv/test .venv/dev: .venv/%: pyproject.toml
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,463 @@
+"""The App: functions are registered, called, and served; local and mesh mode are one program."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
+from dingo_zmq.local import LocalEngine
+from dingo_zmq.model import Options
+from dingo_zmq.mapping import mapped
+from dingo_zmq.registry import Function, Registry
+from dingo_zmq.result import Result
+
+if TYPE_CHECKING:
+    import inspect
+
+    from dingo_zmq.mesh.caller import PeerInfo
+    from dingo_zmq.mesh.engine import MeshEngine
+
+__all__ = ["MODES", "App", "TaskFunction"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MODES = ("local", "mesh")
+CLOSE_SECONDS = 3.0
+
+_apps: weakref.WeakSet[App] = weakref.WeakSet()
+
+
+class Engine(Protocol):
+    """What an App needs of a mode."""
+
+    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
+        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+
+    def results(self) -> list[Result[Any]]:
+        """Return the results of all tasks not settled."""
+
+    def close(self, timeout: float) -> None:
+        """Settle what is open with FAIL/SHUTDOWN, and end all threads within `timeout` seconds."""
+
+
+class TaskFunction(Generic[P, R]):
+    """
+    A function of an App: call it here, or send it as a task.
+
+    ``add(2, 3)`` calls it in this thread; ``add.call(2, 3)`` sends it and returns a `Result`;
+    ``await add.acall(2, 3)`` sends it and waits; ``add.options(...)`` is the same function with other options.
+    """
+
+    def __init__(self, app: App, function: Function, options: Options) -> None:
+        self._app, self._function, self._options = app, function, options
+        self._submit: Callable[..., Result[R]] = self._first
+        self.__name__ = function.name
+        self.__doc__ = getattr(function.callable, "__doc__", None)
+        self.__wrapped__ = function.callable
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """
+        Call the function here.
+
+        Raises:
+            UsageError: if it is only declared in this program.
+        """
+        if self._function.callable is None:
+            raise UsageError(f"{self.__name__} is only declared here; hint: {self.__name__}.call(...) sends it")
+        value: R = self._function.callable(*args, **kwargs)
+        return value
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """
+        Send a task and return its `Result` at once.
+
+        Raises:
+            ArgumentError: if the arguments do not fit the signature; nothing was sent.
+            EncodeError: if an argument cannot travel.
+            BodyTooLarge: if they are over the body limit.
+            Busy: at the bound of open tasks, in an event loop; elsewhere `call` waits.
+            Closed: if the App is closed.
+        """
+        return self._submit(args, kwargs)
+
+    async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Send a task and wait for its return; raises what `call` and `Result.result` raise."""
+        return await self._submit(args, kwargs)
+
+    def options(self, **changes: Any) -> TaskFunction[P, R]:
+        """
+        Return the same function with some options changed (see `Options`).
+
+        Raises:
+            UsageError: for an option that does not exist.
+        """
+        return TaskFunction(self._app, self._function, self._options.replace(**changes))
+
+    def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
+        """
+        Send a task for each tuple of arguments and iterate over the returns.
+
+        Args:
+            iterables: one for each argument, as for the builtin `map`; read no further than needed.
+            ahead: tasks open at a time.
+            ordered: in the order of the arguments, or as they are done.
+        """
+        return mapped(self.call, zip(*iterables, strict=False), ahead, ordered)
+
+    def starmap(self, tuples: Iterable[Sequence[Any]], *, ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
+        """Like `map`, with the arguments of each task in one sequence."""
+        return mapped(self.call, tuples, ahead, ordered)
+
+    @property
+    def function(self) -> Function:
+        """What is registered."""
+        return self._function
+
+    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+        self._submit = self._app._engine_now().submitter(self._function, self._options)
+        return self._submit(args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__name__}{self._function.signature.text}>"
+
+
+class _Caller:
+    """``app.options(...)``: calls by name with these options."""
+
+    def __init__(self, app: App, changes: dict[str, Any]) -> None:
+        self._app, self._changes = app, changes
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Send a task by the name of its function."""
+        return self._app._by_name(name).options(**self._changes).call(*args, **kwargs)
+
+    async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Send a task by the name of its function and wait for its return."""
+        return await self.call(name, *args, **kwargs)
+
+
+class App:
+    """
+    A set of functions, and the means to run them here or on other machines.
+
+    Args:
+        mode: "local" runs tasks in this process, "mesh" on whatever nodes are found; the environment variable
+            DINGO_ZMQ_MODE where not given, else "local".
+        threads: workers for functions that have none of their own; default min(8, cores).
+        mesh: name of the mesh (mesh mode); DINGO_ZMQ_MESH where not given, else "default".
+        peers: addresses of nodes, such as "tcp://127.0.0.1:47100", beside those that are discovered.
+        discovery: "directory" (nodes of this host) and "zeroconf", both unless told.
+        limit: largest body of a task or report, bytes.
+        max_open: tasks not settled at a time; at the bound `call` waits, or raises `Busy` in an event loop.
+
+    Threads and sockets start at the first call or `serve`.  A ``with`` block is optional: its clean end waits
+    for what is open, an exception does not.
+
+    Raises:
+        UsageError: for an unknown mode.
+    """
+
+    def __init__(
+        self,
+        mode: str | None = None,
+        *,
+        threads: int | None = None,
+        mesh: str | None = None,
+        peers: Iterable[str] = (),
+        discovery: Iterable[str] | None = None,
+        limit: int | None = None,
+        max_open: int | None = None,
+    ) -> None:
+        self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
+        if self.mode not in MODES:
+            raise UsageError(f"unknown mode {self.mode!r}; there are: {', '.join(MODES)}")
+        if isinstance(peers, str):
+            raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
+        self.registry = Registry()
+        self.threads = threads or default_threads()
+        given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
+        given["mesh"] = mesh or os.environ.get("DINGO_ZMQ_MESH")
+        given["discovery"] = None if discovery is None else tuple(discovery)
+        self._mesh_settings = {name: value for name, value in given.items() if value is not None}
+        self._own: dict[str, int] = {}
+        self._tasks: dict[str, TaskFunction[..., Any]] = {}
+        self._engine: Engine | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        _apps.add(self)
+
+    # ------------------------------------------------------------------ functions
+
+    def register(self, name: str, fn: Callable[P, R], **options: Any) -> TaskFunction[P, R]:
+        """
+        Make a function callable as a task; both callers and nodes do this.
+
+        Args:
+            name: unique in this App; 1 to 200 printable characters without a slash.
+            fn: a function, coroutine function, bound method or callable object.
+            options: defaults for its tasks, see `Options`.
+
+        Raises:
+            UsageError: for a bad or taken name, an unknown option, or a signature that cannot be compiled.
+        """
+        return self._keep(self.registry.register(name, fn, options=Options().replace(**options)))
+
+    @overload
+    def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+    @overload
+    def task(
+        self, /, *, name: str | None = None, **options: Any
+    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+    def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
+        """Register the decorated function, under its own name unless another is given; see `register`."""
+
+        def decorate(fn: Callable[P, R]) -> TaskFunction[P, R]:
+            return self.register(name or fn.__name__, fn, **options)
+
+        return decorate if fn is None else decorate(fn)
+
+    def declare(
+        self, name: str, stub: Callable[P, R] | inspect.Signature | None = None, **options: Any
+    ) -> TaskFunction[P, R]:
+        """
+        Name a function that runs elsewhere; without a stub its arguments are not checked here.
+
+        Raises:
+            UsageError: as `register`.
+        """
+        return self._keep(self.registry.declare(name, stub, options=Options().replace(**options)))
+
+    def _keep(self, function: Function) -> TaskFunction[Any, Any]:
+        task: TaskFunction[Any, Any] = TaskFunction(self, function, function.options)
+        self._tasks[function.name] = task
+        return task
+
+    def allocate(self, name: str, count: int) -> None:
+        """
+        Give a function workers of its own instead of the shared pool; before anything runs.
+
+        Raises:
+            UsageError: for an unknown function, a count below 1, or when workers run already.
+        """
+        if name not in self.registry:
+            raise UnknownFunction(f"allocate: there is no function {name!r} here")
+        if count < 1:
+            raise UsageError(f"allocate: count must be at least 1, not {count}")
+        if self._engine is not None:
+            raise UsageError("allocate: call it before the first call or serve")
+        self._own[name] = count
+
+    # ------------------------------------------------------------------ calling
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """
+        Send a task by the name of its function; arguments of unknown functions are not checked here.
+
+        Raises:
+            UnknownFunction: in local mode, where nobody else could have it.
+        """
+        return self._by_name(name).call(*args, **kwargs)
+
+    async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Send a task by the name of its function and wait for its return."""
+        return await self.call(name, *args, **kwargs)
+
+    def options(self, **changes: Any) -> _Caller:
+        """Return something with `call` and `acall` that uses these options, see `Options`."""
+        return _Caller(self, changes)
+
+    def map(
+        self, name: str, /, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True
+    ) -> Iterator[Any]:
+        """See `TaskFunction.map`."""
+        return self._by_name(name).map(*iterables, ahead=ahead, ordered=ordered)
+
+    def starmap(
+        self, name: str, /, tuples: Iterable[Sequence[Any]], *, ahead: int = 1000, ordered: bool = True
+    ) -> Iterator[Any]:
+        """See `TaskFunction.starmap`."""
+        return self._by_name(name).starmap(tuples, ahead=ahead, ordered=ordered)
+
+    def _by_name(self, name: str) -> TaskFunction[..., Any]:
+        task = self._tasks.get(name)
+        if task is None:
+            if self.mode == "local":
+                self.registry[name]  # raises, and says what it might have been
+            task = self.declare(name)
+        return task
+
+    def peers(self) -> list[PeerInfo]:
+        """Return what is known of each node; empty in local mode."""
+        engine = self._engine_now()
+        return [] if isinstance(engine, LocalEngine) else _mesh(engine).peers()
+
+    # ------------------------------------------------------------------ serving
+
+    def serve(
+        self,
+        *,
+        name: str | None = None,
+        port: int | None = None,
+        tags: Sequence[str] = (),
+        block: bool = False,
+    ) -> None:
+        """
+        Serve the registered functions to the mesh from this process; in local mode there is nothing to do.
+
+        Args:
+            name: of the node, for people; default the host's name.
+            port: the first of a pair of ports, None for a free pair.
+            tags: words that callers can ask for.
+            block: return only after Ctrl-C, having drained.
+
+        Raises:
+            ConfigError: where the port cannot be had, or a function is only declared.
+        """
+        engine = self._engine_now()
+        if not isinstance(engine, LocalEngine):
+            serve(_mesh(engine), self, name=name or host_name(), port=port, tags=tags)
+        if block:
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                self.close(wait=False)
+
+    # ------------------------------------------------------------------ life
+
+    def _engine_now(self) -> Engine:
+        engine = self._engine
+        if engine is None or self._closed:
+            with self._lock:
+                if self._closed:
+                    raise Closed("this App is closed")
+                if self._engine is None:
+                    self._engine = self._make_engine()
+                engine = self._engine
+        return engine
+
+    def _make_engine(self) -> Engine:
+        if self.mode == "local":
+            return LocalEngine(self.threads, self._own)
+        return self.mesh_engine()
+
+    def engine(self) -> MeshEngine:
+        """
+        Return what runs this App in mesh mode, started if need be; for tools.
+
+        Raises:
+            UsageError: in local mode.
+        """
+        engine = self._engine_now()
+        if isinstance(engine, LocalEngine):
+            raise UsageError("this App is in local mode and has no mesh")
+        return _mesh(engine)
+
+    def mesh_engine(self, **changes: Any) -> MeshEngine:
+        """
+        Return an engine of its own for the mesh, whatever the mode of this App; the App does not keep it.
+
+        Args:
+            changes: settings that differ from the App's, see `dingo_zmq.mesh.engine.MeshSettings`.
+        """
+        from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
+
+        return MeshEngine(MeshSettings(**{**self._mesh_settings, **changes}))
+
+    def close(self, *, wait: bool = True, timeout: float | None = None) -> None:
+        """
+        End the App; calling it again does nothing.
+
+        Args:
+            wait: first wait for the tasks that are open.
+            timeout: seconds to wait at most, None for as long as it takes.
+
+        What is open after that is settled with FAIL/SHUTDOWN.
+        """
+        engine = self._engine
+        if engine is not None and not self._closed and wait:
+            _wait_for(engine, timeout)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if engine is not None:
+            engine.close(CLOSE_SECONDS)
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(wait=kind is None)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._engine else "not started"
+        return f"<App {self.mode}, {len(self._tasks)} functions, {state}>"
+
+
+def _wait_for(engine: Engine, timeout: float | None) -> None:
+    end = None if timeout is None else time.monotonic() + timeout
+    while results := engine.results():
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        wait(results, left)
+
+
+def _mesh(engine: Engine) -> MeshEngine:
+    from dingo_zmq.mesh.engine import MeshEngine
+
+    assert isinstance(engine, MeshEngine)
+    return engine
+
+
+def serve(
+    engine: MeshEngine,
+    app: App,
+    *,
+    name: str,
+    port: int | None = None,
+    tags: Sequence[str] = (),
+    threads: int | None = None,
+    announce: bool = True,
+) -> Any:
+    """
+    Serve an App's registered functions from a mesh engine; return the announcement.
+
+    Raises:
+        ConfigError: where the port cannot be had, or there is nothing to serve.
+    """
+    functions = [function for function in app.registry if function.runs_here]
+    if not functions:
+        raise ConfigError("there is nothing to serve: no function is registered; hint: @app.task")
+    return engine.serve(
+        functions, app._own, name=name, threads=threads or app.threads, port=port, tags=tags, announce=announce
+    )
+
+
+def default_threads() -> int:
+    """Return how many workers a process has unless told: min(8, cores)."""
+    return min(8, os.cpu_count() or 1)
+
+
+def host_name() -> str:
+    """Return this host's name, without its domain."""
+    import socket
+
+    return socket.gethostname().split(".")[0] or "node"
+
+
+@atexit.register
+def _close_all() -> None:
+    for app in list(_apps):
+        app.close(wait=False)

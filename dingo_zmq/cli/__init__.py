@@ -1,0 +1,30 @@
+"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``."""
+
+from __future__ import annotations
+
+import click
+
+from dingo_zmq import __version__
+from dingo_zmq.cli.call import call
+from dingo_zmq.cli.node import node, node_process
+from dingo_zmq.cli.peers import peers
+from dingo_zmq.cli.watch import watch
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dingo-zmq")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
+def main(verbose: bool) -> None:
+    """
+    A brokerless peer task mesh.
+
+    \b
+    On each machine:      dingo-zmq node tasks.py
+    From any of them:     dingo-zmq call add 2 3
+    """
+
+
+for command in (node, node_process, call, peers, watch):
+    main.add_command(command)

@@ -1,0 +1,78 @@
+"""``dingo-zmq call``: run a task and print its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from dingo_zmq.app import App
+from dingo_zmq.cli.common import NOBODY, complain, in_words, mesh_app, mesh_options
+from dingo_zmq.invoke import convert_words
+from dingo_zmq.model import Status
+from dingo_zmq.result import Result
+
+__all__ = ["call"]
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("name")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait.")
+@mesh_options
+@in_words
+def call(name: str, args: tuple[str, ...], as_json: bool, timeout: float, **where: Any) -> None:
+    """
+    Run a task on whichever node is free, and print its result.
+
+    Words are converted by the function's signature; NAME=VALUE is an argument by name.  The result goes to
+    stdout, everything else to stderr.  Exit code: 0 done, 1 the task failed, 2 usage, 3 nobody could run it
+    in time, 4 unknown after a loss.
+
+    \b
+    Example:
+      dingo-zmq call add 2 3
+      dingo-zmq call scan start=1.5 --json --timeout 10
+    """
+    end = time.monotonic() + timeout
+    app = mesh_app(**where)
+    try:
+        signature = _signature(app, name, timeout)
+        positional, named = convert_words(signature, list(args)) if signature else (list(args), {})
+        result = app.options(monitor_progress=True).call(name, *positional, **named)
+        try:
+            _follow(result, end)
+            value = result.result(max(0.0, end - time.monotonic()))
+        except TimeoutError:
+            complain(f"{name} was not done within {timeout:g} s: {result.why()}")
+            sys.exit(NOBODY)
+    finally:
+        app.close(wait=False)
+    click.echo(_text(value, as_json))
+
+
+def _signature(app: App, name: str, timeout: float) -> str:
+    """Return the signature text of a function, once a node that has it has answered; "" if none does."""
+    engine = app.engine()
+    found = engine.wait_for(lambda peers: any(name in peer.functions for peer in peers), timeout)
+    return next((peer.functions[name] for peer in found if name in peer.functions), "")
+
+
+def _follow(result: Result[Any], end: float) -> None:
+    """Show progress on stderr until the task is done."""
+    for report in result.reports(max(0.0, end - time.monotonic())):
+        if report.status is Status.PROGRESS and report.value is not None:
+            fraction, note = report.value
+            done = "" if fraction is None else f"{fraction:.0%} "
+            click.echo(f"{done}{note or ''}".rstrip(), err=True)
+
+
+def _text(value: Any, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(msgspec.to_builtins(value, enc_hook=str))
+    return value if isinstance(value, str) else repr(value)

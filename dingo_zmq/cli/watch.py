@@ -1,0 +1,75 @@
+"""``dingo-zmq watch``: follow the reports of tasks as they are published."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import Any
+
+import click
+
+from dingo_zmq import marshal
+from dingo_zmq.cli.common import in_words, mesh_app, mesh_options
+from dingo_zmq.errors import PeerError
+from dingo_zmq.model import Status
+
+__all__ = ["watch"]
+
+
+@click.command()
+@click.argument("task", required=False, default="")
+@click.option("--seconds", type=click.FloatRange(0), help="Stop after this time [default: Ctrl-C].")
+@mesh_options
+@in_words
+def watch(task: str, seconds: float | None, **where: Any) -> None:
+    """
+    Follow the reports of all tasks, or of TASK: CALLER/NAME/ID, or a leading part of that.
+
+    \b
+    Example:
+      dingo-zmq watch
+      dingo-zmq watch 5f0c33a1d2e94b07/scan/12
+    """
+    app = mesh_app(**where)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def reported(topic: bytes, reports: Any, buffers: tuple[Any, ...]) -> None:
+        for item in reports.items:
+            lines.put(_line(topic, item, buffers))
+
+    end = None if seconds is None else time.monotonic() + seconds
+    try:
+        engine = app.engine()
+        engine.caller.watcher = reported
+        engine.subscribe("watch/" + (task.strip("/") + "/" if task else ""))
+        while end is None or time.monotonic() < end:
+            try:
+                click.echo(lines.get(timeout=0.5 if end is None else max(0.0, end - time.monotonic())))
+            except queue.Empty:
+                continue
+    finally:
+        app.close(wait=False)
+
+
+def _line(topic: bytes, item: Any, buffers: tuple[Any, ...]) -> str:
+    task = topic.decode(errors="replace").removeprefix("watch/").rstrip("/")
+    status, body = Status(item[4]), item[5]
+    return f"{time.strftime('%H:%M:%S')} {task} {status.name} {_value(status, (body, buffers))}".rstrip()
+
+
+def _value(status: Status, body: marshal.Body) -> str:
+    try:
+        if status is Status.FAIL:
+            return str(marshal.decode_failure(body))
+        if status is Status.SUCCESS or status is Status.PARTIAL:
+            return _short(repr(marshal.decode(body)))
+        if status is Status.PROGRESS and body[0]:
+            fraction, note = marshal.decode_progress(body)
+            return f"{'' if fraction is None else f'{fraction:.0%} '}{note or ''}"
+    except PeerError as exc:
+        return f"({exc})"
+    return ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:150]} ... {text[-40:]}"

@@ -1,0 +1,84 @@
+"""The task that is running here: what a function can ask and tell while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from dingo_zmq.errors import UsageError
+
+__all__ = ["CurrentTask", "Running", "current_task", "running"]
+
+
+class Task(Protocol):
+    """What is known of a task where it runs."""
+
+    id: str
+    attempt: int
+    cancelled: bool
+
+
+class Running:
+    """What a worker is doing; one object a worker, its `task` changes as it goes along."""
+
+    __slots__ = ("name", "task", "tell")
+
+    def __init__(self, name: str, tell: Callable[[Any, float | None, str | None], None]) -> None:
+        self.name, self.tell = name, tell
+        self.task: Any = None
+
+
+running: ContextVar[Running | None] = ContextVar("dingo_zmq_running", default=None)
+
+
+class CurrentTask:
+    """
+    The running task, seen from inside its function.
+
+    Attributes:
+        name: the function.
+        id: the task; (name, id) is its identity, and with `attempt` makes outside effects idempotent.
+        attempt: how often it has been sent, counted from 1.
+        deadline: monotonic seconds until when it should be done, or None.
+    """
+
+    __slots__ = ("_task", "_tell", "attempt", "deadline", "id", "name")
+
+    def __init__(self, name: str, task: Task, tell: Callable[[Any, float | None, str | None], None]) -> None:
+        self.name, self.id, self.attempt = name, task.id, task.attempt
+        self.deadline: float | None = None
+        self._task, self._tell = task, tell
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller no longer wants the result; a long function should look now and then."""
+        return bool(self._task.cancelled)
+
+    def progress(self, fraction: float | None = None, note: str | None = None) -> None:
+        """
+        Tell the caller how far the task is; cheap, and silent unless the caller or somebody watches.
+
+        Args:
+            fraction: done so far, 0.0 to 1.0, or None where unknown.
+            note: a few words for people.
+
+        Raises:
+            UsageError: for a fraction outside 0 to 1.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise UsageError(f"progress: fraction must be 0.0 to 1.0, not {fraction!r}")
+        self._tell(self._task, fraction, note)
+
+
+def current_task() -> CurrentTask:
+    """
+    Return the task that this code runs in.
+
+    Raises:
+        UsageError: outside a task.
+    """
+    now = running.get()
+    if now is None or now.task is None:
+        raise UsageError("current_task() was called outside a task")
+    return CurrentTask(now.name, now.task, now.tell)

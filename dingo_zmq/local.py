@@ -1,0 +1,195 @@
+"""Local mode: functions run on a pool in this process, and nothing is encoded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dingo_zmq.current import Running, running
+from dingo_zmq.errors import ArgumentError, Closed, UsageError
+from dingo_zmq.model import Code, Failure, Options, Report, Status
+from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
+from dingo_zmq.registry import Function
+from dingo_zmq.result import Result
+
+__all__ = ["LocalEngine"]
+
+
+class _Job:
+    """One task; `claim` is emptied by whoever gets it: the worker that starts it, or `cancel`."""
+
+    __slots__ = ("args", "attempt", "cancelled", "claim", "engine", "function", "id", "kwargs", "monitor", "result")
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        function: Function,
+        id: str,  # noqa: A002
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        monitor: bool,
+    ) -> None:
+        self.engine, self.function, self.id, self.args, self.kwargs = engine, function, id, args, kwargs
+        self.monitor = monitor
+        self.attempt = 1
+        self.cancelled = False
+        self.claim = [None]
+        self.result: Result[Any]
+
+    # -- as the owner of its result
+
+    def cancel(self, result: Result[Any]) -> bool:
+        try:
+            self.claim.pop()
+        except IndexError:
+            return False
+        self.cancelled = True
+        return result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
+
+    def why(self, result: Result[Any]) -> str:
+        if self.claim:
+            return f"it waits for one of the {self.engine.slots(self.function)} workers of this process"
+        return "it is running in this process"
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        self.engine.call_soon(fn, *args)
+
+
+class LocalEngine:
+    """
+    Runs tasks on threads of this process; coroutine functions on one event loop.
+
+    Args:
+        threads: size of the shared pool.
+        own: functions with workers of their own, and how many.
+    """
+
+    def __init__(self, threads: int, own: Mapping[str, int]) -> None:
+        self._threads, self._own = threads, dict(own)
+        self._ids = itertools.count(1)
+        self._closed = False
+        self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
+        self._callbacks = CallbackThread()
+        self._open: set[_Job] = set()
+
+    def slots(self, function: Function) -> int:
+        """Return how many workers serve a function."""
+        return self._own.get(function.name, self._threads)
+
+    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
+        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+        if function.callable is None:
+            raise UsageError(
+                f"{function.name} is only declared here, so local mode cannot run it; "
+                'hint: register it, or use App("mesh")'
+            )
+        correct, name, ids = function.signature.correct, function.name, self._ids
+        monitor = options.monitor_progress
+        submit = self._pool_for(function).submit
+        opened = self._open.add
+
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+            args, kwargs = correct(args, kwargs)
+            if self._closed:
+                raise Closed("this App is closed")
+            job = _Job(self, function, str(next(ids)), args, kwargs, monitor)
+            result: Result[Any] = Result(name, job.id, job)
+            job.result = result
+            opened(job)
+            if monitor:
+                result._report(Report(name, job.id, Status.SENT, attempt=1))
+            submit(job)
+            return result
+
+        return call
+
+    def _pool_for(self, function: Function) -> ThreadPool[_Job] | LoopPool[_Job]:
+        if function.is_coroutine:
+            return self._pool("loop", lambda: LoopPool("loop", self._run_coroutine))
+        if function.name in self._own:
+            own = self._own[function.name]
+            return self._pool(f"own {function.name}", lambda: ThreadPool(function.name, own, self._run))
+        return self._pool("shared", lambda: ThreadPool("local", self._threads, self._run))
+
+    def _pool(
+        self, name: str, make: Callable[[], ThreadPool[_Job] | LoopPool[_Job]]
+    ) -> ThreadPool[_Job] | LoopPool[_Job]:
+        if name not in self._pools:
+            self._pools[name] = make()
+        return self._pools[name]
+
+    def _run(self, job: _Job) -> None:
+        now_running = self._begin(job)
+        if now_running is None:
+            return
+        token = running.set(now_running)
+        try:
+            value = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
+            self._succeed(job, job.function.signature.correct_return(value))
+        except BaseException as exc:
+            self._fail(job, exc)
+        finally:
+            running.reset(token)
+
+    async def _run_coroutine(self, job: _Job) -> None:
+        now_running = self._begin(job)
+        if now_running is None:
+            return
+        running.set(now_running)
+        try:
+            value = await job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
+            self._succeed(job, job.function.signature.correct_return(value))
+        except BaseException as exc:
+            self._fail(job, exc)
+
+    def _begin(self, job: _Job) -> Running | None:
+        try:
+            job.claim.pop()
+        except IndexError:
+            self._open.discard(job)
+            return None
+        if job.monitor:
+            job.result._report(Report(job.function.name, job.id, Status.PROGRESS, attempt=1))
+        now_running = Running(job.function.name, self._tell)
+        now_running.task = job
+        return now_running
+
+    def _succeed(self, job: _Job, value: Any) -> None:
+        self._open.discard(job)
+        job.result._succeed(value, "", 1)
+
+    def _fail(self, job: _Job, exc: BaseException) -> None:
+        self._open.discard(job)
+        code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
+        job.result._fail(failure_of(exc, code))
+
+    def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
+        if job.monitor:
+            name = job.function.name
+            job.result._report(Report(name, job.id, Status.PROGRESS, value=(fraction, note), attempt=1))
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        """Run a user's callback on a thread of its own."""
+        self._callbacks.call_soon(fn, *args)
+
+    @property
+    def open(self) -> int:
+        """How many tasks are not settled."""
+        return len(self._open)
+
+    def results(self) -> list[Result[Any]]:
+        """Return the results of all tasks not settled."""
+        return [job.result for job in list(self._open)]
+
+    def close(self, timeout: float) -> None:
+        """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
+        self._closed = True
+        for job in list(self._open):
+            job.cancelled = True
+            if job.claim:
+                job.claim.clear()
+            job.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+        for pool in self._pools.values():
+            pool.close(0.0)
+        self._callbacks.close()

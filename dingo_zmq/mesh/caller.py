@@ -1,0 +1,442 @@
+"""The caller's doer: one PUSH per node, one SUB to all of them, and their monitors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import secrets
+import socket as sockets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from dingo_zmq.errors import PeerError
+from dingo_zmq.mesh import keys, sockets as mesh_sockets
+from dingo_zmq.mesh.discovery.port import Announcement, Changed, Event, Found, Gone, split_tcp
+from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.protocol import caller as decider
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.ledger import Entry
+from dingo_zmq.protocol.roster import Peer, Side
+from dingo_zmq.protocol.why import why
+
+__all__ = ["MeshCaller", "PeerInfo"]
+
+FRAMES_A_ROUND = 32
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+)
+_log = logging.getLogger("dingo_zmq.caller")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """
+    One node, as `peers` shows it.
+
+    Attributes:
+        name, node: what people call it, and its unique id ("" before its WELCOME).
+        address: endpoint of its tasks socket.
+        state: "ready", "greeting", "apart", "draining", "silent", "refused us: ..." or "locked out".
+        functions: name to signature text.
+        slots: workers of its largest function.
+        running, queued, done: from its last pulse, None before.
+        pulse_age: seconds since then.
+        round_trip: seconds that the last BEAT took to come back.
+        version: protocol version, 0 before its WELCOME.
+        sources: how it was found.
+    """
+
+    name: str
+    node: str
+    address: str
+    state: str
+    functions: dict[str, str]
+    slots: int
+    running: int | None
+    queued: int | None
+    done: int | None
+    pulse_age: float | None
+    round_trip: float | None
+    version: int
+    sources: tuple[str, ...]
+
+
+class _Connection:
+    """The sockets to one node."""
+
+    def __init__(self, key: str, reports: str, push: zmq.Socket[bytes]) -> None:
+        self.key, self.reports, self.push = key, reports, push
+        self.monitor: zmq.Socket[bytes] = push.get_monitor_socket(_EVENTS)
+        self.nodes: dict[str, None] = {}  # the announced ids that led here
+        self.probing: dict[str, bool] | None = None
+        self.locked_out = False
+
+
+class MeshCaller:
+    """
+    Runs a `decider.Caller` on a reactor.
+
+    Args:
+        name: the caller's part of topics.
+        mesh: name of the mesh.
+        key: proves to nodes who we are, and them to us; None for no security at all.
+        limit: largest body, bytes.
+        settle: called by the I/O thread with each settled task and the node's name.
+        told: called by the I/O thread with each report that is not final.
+        sources_of: tells how a node was found.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mesh: str,
+        key: keys.Key | None,
+        limit: int,
+        settle: Callable[[Entry, str], None],
+        told: Callable[[decider.Told], None],
+        sources_of: Callable[[str], tuple[str, ...]] = lambda node: (),
+    ) -> None:
+        self.decider = decider.Caller(name, mesh, _dice())
+        self.inbox: deque[Entry] = deque()
+        self.wakeup = float("inf")
+        self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
+        self.on_news: Callable[[], None] = lambda: None
+        self._key, self._limit, self._settle, self._told = key, limit, settle, told
+        self._sources_of = sources_of
+        self._connections: dict[str, _Connection] = {}
+        self._keys_of: dict[str, str] = {}  # announced id -> key
+        self._keys_by_reports: dict[str, str] = {}
+        self._pulses: dict[str, tuple[m.Pulse, float]] = {}
+
+    # ------------------------------------------------------------------ as a part of the reactor
+
+    def open(self, reactor: Reactor) -> None:
+        """Make the SUB."""
+        self._reactor = reactor
+        self._sub = self._socket(zmq.SUB)
+        self._sub.setsockopt(zmq.RCVHWM, 0)
+        self._sub.subscribe(f"{self.decider.name}/")
+        monitor: zmq.Socket[bytes] = self._sub.get_monitor_socket(_EVENTS)
+        self._monitor = monitor
+        self._watch_monitor(monitor, Side.REPORTS, None)
+        reactor.watch(self._sub)
+
+    def subscribe(self, prefix: str) -> None:
+        """Also receive what is published under another prefix, such as "pulse/" or "watch/"."""
+        self._sub.subscribe(prefix)
+
+    def work(self, now: float) -> bool:
+        """Send what was called, take what was reported, and look at the time."""
+        caller = self.decider
+        busy = self._take_inbox(now)
+        for _ in range(FRAMES_A_ROUND):
+            try:
+                frames = mesh_sockets.recv_frames(self._sub)
+            except zmq.Again:
+                break
+            busy = True
+            self._received(frames, now)
+        if now >= self.wakeup:
+            caller.tick(now)
+            self._perform(now)
+        self.wakeup = caller.wakeup
+        return busy
+
+    def close(self, now: float) -> None:
+        """Settle what is open and leave."""
+        self.work(now)
+        self.decider.close(now)
+        self._perform(now)
+        for connection in list(self._connections.values()):
+            self._disconnect(connection)
+        self._reactor.unwatch_fd(_fd(self._monitor))
+        self._sub.disable_monitor()
+        self._monitor.close(0)
+        self._reactor.unwatch(self._sub)
+        self._sub.close(0)
+
+    def _take_inbox(self, now: float) -> bool:
+        inbox = self.inbox
+        if not inbox:
+            return False
+        entries = []
+        while inbox:
+            entries.append(inbox.popleft())
+        self.decider.submit(entries, now)
+        self._perform(now)
+        return True
+
+    # ------------------------------------------------------------------ asked by other threads, run by this one
+
+    def cancel(self, entry: Entry) -> None:
+        """Settle a task as cancelled, unless it is settled or known to have started."""
+        now = monotonic()
+        self._take_inbox(now)
+        self.decider.cancel(entry, now)
+        self._perform(now)
+
+    def why(self, entry: Entry) -> str:
+        """Return in words why a task is not done."""
+        now = monotonic()
+        self._take_inbox(now)
+        return why(self.decider, entry, now)
+
+    def results(self) -> list[Any]:
+        """Return the results of all tasks not settled."""
+        self._take_inbox(monotonic())
+        return [entry.result for entry in self.decider.everything()]
+
+    # ------------------------------------------------------------------ in and out
+
+    def _received(self, frames: list[Any], now: float) -> None:
+        try:
+            message = wire.decode_node(frames)
+        except PeerError as exc:
+            _log.debug("dropped: %s", exc)
+            return
+        if type(message) is m.Pulse:
+            self._pulses[message.name] = (message, now)
+            return
+        if frames[0].startswith(b"watch/"):
+            if self.watcher is not None:
+                self.watcher(wire.topic_of(frames[0]), message, tuple(frames[1:]))
+            return
+        self.decider.received(message, tuple(frames[1:]), now)
+        self._perform(now)
+
+    def _perform(self, now: float) -> None:
+        caller = self.decider
+        while caller.out:
+            for action in caller.take():
+                if isinstance(action, decider.Settled):
+                    settle, node = self._settle, action.node
+                    for entry in action.entries:
+                        settle(entry, node)
+                elif isinstance(action, decider.Send):
+                    self._send(action, now)
+                elif isinstance(action, decider.Told):
+                    self._told(action)
+                elif isinstance(action, decider.Note):
+                    _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
+                    self.on_news()
+                else:
+                    self._drop(action.key)
+
+    def _send(self, send: decider.Send, now: float) -> None:
+        connection = self._connections.get(send.key)
+        if connection is None:
+            self.decider.unsent(send, now)
+            return
+        frame = wire.encode(send.message)
+        try:
+            if send.buffers:
+                connection.push.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+                connection.push.send_multipart(send.buffers, zmq.NOBLOCK, copy=False)
+            else:
+                connection.push.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self.decider.unsent(send, now)
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = mesh_sockets.make(self._reactor.context, kind, self._limit)
+        if self._key is not None:
+            keys.secure_client(socket, self._key)
+        return socket
+
+    # ------------------------------------------------------------------ connections
+
+    def discovered(self, event: Event) -> None:
+        """Discovery tells something; called by the I/O thread."""
+        now = monotonic()
+        if isinstance(event, Found | Changed):
+            self._found(event.announcement, now)
+        elif isinstance(event, Gone):
+            key = self._keys_of.pop(event.node, None)
+            connection = self._connections.get(key) if key else None
+            if connection is not None:
+                connection.nodes.pop(event.node, None)
+                if not connection.nodes:
+                    self.decider.gone(connection.key, now)
+        self._perform(now)
+        self.wakeup = self.decider.wakeup
+
+    def _found(self, announcement: Announcement, now: float) -> None:
+        key, reports = announcement.candidates[0]
+        before = self._keys_of.get(announcement.node)
+        if before is not None and before != key:
+            self.discovered(Gone(announcement.node, ""))
+        self._keys_of[announcement.node] = key
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connect(key, reports)
+        connection.nodes[announcement.node] = None
+        self.decider.found(key, now)
+
+    def _connect(self, key: str, reports: str) -> _Connection:
+        push = self._socket(zmq.PUSH)
+        self._connections[key] = connection = _Connection(key, reports, push)
+        self._keys_by_reports[reports] = key
+        self._watch_monitor(connection.monitor, Side.TASKS, connection)
+        push.connect(key)
+        self._sub.connect(reports)
+        return connection
+
+    def _drop(self, key: str) -> None:
+        connection = self._connections.get(key)
+        if connection is not None:
+            self._disconnect(connection)
+
+    def _disconnect(self, connection: _Connection) -> None:
+        del self._connections[connection.key]
+        self._keys_by_reports.pop(connection.reports, None)
+        for node in connection.nodes:
+            self._keys_of.pop(node, None)
+        self._reactor.unwatch_fd(_fd(connection.monitor))
+        connection.push.disable_monitor()
+        connection.monitor.close(0)
+        connection.push.close()
+        self._sub.disconnect(connection.reports)
+
+    def _watch_monitor(
+        self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None
+    ) -> None:
+        read = partial(self._read_monitor, monitor, side, connection)
+        self._reactor.watch_fd(_fd(monitor), read)
+        read()  # ZeroMQ signals on the descriptor only after the socket was once found empty
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
+        now = monotonic()
+        while True:
+            try:
+                frames = monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            event = parse_monitor_message(frames)
+            about = connection
+            if about is None:
+                key = self._keys_by_reports.get(event["endpoint"].decode())
+                about = self._connections.get(key) if key else None
+            if about is not None:
+                self._connection_event(about, side, event["event"], now)
+        self._perform(now)
+        self.wakeup = self.decider.wakeup
+
+    def _connection_event(self, connection: _Connection, side: Side, event: int, now: float) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            connection.locked_out = False
+            self.decider.connected(connection.key, side, now)
+        elif event in _FAILED:
+            if not connection.locked_out:
+                _log.warning("%s: locked out: it does not accept our key", connection.key)
+            connection.locked_out = True
+        else:
+            if event == zmq.EVENT_DISCONNECTED:
+                self.decider.disconnected(connection.key, side, now)
+            self._probe(connection)
+
+    # ------------------------------------------------------------------ is the process dead?
+
+    def _probe(self, connection: _Connection) -> None:
+        """Ask the kernel of the other side: ports that refuse mean a dead process, silence means nothing."""
+        if connection.probing is None:
+            results: dict[str, bool] = {}
+            connection.probing = results
+            for endpoint in (connection.key, connection.reports):
+                self._probe_port(connection, endpoint, results)
+
+    def _probe_port(self, connection: _Connection, endpoint: str, results: dict[str, bool]) -> None:
+        host, port = split_tcp(endpoint)
+        family = sockets.AF_INET6 if host.startswith("[") else sockets.AF_INET
+        probe = sockets.socket(family, sockets.SOCK_STREAM)
+        probe.setblocking(False)
+
+        def done(code: int) -> None:
+            probe.close()
+            results[endpoint] = code == errno.ECONNREFUSED
+            self._probed(connection, results)
+
+        def ready() -> None:
+            self._reactor.unwatch_fd(probe.fileno())
+            done(probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_ERROR))
+
+        try:
+            code = probe.connect_ex((host.strip("[]"), port))
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+        if code == errno.EINPROGRESS:
+            self._reactor.watch_fd(probe.fileno(), ready, writable=True)
+        else:
+            done(code)
+
+    def _probed(self, connection: _Connection, results: dict[str, bool]) -> None:
+        if len(results) < len(Side):
+            return
+        connection.probing = None
+        if all(results.values()) and self._connections.get(connection.key) is connection:
+            now = monotonic()
+            self.decider.refused(connection.key, now)
+            self._perform(now)
+
+    # ------------------------------------------------------------------ for people
+
+    def peers(self) -> list[PeerInfo]:
+        """Return what is known of each node; called by the I/O thread."""
+        now = monotonic()
+        return [
+            self._info(connection, self.decider.peers[key], now)
+            for key, connection in self._connections.items()
+            if key in self.decider.peers
+        ]
+
+    def _info(self, connection: _Connection, peer: Peer, now: float) -> PeerInfo:
+        welcome = peer.welcome
+        pulse, at = self._pulses.get(peer.name, (None, now))
+        return PeerInfo(
+            name=peer.name,
+            node=welcome.node if welcome else "",
+            address=connection.key,
+            state="locked out" if connection.locked_out else peer.state(now),
+            functions={lane.name: lane.signature for lane in peer.lanes.values()},
+            slots=max((lane.slots for lane in peer.lanes.values()), default=0),
+            running=pulse.running if pulse else None,
+            queued=pulse.queued if pulse else None,
+            done=pulse.done if pulse else None,
+            pulse_age=now - at if pulse else None,
+            round_trip=peer.round_trip,
+            version=welcome.version if welcome else 0,
+            sources=tuple(sorted({s for node in connection.nodes for s in self._sources_of(node)})),
+        )
+
+
+def _fd(socket: zmq.Socket[bytes]) -> int:
+    fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+    return fd
+
+
+def _dice() -> random.Random:
+    """Return chance that nobody can guess for tokens, and quick enough for ties."""
+    return _Dice(secrets.randbits(128))
+
+
+class _Dice(random.Random):
+    def randbytes(self, n: int) -> bytes:
+        return secrets.token_bytes(n)

@@ -1,0 +1,147 @@
+"""Nodes found by multicast DNS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dingo_zmq.errors import PeerError
+from dingo_zmq.mesh.discovery.gate import Gate
+from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Multicast
+from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone
+from dingo_zmq.mesh.discovery.txt import decode_txt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zeroconf import ServiceStateChange, Zeroconf
+    from zeroconf.asyncio import AsyncZeroconf
+
+__all__ = ["ZeroconfSource"]
+
+_log = logging.getLogger(__name__)
+
+_LOOKUP_MS = 3000
+_MAX_LOOKUPS = 32
+
+
+class ZeroconfSource:
+    """
+    Hears of nodes on the given interfaces.  Goodbyes are heard; a crash is not: mDNS is no life sign.
+
+    What does not look like an announcement is left out, with a line in the debug log.
+    """
+
+    name = "zeroconf"
+
+    def __init__(self, interfaces: Sequence[str] = ("127.0.0.1",), limit: int = 256) -> None:
+        """
+        Prepare it.
+
+        Args:
+            interfaces: addresses of the interfaces to listen on, and no others.
+            limit: nodes known at a time; further ones are ignored, with a warning at the first.
+
+        Raises:
+            ConfigError: if there are no interfaces.
+        """
+        self._multicast = Multicast(interfaces, self._work, "dingo-zeroconf-source")
+        self._limit = limit
+        self._warned = False
+        self._known: dict[str, Announcement] = {}
+        self._lookups: dict[str, asyncio.Task[None]] = {}
+        self._gate: Gate | None = None
+
+    def start(self, emit: Emit) -> None:
+        """Return at once; if the sockets cannot be opened this is logged, and `wait_open` raises it."""
+        self._gate = Gate(emit)
+        self._multicast.start()
+
+    def wait_open(self, timeout: float = 5.0) -> None:
+        """
+        Wait until we listen.
+
+        Raises:
+            ConfigError: if we cannot (no such interface, port 5353 taken), or not within `timeout` seconds.
+        """
+        self._multicast.wait_open(timeout)
+
+    def stop(self) -> None:
+        """Emit nothing any more, and end the thread."""
+        if self._gate:
+            self._gate.shut()
+            self._multicast.stop()
+
+    async def _work(self, instance: AsyncZeroconf) -> None:
+        from zeroconf import DNSQuestionType
+        from zeroconf.asyncio import AsyncServiceBrowser
+
+        browser = AsyncServiceBrowser(
+            instance.zeroconf, SERVICE_TYPE, handlers=[self._on_change], question_type=DNSQuestionType.QM
+        )
+        while not self._multicast.closing:
+            await self._multicast.pause()
+        await browser.async_cancel()
+
+    def _on_change(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        """Called by zeroconf in the loop; the names of the parameters are its own."""
+        from zeroconf import ServiceStateChange
+        from zeroconf.asyncio import AsyncServiceInfo
+
+        node = name.removesuffix(f".{service_type}")
+        if state_change is ServiceStateChange.Removed:
+            self._forget(node)
+            return
+        info = AsyncServiceInfo(service_type, name)
+        info.load_from_cache(zeroconf)
+        if info.text:
+            self._heard(node, info.text)
+        elif node not in self._lookups and len(self._lookups) < _MAX_LOOKUPS and self._has_room(node):
+            self._lookups[node] = asyncio.ensure_future(self._look_up(zeroconf, node, info))
+
+    async def _look_up(self, zeroconf: Zeroconf, node: str, info: Any) -> None:
+        from zeroconf import DNSQuestionType
+
+        try:
+            await info.async_request(zeroconf, _LOOKUP_MS, question_type=DNSQuestionType.QM)
+            if info.text:
+                self._heard(node, info.text)
+            else:
+                _log.debug("no TXT record for %r", node)
+        finally:
+            self._lookups.pop(node, None)
+
+    def _heard(self, node: str, record: bytes) -> None:
+        try:
+            announcement = decode_txt(node, record)
+        except PeerError as exc:
+            _log.debug("ignored what zeroconf says of %r: %s", node, exc)
+            return
+        before = self._known.get(node)
+        if before == announcement or not self._has_room(node):
+            return
+        self._known[node] = announcement
+        event = Changed(announcement, self.name) if before else Found(announcement, self.name)
+        self._emit(event)
+
+    def _forget(self, node: str) -> None:
+        lookup = self._lookups.pop(node, None)
+        if lookup:
+            lookup.cancel()
+        if self._known.pop(node, None):
+            self._emit(Gone(node, self.name))
+
+    def _emit(self, event: Found | Changed | Gone) -> None:
+        if self._gate:
+            self._gate(event)
+
+    def _has_room(self, node: str) -> bool:
+        if node in self._known or len(self._known) < self._limit:
+            return True
+        if not self._warned:
+            self._warned = True
+            _log.warning("zeroconf announces more than %d nodes; the rest is ignored", self._limit)
+        return False

@@ -1,0 +1,401 @@
+"""Mesh mode: this process as a caller, and as a node where it serves."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dingo_zmq.errors import ArgumentError, BodyTooLarge, Busy, Closed, ConfigError, PeerError
+from dingo_zmq.marshal import decode_failure, decode_progress, size
+from dingo_zmq.mesh import keys, sockets
+from dingo_zmq.mesh.caller import MeshCaller, PeerInfo
+from dingo_zmq.mesh.discovery import DirectorySource, Finder, StaticSource, ZeroconfSource
+from dingo_zmq.mesh.discovery.port import Announcement, Announcer, Source
+from dingo_zmq.mesh.node import LOOP, SHARED, MeshNode
+from dingo_zmq.mesh.reactor import FORKED, Reactor
+from dingo_zmq.model import BODY_LIMIT, Code, Failure, Options, Report, Status
+from dingo_zmq.pool import CallbackThread
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.caller import Told
+from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.node import Identity
+from dingo_zmq.registry import Function
+from dingo_zmq.result import Result
+
+__all__ = ["DISCOVERY", "MeshEngine", "MeshSettings"]
+
+DISCOVERY = ("directory", "zeroconf")
+COROUTINE_SLOTS = 64
+_SUCCESS = int(Status.SUCCESS)
+_log = logging.getLogger("dingo_zmq.mesh")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """
+    What a mesh App can be told.
+
+    Attributes:
+        mesh: name of the mesh; nodes and callers of other meshes never meet.
+        peers: addresses of nodes, as ``tcp://host:port``, beside those that are discovered.
+        discovery: which of "directory" (this host) and "zeroconf" find nodes and announce them.
+        limit: largest body of a task or report, bytes.
+        max_open: tasks not settled at a time; at the bound `call` waits, or raises `Busy` in an event loop.
+    """
+
+    mesh: str = "default"
+    peers: tuple[str, ...] = ()
+    discovery: tuple[str, ...] = DISCOVERY
+    limit: int = BODY_LIMIT
+    max_open: int = 200_000
+
+
+class Ticket(Entry):
+    """A ledger entry that is also the owner of its `Result`."""
+
+    __slots__ = ("engine", "unpack")
+
+    engine: MeshEngine
+    unpack: Callable[[Any], Any]
+
+    def cancel(self, result: Result[Any]) -> bool:
+        return self.engine.cancel(self, result)
+
+    def why(self, result: Result[Any]) -> str:
+        return self.engine.why(self)
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        self.engine.call_soon(fn, *args)
+
+
+class MeshEngine:
+    """
+    Brings reactor, caller, node and discovery together for one App.
+
+    Args:
+        settings: what the App was told.
+    """
+
+    def __init__(self, settings: MeshSettings) -> None:
+        self.settings = settings
+        self.id = secrets.token_hex(8)
+        self.key = keys.local_key()
+        self._ids = itertools.count(1)
+        self._settled = 0
+        self._unusable = ""
+        self._room = threading.Condition()
+        self._waiting_for_room = 0
+        self._finder = Finder(self._sources(), settings.mesh)
+        self.caller = MeshCaller(
+            self.id, settings.mesh, self.key, settings.limit, self._settle, self._told, self._finder.sources_of
+        )
+        self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
+        self._news, self._news_count = threading.Condition(), 0
+        self.node: MeshNode | None = None
+        self._announcers: list[Announcer] = []
+        self._callbacks = CallbackThread()
+        self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}")
+        self.reactor.parts.append(self.caller)
+        self.caller.open(self.reactor)
+        self.reactor.start()
+        self._finder.start(lambda event: self.reactor.call(partial(self.caller.discovered, event)))
+
+    def _sources(self) -> list[Source]:
+        sources: list[Source] = []
+        if self.settings.peers:
+            sources.append(StaticSource(self.settings.peers))
+        if "directory" in self.settings.discovery:
+            sources.append(DirectorySource())
+        if "zeroconf" in self.settings.discovery:
+            sources.append(ZeroconfSource())
+        return sources
+
+    # ------------------------------------------------------------------ calling
+
+    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
+        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+        signature, name = function.signature, function.name
+        pack, unpack = signature.pack, signature.unpack_return
+        route = Route(name, signature.fingerprint)
+        wired = wire_options(options)
+        append, reactor = self.caller.inbox.append, self.reactor
+        ids, max_open = self._ids, self.settings.max_open
+        limit = self.settings.limit
+
+        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+            data, buffers = pack(args, kwargs)
+            if buffers or len(data) > sockets.LARGE:
+                self._check_size(name, data, buffers, limit)
+            if self._unusable:
+                raise Closed(self._unusable)
+            number = next(ids)
+            if number - self._settled > max_open:
+                self._wait_for_room(number)
+            ticket = Ticket(route, str(number), data, buffers, options, wired, None)
+            ticket.engine, ticket.unpack = self, unpack
+            result: Result[Any] = Result(name, ticket.id, ticket)
+            ticket.result = result
+            append(ticket)
+            if reactor.sleeping:
+                reactor.wake()
+            return result
+
+        return submit
+
+    def _check_size(self, name: str, data: bytes, buffers: tuple[Any, ...], limit: int) -> None:
+        total = size((data, buffers))
+        if total > limit:
+            raise BodyTooLarge(
+                f"the arguments of {name}() take {total:,} bytes, over the body limit of {limit:,}; "
+                "hint: send less at a time, or raise the limit of callers and nodes"
+            )
+
+    def _wait_for_room(self, number: int) -> None:
+        if _in_event_loop() or self.reactor.is_current:
+            raise Busy(
+                f"{self.settings.max_open:,} tasks are open, and call() may not wait in an event loop; "
+                "hint: await some of the results first, or give the App a larger max_open"
+            )
+        with self._room:
+            self._waiting_for_room += 1
+            while number - self._settled > self.settings.max_open and not self._unusable:
+                self._room.wait(1.0)
+            self._waiting_for_room -= 1
+        if self._unusable:
+            raise Closed(self._unusable)
+
+    def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
+        """Cancel a task unless it is known to have started."""
+        if ticket.started or ticket.settled:
+            return False
+        won = result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
+        if won:
+            self._later(partial(self.caller.cancel, ticket))
+        return won
+
+    def why(self, ticket: Ticket) -> str:
+        """Return in words why a task is not done."""
+        try:
+            return self.reactor.ask(partial(self.caller.why, ticket), timeout=2.0)
+        except (Closed, TimeoutError):
+            return self._unusable or "the I/O thread of this process is busy"
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        """Run a user's callback on a thread of its own."""
+        self._callbacks.call_soon(fn, *args)
+
+    def _later(self, fn: Callable[[], None]) -> None:
+        try:
+            self.reactor.call(fn)
+        except Closed:
+            return
+
+    # ------------------------------------------------------------------ in the I/O thread
+
+    def _settle(self, entry: Entry, node: str) -> None:
+        assert isinstance(entry, Ticket)
+        result = entry.result
+        entry.result = None
+        self._settled += 1
+        if self._waiting_for_room:
+            with self._room:
+                self._room.notify_all()
+        if entry.status == _SUCCESS:
+            try:
+                result._succeed(entry.unpack((entry.body, entry.buffers)), node, entry.attempt)
+            except (ArgumentError, PeerError) as exc:
+                result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
+        else:
+            result._fail(entry.failure or _decoded_failure(entry, node))
+        entry.body, entry.buffers = b"", ()
+
+    def _told(self, told: Told) -> None:
+        entry = told.entry
+        status, value = Status(told.status), None
+        if status is Status.PROGRESS and told.body:
+            try:
+                value = decode_progress((told.body, told.buffers))
+            except PeerError as exc:
+                _log.debug("dropped a progress report: %s", exc)
+                return
+        report = Report(entry.route.name, entry.id, status, value, None, told.node, entry.attempt)
+        entry.result._report(report)
+
+    # ------------------------------------------------------------------ serving
+
+    def serve(
+        self,
+        functions: Iterable[Function],
+        own: Mapping[str, int],
+        *,
+        name: str,
+        threads: int,
+        port: int | None = None,
+        tags: Sequence[str] = (),
+        announce: bool = True,
+    ) -> Announcement:
+        """
+        Serve functions from this process.
+
+        Args:
+            functions: registered ones.
+            own: functions with workers of their own, and how many.
+            name: of the node, for people.
+            threads: size of the shared pool.
+            port: the first of a pair of ports, None for a free one.
+            tags: words that callers can ask for.
+            announce: whether to tell discovery; a supervisor does that for its processes.
+
+        Raises:
+            ConfigError: where the port cannot be had.
+        """
+        served = list(functions)
+        node_id = secrets.token_hex(8)
+        identity = Identity(
+            node_id, secrets.token_bytes(8), name, self.settings.mesh, tuple(tags), self.settings.limit, pace()
+        )
+        pools = _pools(served, own, threads)
+        node = MeshNode(identity, served, pools, partial(_pool_of, own), self.key, port=port)
+
+        def start() -> None:
+            node.open(self.reactor)
+            self.reactor.parts.append(node)
+
+        self.reactor.ask(start)
+        self.node = node
+        tasks, reports = node.endpoints
+        announcement = Announcement(
+            node_id, name, self.settings.mesh, identity.incarnation.hex(), m.VERSION, (tasks,), (reports,)
+        )
+        if announce:
+            self._announcers = announcers(self.settings.discovery)
+            for announcer in self._announcers:
+                announcer.announce(announcement)
+        return announcement
+
+    def drain(self, timeout: float) -> bool:
+        """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""
+        node = self.node
+        if node is None:
+            return True
+        done = threading.Event()
+
+        def begin() -> None:
+            node.on_drained = done.set
+            node.drain()
+
+        for announcer in self._announcers:
+            announcer.close()
+        self._announcers = []
+        self.reactor.ask(begin)
+        return done.wait(timeout)
+
+    # ------------------------------------------------------------------ for people
+
+    def peers(self) -> list[PeerInfo]:
+        """Return what is known of each node."""
+        return self.reactor.ask(self.caller.peers)
+
+    def wait_for(self, enough: Callable[[list[PeerInfo]], bool], timeout: float) -> list[PeerInfo]:
+        """Wait until the nodes known are `enough`, at most `timeout` seconds, and return what is known of them."""
+        end = time.monotonic() + timeout
+        with self._news:
+            while True:
+                seen = self._news_count
+                peers = self.peers()
+                left = end - time.monotonic()
+                if enough(peers) or left <= 0:
+                    return peers
+                self._news.wait_for(lambda seen=seen: self._news_count != seen, left)  # type: ignore[misc]
+
+    def _changed(self) -> None:
+        with self._news:
+            self._news_count += 1
+            self._news.notify_all()
+
+    def subscribe(self, prefix: str) -> None:
+        """Receive what is published under another prefix too."""
+        self.reactor.ask(partial(self.caller.subscribe, prefix))
+
+    @property
+    def open(self) -> int:
+        """How many tasks are not settled."""
+        return self.reactor.ask(lambda: self.caller.decider.ledger.open + len(self.caller.inbox))
+
+    def results(self) -> list[Result[Any]]:
+        """Return the results of all tasks not settled."""
+        return self.reactor.ask(self.caller.results)
+
+    def close(self, timeout: float) -> None:
+        """Settle what is open with FAIL/SHUTDOWN, say good-bye, and end all threads."""
+        if not self._unusable:
+            self._unusable = "this App is closed"
+        for announcer in self._announcers:
+            announcer.close()
+        self._finder.stop()
+        self.reactor.stop(timeout)
+        with self._room:
+            self._room.notify_all()
+        self._callbacks.close()
+
+
+def announcers(names: Iterable[str]) -> list[Announcer]:
+    """Return the announcers of that name, ready to use."""
+    from dingo_zmq.mesh.discovery import DirectoryAnnouncer, ZeroconfAnnouncer
+
+    makers: dict[str, Callable[[], Announcer]] = {"directory": DirectoryAnnouncer, "zeroconf": ZeroconfAnnouncer}
+    unknown = [name for name in names if name not in makers]
+    if unknown:
+        raise ConfigError(f"unknown discovery {unknown[0]!r}; there are: {', '.join(makers)}")
+    return [makers[name]() for name in names]
+
+
+def pace() -> int:
+    """
+    Return how fast this machine runs Python, in loops per millisecond of a fixed piece of work.
+
+    Takes about 5 ms; callers compare nodes by it until they know a function's run time there.
+    """
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        total = 0
+        for number in range(20_000):
+            total += number & 7
+        best = min(best, time.perf_counter() - began)
+    return max(1, int(20.0 / best))
+
+
+def _pools(functions: Iterable[Function], own: Mapping[str, int], threads: int) -> dict[str, int]:
+    pools = {}
+    for function in functions:
+        name = _pool_of(own, function)
+        pools[name] = {SHARED: threads, LOOP: COROUTINE_SLOTS}.get(name) or own[function.name]
+    return pools or {SHARED: threads}
+
+
+def _pool_of(own: Mapping[str, int], function: Function) -> str:
+    if function.name in own:
+        return f"own-{function.name}"
+    return LOOP if function.is_coroutine else SHARED
+
+
+def _decoded_failure(entry: Entry, node: str) -> Failure:
+    try:
+        return decode_failure((entry.body, entry.buffers), node, entry.attempt)
+    except PeerError as exc:
+        return Failure(Code.GENERIC, f"an unreadable failure: {exc}", "", "", node, entry.attempt)
+
+
+def _in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

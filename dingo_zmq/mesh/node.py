@@ -1,0 +1,307 @@
+"""The node's doer: a PULL for what callers send, an XPUB for what is published, and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic, perf_counter
+from typing import Any
+
+import zmq
+
+from dingo_zmq.current import Running, running
+from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
+from dingo_zmq.marshal import encode_failure, encode_progress
+from dingo_zmq.mesh import keys
+from dingo_zmq.mesh import sockets as mesh_sockets
+from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
+from dingo_zmq.protocol import node as decider
+from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.intake import Function as Served
+from dingo_zmq.protocol.intake import Held
+from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.registry import Function
+
+__all__ = ["LOOP", "SHARED", "MeshNode"]
+
+SHARED, LOOP = "shared", "loop"
+FRAMES_A_ROUND = 32
+FLUSH_SECONDS = 0.001
+"""a worker tells of finished tasks at least this often while it works on a bundle"""
+
+_SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
+_log = logging.getLogger("dingo_zmq.node")
+
+Answer = tuple[Held, int, bytes, tuple[Any, ...]]
+
+
+class MeshNode:
+    """
+    Runs a `decider.Node` on a reactor.
+
+    Args:
+        identity: who it is.
+        functions: what it serves, all of them registered.
+        pools: pool name to number of workers; `LOOP` is the event loop, all others are threads.
+        pool_of: the pool of each function.
+        key: admits its holders; None for no security at all.
+        host: the address to bind.
+        port: the first of a pair of ports, None for a free pair.
+    """
+
+    def __init__(
+        self,
+        identity: decider.Identity,
+        functions: Iterable[Function],
+        pools: Mapping[str, int],
+        pool_of: Callable[[Function], str],
+        key: keys.Key | None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+    ) -> None:
+        self.wakeup = 0.0
+        self.drained = False
+        self.on_drained: Callable[[], None] = lambda: None
+        self._identity, self._key, self._host, self._port = identity, key, host, port
+        self._functions = {function.name: function for function in functions}
+        served = [
+            Served(f.name, pool_of(f), pools[pool_of(f)], f.signature.text, f.signature.fingerprint)
+            for f in self._functions.values()
+        ]
+        self.decider = decider.Node(identity, served, pools, monotonic())
+        self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
+        self._told: deque[tuple[Held, bytes]] = deque()
+        self._pools: dict[str, ThreadPool[Bundle] | LoopPool[Bundle]] = {
+            name: LoopPool(f"{identity.name}-loop", self._run_coroutines)
+            if name == LOOP
+            else ThreadPool(f"{identity.name}-{name}", slots, self._run)
+            for name, slots in pools.items()
+        }
+
+    # ------------------------------------------------------------------ as a part of the reactor
+
+    def open(self, reactor: Reactor) -> None:
+        """
+        Bind.
+
+        Raises:
+            ConfigError: where the address or port cannot be had.
+        """
+        self._reactor = reactor
+        self._gate: keys.Gatekeeper | None = None
+        if self._key is not None:
+            self._gate = keys.Gatekeeper(reactor.context, [self._key.public])
+            reactor.watch(self._gate.socket)
+        self._pull = self._socket(zmq.PULL)
+        self._xpub = self._socket(zmq.XPUB)
+        try:
+            self.port = mesh_sockets.bind_pair(self._pull, self._xpub, self._host, self._port)
+        except BaseException:
+            self._close_sockets(0)
+            raise
+        reactor.watch(self._pull)
+        reactor.watch(self._xpub)
+
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        """The endpoints of tasks and of reports."""
+        return f"tcp://{self._host}:{self.port}", f"tcp://{self._host}:{self.port + 1}"
+
+    def work(self, now: float) -> bool:
+        """Take what callers sent and workers finished, and publish."""
+        busy = False
+        if self._gate is not None and self._gate.answer():
+            busy = True
+        node = self.decider
+        for _ in range(FRAMES_A_ROUND):
+            try:
+                frames = mesh_sockets.recv_frames(self._pull)
+            except zmq.Again:
+                break
+            busy = True
+            self._received(frames, now)
+        busy |= self._subscriptions(now)
+        busy |= self._from_workers(now)
+        if now >= self.wakeup:
+            node.tick(now)
+        node.flush(now)
+        self._perform()
+        self.wakeup = node.wakeup
+        if node.draining and not self.drained and node.drained:
+            self.drained = True
+            self.on_drained()
+        return busy
+
+    def close(self, now: float) -> None:
+        """Publish what is finished, stop the workers and close the sockets."""
+        self.work(now)
+        for pool in self._pools.values():
+            pool.close(0)
+        self._reactor.unwatch(self._pull)
+        self._reactor.unwatch(self._xpub)
+        if self._gate is not None:
+            self._reactor.unwatch(self._gate.socket)
+        self._close_sockets(None)
+
+    def drain(self) -> None:
+        """Take no more tasks, give back what has not started; `on_drained` is called when the rest is done."""
+        self.decider.drain(monotonic())
+        self.wakeup = 0.0
+
+    # ------------------------------------------------------------------ in and out
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = mesh_sockets.make(self._reactor.context, kind, self._identity.limit)
+        if self._key is not None:
+            keys.secure_server(socket, self._key)
+        return socket
+
+    def _close_sockets(self, linger: int | None) -> None:
+        self._pull.close(0)
+        self._xpub.close(linger)
+        if self._gate is not None:
+            self._gate.close()
+
+    def _received(self, frames: list[Any], now: float) -> None:
+        try:
+            message = wire.decode_caller(frames)
+        except PeerError as exc:
+            _log.debug("dropped: %s", exc)
+            return
+        self.decider.received(message, tuple(frames[1:]), now)
+
+    def _subscriptions(self, now: float) -> bool:
+        busy = False
+        while True:
+            try:
+                frame = self._xpub.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return busy
+            busy = True
+            wanted, prefix = frame[:1] == b"\x01", frame[1:]
+            if prefix.startswith(b"watch/"):
+                self.decider.watch(prefix, wanted)
+            elif wanted and prefix.endswith(b"/"):
+                self.decider.subscribed(prefix[:-1].decode(errors="replace"), now)
+
+    def _from_workers(self, now: float) -> bool:
+        node, busy = self.decider, False
+        while self._told:
+            held, body = self._told.popleft()
+            node.progressed(held, body, now)
+            busy = True
+        while self._finished:
+            bundle, answers, seconds, ended = self._finished.popleft()
+            node.finished(bundle, answers, seconds, ended, now)
+            busy = True
+        return busy
+
+    def _perform(self) -> None:
+        for action in self.decider.take():
+            if isinstance(action, decider.Publish):
+                self._publish(action)
+            elif isinstance(action, decider.Start):
+                self._pools[action.bundle.function.pool].submit(action.bundle)
+            else:
+                _log.info("caller %s: %s", action.caller, action.text)
+
+    def _publish(self, publish: decider.Publish) -> None:
+        frame = wire.encode(publish.message, publish.topic)
+        try:
+            if publish.buffers:
+                self._xpub.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+                self._xpub.send_multipart(publish.buffers, zmq.NOBLOCK, copy=False)
+            else:
+                self._xpub.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self.decider.unpublished(publish)
+
+    # ------------------------------------------------------------------ in the workers' threads
+
+    def _run(self, bundle: Bundle) -> None:
+        """Run the tasks of a bundle one after the other."""
+        function = self._functions[bundle.function.name]
+        now_running = Running(function.name, self._tell)
+        token = running.set(now_running)
+        answers: list[Answer] = []
+        todo = bundle.todo
+        began = perf_counter()
+        while True:
+            try:
+                held = todo.popleft()
+            except IndexError:
+                break
+            now_running.task = held
+            answers.append(self._execute(function, held))
+            seconds = perf_counter() - began
+            if seconds > FLUSH_SECONDS and todo:
+                self._hand_in(bundle, answers, seconds, ended=False)
+                answers, began = [], perf_counter()
+        running.reset(token)
+        self._hand_in(bundle, answers, perf_counter() - began, ended=True)
+
+    def _execute(self, function: Function, held: Held) -> Answer:
+        try:
+            if held.cancelled:
+                return _cancelled(held)
+            args, kwargs = function.signature.unpack((held.body, held.buffers))
+            value = function.callable(*args, **kwargs)  # type: ignore[misc]
+            data, buffers = function.signature.pack_return(value)
+        except BaseException as exc:
+            return _failed(held, exc)
+        return held, _SUCCESS, data, tuple(buffers)
+
+    async def _run_coroutines(self, bundle: Bundle) -> None:
+        """The same for coroutine functions."""
+        function = self._functions[bundle.function.name]
+        now_running = Running(function.name, self._tell)
+        running.set(now_running)
+        while bundle.todo:
+            now_running.task = held = bundle.todo.popleft()
+            began = perf_counter()
+            answer = await self._execute_coroutine(function, held)
+            self._hand_in(bundle, [answer], perf_counter() - began, ended=False)
+        self._hand_in(bundle, [], 0.0, ended=True)
+
+    async def _execute_coroutine(self, function: Function, held: Held) -> Answer:
+        try:
+            if held.cancelled:
+                return _cancelled(held)
+            args, kwargs = function.signature.unpack((held.body, held.buffers))
+            value = await function.callable(*args, **kwargs)  # type: ignore[misc]
+            data, buffers = function.signature.pack_return(value)
+        except asyncio.CancelledError as exc:
+            return _failed(held, exc)
+        except BaseException as exc:
+            return _failed(held, exc)
+        return held, _SUCCESS, data, tuple(buffers)
+
+    def _hand_in(self, bundle: Bundle, answers: list[Answer], seconds: float, *, ended: bool) -> None:
+        self._finished.append((bundle, answers, seconds, ended))
+        if self._reactor.sleeping:
+            self._reactor.wake()
+
+    def _tell(self, held: Held, fraction: float | None, note: str | None) -> None:
+        data, _ = encode_progress(fraction, note)
+        self._told.append((held, data))
+        if self._reactor.sleeping:
+            self._reactor.wake()
+
+
+def _cancelled(held: Held) -> Answer:
+    data, _ = encode_failure(Failure(Code.CANCELLED, "cancelled before it started"))
+    return held, _FAIL, data, ()
+
+
+def _failed(held: Held, exc: BaseException) -> Answer:
+    code = Code.RAISED
+    if isinstance(exc, EncodeError):
+        code = Code.ENCODE
+    elif isinstance(exc, ArgumentError | PeerError):
+        code = Code.DECODE
+    data, _ = encode_failure(failure_of(exc, code))
+    return held, _FAIL, data, ()

@@ -1,0 +1,109 @@
+"""ZeroMQ sockets with the options that this product depends on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+from dingo_zmq.errors import ConfigError
+
+__all__ = ["PORTS", "bind_pair", "make", "new_context", "recv_frames"]
+
+PORTS = range(47100, 47300)
+"""where a node looks for a free pair of ports unless told"""
+
+LARGE = 64 * 1024
+"""frames of this many bytes and more are sent and received without copying"""
+
+_MAX_SOCKETS = 16384
+_OPTIONS = {
+    zmq.LINGER: 1000,
+    zmq.IMMEDIATE: 1,
+    zmq.HEARTBEAT_IVL: 1000,
+    zmq.HEARTBEAT_TIMEOUT: 3000,
+    zmq.HEARTBEAT_TTL: 3000,
+    zmq.HANDSHAKE_IVL: 3000,
+    zmq.CONNECT_TIMEOUT: 3000,
+    zmq.RECONNECT_IVL: 100,
+    zmq.RECONNECT_IVL_MAX: 5000,
+    zmq.SNDHWM: 1000,
+    zmq.RCVHWM: 1000,
+}
+_FRAME_SPARE = 1024 * 1024
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """
+    Return a context of our own, with room for many sockets.
+
+    Raises:
+        ConfigError: where libzmq lacks CURVE or is too old.
+    """
+    if not zmq.has("curve") or zmq.zmq_version_info() < (4, 3, 5):
+        raise ConfigError(
+            f"libzmq {zmq.zmq_version()} is too old or lacks CURVE; hint: pip install --upgrade pyzmq"
+        )
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+    return context
+
+
+def make(context: zmq.Context[Any], kind: int, limit: int) -> zmq.Socket[bytes]:
+    """Return a socket that takes frames up to a body of `limit` bytes, not yet bound or connected."""
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    for option, value in _OPTIONS.items():
+        socket.setsockopt(option, value)
+    socket.setsockopt(zmq.MAXMSGSIZE, limit + _FRAME_SPARE)
+    if kind == zmq.XPUB:
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+    return socket
+
+
+def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], host: str, port: int | None) -> int:
+    """
+    Bind two sockets to a port and the one after it, and return the first.
+
+    Args:
+        tasks, reports: the sockets.
+        host: an address of this machine.
+        port: the first port of the pair, or None for the first free pair of `PORTS`.
+
+    Raises:
+        ConfigError: where the port is taken, or all of them are.
+    """
+    for first in PORTS[::2] if port is None else [port]:
+        try:
+            tasks.bind(f"tcp://{host}:{first}")
+        except zmq.ZMQError as exc:
+            if port is not None or exc.errno != zmq.EADDRINUSE:
+                raise _bind_error(host, first, exc) from exc
+            continue
+        try:
+            reports.bind(f"tcp://{host}:{first + 1}")
+        except zmq.ZMQError as exc:
+            tasks.unbind(f"tcp://{host}:{first}")
+            if port is not None or exc.errno != zmq.EADDRINUSE:
+                raise _bind_error(host, first + 1, exc) from exc
+            continue
+        return first
+    raise ConfigError(f"all ports from {PORTS[0]} to {PORTS[-1]} are in use; hint: give one with --port")
+
+
+def _bind_error(host: str, port: int, exc: zmq.ZMQError) -> ConfigError:
+    hint = "another port with --port, or none to have a free one chosen"
+    return ConfigError(f"cannot listen on {host}:{port}: {exc.strerror}; hint: {hint}")
+
+
+def recv_frames(socket: zmq.Socket[bytes]) -> list[Any]:
+    """
+    Return one message that is waiting: bytes, then large buffers as views that were not copied.
+
+    Raises:
+        zmq.Again: if nothing waits.
+    """
+    frames: list[Any] = [socket.recv(zmq.NOBLOCK)]
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(zmq.NOBLOCK, copy=False).buffer)
+    return frames

@@ -1,0 +1,184 @@
+"""The values that everybody speaks of: status, failure code, options, failure, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+from dingo_zmq import errors
+
+__all__ = [
+    "BODY_LIMIT",
+    "Code",
+    "Failure",
+    "Options",
+    "Report",
+    "Status",
+    "check_part",
+    "error_for",
+]
+
+BODY_LIMIT = 256 * 1024 * 1024
+"""Largest body of a task or report, in bytes, unless the App says otherwise."""
+
+_PART_LIMIT = 200
+
+
+class Status(IntEnum):
+    """What a report says of its task.  SUCCESS and FAIL are final, and a task has exactly one of them."""
+
+    NONE = 0
+    SENT = 1  # taken in by a node
+    PROGRESS = 2  # about to call the function, or told by it
+    SUCCESS = 3
+    FAIL = 4
+    PARTIAL = 5  # one value of a stream
+
+
+class Code(IntEnum):
+    """Why a task ended with FAIL."""
+
+    GENERIC = 0
+    RAISED = 1
+    SHUTDOWN = 2
+    CANCELLED = 3
+    EXPIRED = 4
+    POISON = 5
+    UNKNOWN = 6
+    TIMEOUT = 7
+    ENCODE = 8  # the return cannot travel
+    DECODE = 9  # arguments or return do not fit the signature
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    How one task is to be treated.
+
+    Args:
+        at_most_once: never start it twice; a task whose node is lost while it may have been running
+            ends with FAIL/UNKNOWN instead of being sent elsewhere.
+        max_losses: after this many nodes died while the task may have been running, it ends with
+            FAIL/POISON.  At least 1.
+        monitor_progress: also send the reports SENT and PROGRESS, not the final one alone.
+    """
+
+    at_most_once: bool = False
+    max_losses: int = 3
+    monitor_progress: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_losses, int) or self.max_losses < 1:
+            raise errors.UsageError(f"max_losses must be a whole number of at least 1, not {self.max_losses!r}")
+
+    def replace(self, **changes: Any) -> Options:
+        """
+        Return a copy with some fields changed.
+
+        Raises:
+            UsageError: for a field that does not exist.
+        """
+        try:
+            return replace(self, **changes)
+        except TypeError as exc:
+            known = ", ".join(self.__dataclass_fields__)
+            raise errors.UsageError(f"unknown option in {sorted(changes)}; there are: {known}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    Why a task failed.  Everything that came from the node is plain text: nothing is rebuilt by name.
+
+    Attributes:
+        code: the kind of failure.
+        message: one sentence for people.
+        type: qualified name of the exception's class on the node, or "".
+        traceback: the formatted traceback on the node, or "".
+        node: name of the node that reported, or "".
+        attempt: how often the task had been sent by then, counted from 1; 0 where unknown.
+    """
+
+    code: Code
+    message: str = ""
+    type: str = ""
+    traceback: str = ""
+    node: str = ""
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        head = f"{self.type}: {self.message}" if self.type else self.message or self.code.name.lower()
+        where = f" (on {self.node})" if self.node else ""
+        return f"{head}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What a caller hears about a task.
+
+    Attributes:
+        name: the function.
+        id: the task; (name, id) is its identity.
+        status: see `Status`.
+        value: the return (SUCCESS), a yielded value (PARTIAL), or what `progress` was given (PROGRESS: a
+            pair (fraction, note), or None when the function is about to be called).
+        failure: set with FAIL.
+        node: name of the node that reported, or "" where the caller itself decided.
+        attempt: how often the task had been sent, counted from 1.
+    """
+
+    name: str
+    id: str
+    status: Status
+    value: Any = None
+    failure: Failure | None = None
+    node: str = ""
+    attempt: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether this is the final report."""
+        return self.status in (Status.SUCCESS, Status.FAIL)
+
+    @property
+    def ok(self) -> bool:
+        """Whether this is a final report of success."""
+        return self.status == Status.SUCCESS
+
+    @property
+    def fail(self) -> bool:
+        """Whether this is a final report of failure."""
+        return self.status == Status.FAIL
+
+
+_ERRORS: dict[Code, type[errors.TaskError]] = {
+    Code.RAISED: errors.TaskFailed,
+    Code.ENCODE: errors.TaskFailed,
+    Code.DECODE: errors.TaskFailed,
+    Code.SHUTDOWN: errors.TaskShutdown,
+    Code.CANCELLED: errors.TaskCancelled,
+    Code.EXPIRED: errors.TaskExpired,
+    Code.POISON: errors.TaskPoisoned,
+    Code.UNKNOWN: errors.TaskUnknown,
+    Code.TIMEOUT: errors.TaskTimeout,
+}
+
+
+def error_for(failure: Failure) -> errors.TaskError:
+    """Return the exception that stands for a failure."""
+    return _ERRORS.get(failure.code, errors.TaskError)(failure)
+
+
+def check_part(kind: str, text: str) -> str:
+    """
+    Return `text` if it can be part of a topic: 1 to 200 characters, no slash, no control character.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    if not isinstance(text, str) or not 0 < len(text) <= _PART_LIMIT or "/" in text or not text.isprintable():
+        raise errors.UsageError(f"{kind} must be 1 to {_PART_LIMIT} printable characters without '/', not {text!r}")
+    return text
+

@@ -1,0 +1,256 @@
+"""The node's record of one caller's link: tasks held, answers kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Any
+
+from dingo_zmq.model import Status
+from dingo_zmq.protocol import credit
+from dingo_zmq.protocol.messages import BUSY, UNKNOWN_FUNCTION, Refs, TaskItem, TaskOptions
+
+NEVER = float("-inf")
+ASKING_SECONDS = 1.5
+"""how long a caller that said it wants credit counts as asking"""
+
+_PLAIN = TaskOptions()
+_FAIL = int(Status.FAIL)
+
+
+class State(Enum):
+    """Where a held task is."""
+
+    QUEUED = auto()
+    RUNNING = auto()  # handed to a worker: it may have started
+    GONE = auto()
+
+
+class Function:
+    """
+    One function of a node, over all links.
+
+    Attributes:
+        name: what it is called by; also the name of its lanes.
+        pool: the workers that run it.
+        slots: how many they are.
+        signature, fingerprint: what callers compare theirs with.
+        run_time: measured.
+        lanes: one for each link.
+    """
+
+    __slots__ = ("fingerprint", "lanes", "name", "pool", "run_time", "signature", "slots")
+
+    def __init__(self, name: str, pool: str, slots: int, signature: str = "", fingerprint: str = "") -> None:
+        self.name, self.pool, self.slots = name, pool, slots
+        self.signature, self.fingerprint = signature, fingerprint
+        self.run_time = credit.RunTime()
+        self.lanes: list[Lane] = []
+
+    def allowance(self, now: float) -> int:
+        """Return how many tasks each asking caller may have here now."""
+        asking = sum(1 for lane in self.lanes if lane.held or lane.wants_until > now)
+        return credit.allowance(self.slots, self.run_time.estimate(now), asking)
+
+
+class Held:
+    """A task that a node holds."""
+
+    __slots__ = (
+        "asked",
+        "attempt",
+        "body",
+        "buffers",
+        "cancelled",
+        "go",
+        "id",
+        "lane",
+        "link",
+        "number",
+        "options",
+        "state",
+    )
+
+    def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
+        self.link, self.lane, self.buffers = link, lane, buffers
+        _, self.number, self.id, self.attempt, options, self.body = item
+        self.options = options or _PLAIN
+        self.state = State.QUEUED
+        self.go = self.cancelled = False
+        self.asked = NEVER
+
+    @property
+    def claims(self) -> bool:
+        """Whether it may start only after a GO."""
+        return not self.go and (self.attempt > 1 or self.options.at_most_once)
+
+
+class Answer:
+    """A report kept until the caller has heard it; `at` is when it was last published."""
+
+    __slots__ = ("at", "buffers", "id", "item")
+
+    def __init__(self, item: tuple[int, str, int, int, int, bytes], id: str, buffers: tuple[Any, ...]) -> None:
+        self.item, self.id, self.buffers, self.at = item, id, buffers, NEVER
+
+
+class Lane:
+    """One function on one link: numbers seen and granted (totals), and the tasks held."""
+
+    __slots__ = ("function", "granted", "held", "seen", "wants_until")
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.seen = self.granted = 0
+        self.held: dict[int, Held] = {}
+        self.wants_until = NEVER
+
+
+class Link:
+    """
+    One caller incarnation, as a node sees it.
+
+    `kept` holds the answers not yet heard, by report number, oldest first; their number is bounded since
+    beyond a few allowances they eat credit (see `credit.grant`).
+    """
+
+    __slots__ = (
+        "caller",
+        "dead",
+        "hello",
+        "kept",
+        "lanes",
+        "last_beat",
+        "pending",
+        "previous_beat",
+        "proved",
+        "report_number",
+        "token",
+        "touched",
+    )
+
+    def __init__(self, token: bytes, caller: str, functions: Iterable[Function], now: float) -> None:
+        self.token, self.caller, self.touched = token, caller, now
+        self.lanes = {function.name: Lane(function) for function in functions}
+        for lane in self.lanes.values():
+            lane.function.lanes.append(lane)
+        self.hello = 0
+        self.proved = self.dead = False
+        self.previous_beat = self.last_beat = NEVER
+        self.kept: dict[int, Answer] = {}
+        self.pending: deque[Answer] = deque()
+        self.report_number = 0
+
+    def heard(self, number: int) -> None:
+        """Free the answers up to a report number."""
+        kept = self.kept
+        while kept:
+            first = next(iter(kept))
+            if first > number:
+                return
+            del kept[first]
+
+    def credit(self, lane: Lane, now: float) -> int:
+        """Return the highest task number granted on a lane; it never goes down."""
+        allowed = lane.function.allowance(now)
+        total = credit.grant(lane.seen, len(lane.held), len(self.kept), allowed)
+        if total > lane.granted:
+            lane.granted = total
+        return lane.granted
+
+    def accept(
+        self, items: Iterable[TaskItem], buffers: tuple[Any, ...]
+    ) -> tuple[list[Held], dict[str, dict[str, list[int]]]]:
+        """
+        Take in tasks that were sent; return those now held, and by reason the refs of those refused.
+
+        A number not above the highest seen is a repeat, or was declared MISSING: dropped, never started.
+        """
+        taken: list[Held] = []
+        refused: dict[str, dict[str, list[int]]] = {}
+        lanes = self.lanes
+        for item in items:
+            name, number = item[0], item[1]
+            lane = lanes.get(name)
+            if lane is None:
+                refused.setdefault(UNKNOWN_FUNCTION, {}).setdefault(name, []).append(number)
+            elif number > lane.granted:
+                refused.setdefault(BUSY, {}).setdefault(name, []).append(number)
+            elif number > lane.seen:
+                lane.seen = number
+                lane.held[number] = held = Held(self, lane, item, buffers)
+                taken.append(held)
+        return taken, refused
+
+    def answer(self, held: Held, status: int, body: bytes, buffers: tuple[Any, ...]) -> None:
+        """
+        Keep the final report of a task, and have it published by the next flush.
+
+        A cancelled task may have failed for being cancelled.  Its caller has settled it or given it up; where
+        it was given up it is sent elsewhere, and such a report would settle it wrongly: not kept.
+        """
+        lane, number = held.lane, held.number
+        if self.dead or lane.held.pop(number, None) is None:
+            return
+        held.state = State.GONE
+        if held.cancelled and status == _FAIL:
+            return
+        self.report_number = report = self.report_number + 1
+        item = (report, lane.function.name, number, held.attempt, status, body)
+        self.kept[report] = answer = Answer(item, held.id, buffers)
+        self.pending.append(answer)
+
+    def drop(self, held: Held) -> None:
+        """Hold a task no more; nothing is said of it."""
+        held.lane.held.pop(held.number, None)
+        held.state = State.GONE
+
+    def find(self, refs: Refs) -> list[Held]:
+        """Return the tasks held among refs."""
+        found = []
+        for name, numbers in refs.items():
+            lane = self.lanes.get(name)
+            if lane is not None:
+                found += [lane.held[n] for n in numbers if n in lane.held]
+        return found
+
+    def lost_and_left(
+        self, lanes: dict[str, tuple[int, int, int]], open_refs: Refs
+    ) -> tuple[dict[str, list[int]], list[Held]]:
+        """
+        Compare a BEAT's list of open tasks with what is here.
+
+        Returns:
+            The refs that are neither held nor kept, and the tasks held that the caller no longer has open.
+        """
+        kept = {(answer.item[1], answer.item[2]) for answer in self.kept.values()} if open_refs else set()
+        missing: dict[str, list[int]] = {}
+        for name, numbers in open_refs.items():
+            lane = self.lanes.get(name)
+            held = lane.held if lane else {}
+            gone = [n for n in numbers if n not in held and (name, n) not in kept]
+            if gone:
+                missing[name] = gone
+        left = []
+        for name, (_, covered, _) in lanes.items():
+            lane = self.lanes.get(name)
+            if lane is not None and lane.held:
+                listed = set(open_refs.get(name, ()))
+                left += [h for n, h in lane.held.items() if n <= covered and n not in listed]
+        return missing, left
+
+    def stale_answers(self) -> list[Answer]:
+        """Return the answers last published before the previous BEAT."""
+        return [answer for answer in self.kept.values() if answer.at <= self.previous_beat]
+
+    def bury(self) -> list[Held]:
+        """Forget everything; return the tasks that were held."""
+        self.dead = True
+        held = [held for lane in self.lanes.values() for held in lane.held.values()]
+        for lane in self.lanes.values():
+            lane.function.lanes.remove(lane)
+            lane.held.clear()
+        self.kept.clear()
+        self.pending.clear()
+        return held

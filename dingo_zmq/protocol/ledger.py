@@ -1,0 +1,247 @@
+"""The caller's record of every task not yet settled, and who holds it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from dingo_zmq.model import Code, Failure, Options
+from dingo_zmq.protocol.messages import TaskOptions
+
+NEVER = float("-inf")
+
+
+class Route(NamedTuple):
+    """What decides which nodes can take a task: its function, and the fingerprint of it ("" for any)."""
+
+    name: str
+    fingerprint: str = ""
+
+
+class Entry:
+    """
+    One task at its caller, from the call until it is settled.
+
+    Attributes:
+        route, id, body, buffers, options: the task.
+        result: whatever the doer wants to find again when the task is settled.
+        lane, number: who holds it, and as which number; lane is None while it waits in the queue.
+        attempt: how often it has been sent.
+        losses: how many nodes died while it may have been running.
+        started: whether it may have started where it is now.
+        recalls: how often it was recalled.
+        strays: other links' lanes that it was sent on, with its numbers there.
+        settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
+            `failure` are what it said.
+    """
+
+    __slots__ = (
+        "attempt",
+        "body",
+        "buffers",
+        "failure",
+        "id",
+        "lane",
+        "losses",
+        "number",
+        "options",
+        "recalls",
+        "result",
+        "route",
+        "settled",
+        "started",
+        "status",
+        "strays",
+        "wire_options",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        id: str,
+        body: bytes,
+        buffers: tuple[Any, ...],
+        options: Options,
+        wire_options: TaskOptions | None,
+        result: Any,
+    ) -> None:
+        self.route, self.id, self.body, self.buffers = route, id, body, buffers
+        self.options, self.wire_options, self.result = options, wire_options, result
+        self.lane: Lane | None = None
+        self.number = self.attempt = self.losses = self.recalls = 0
+        self.started = self.settled = False
+        self.strays: list[tuple[Lane, int]] | None = None
+        self.status = 0
+        self.failure: Failure | None = None
+
+
+def wire_options(options: Options) -> TaskOptions | None:
+    """Return the part of the options that travels, None where it says nothing."""
+    if options.at_most_once or options.monitor_progress:
+        return TaskOptions(options.at_most_once, options.monitor_progress)
+    return None
+
+
+class Lane:
+    """
+    One function on one link.
+
+    Attributes:
+        key: the node's, as its caller knows it.
+        name: of the function.
+        slots, signature, fingerprint: as the node told them.
+        sent: number of the last task sent.
+        limit: highest task number the node will take (a total, never goes down).
+        open: tasks held there, by number.
+        strays: tasks sent there, not settled, and believed to be elsewhere by now.
+        covered: last number sent at the BEAT before.
+        run_time: seconds, None where unknown; told_at is when that was told.
+    """
+
+    __slots__ = (
+        "covered",
+        "fingerprint",
+        "key",
+        "limit",
+        "name",
+        "open",
+        "run_time",
+        "sent",
+        "signature",
+        "slots",
+        "strays",
+        "told_at",
+    )
+
+    def __init__(self, key: str, name: str, slots: int, signature: str, fingerprint: str) -> None:
+        self.key, self.name = key, name
+        self.slots, self.signature, self.fingerprint = slots, signature, fingerprint
+        self.sent = self.limit = self.covered = 0
+        self.open: dict[int, Entry] = {}
+        self.strays: dict[int, Entry] = {}
+        self.run_time: float | None = None
+        self.told_at = NEVER
+
+    def told(self, limit: int, run_time: int, now: float) -> None:
+        """The node told its credit, and its run time in nanoseconds (0: unknown)."""
+        if limit > self.limit:
+            self.limit = limit
+        if run_time:
+            self.run_time = run_time * 1e-9
+            self.told_at = now
+
+
+class Ledger:
+    """
+    Every task not yet settled: waiting in a queue here, or held by a node.
+
+    `queues` has the waiting tasks of each route, oldest first; a route without waiting tasks is not in it.
+    `open` counts all tasks not settled.
+    """
+
+    def __init__(self) -> None:
+        self.queues: dict[Route, deque[Entry]] = {}
+        self.open = 0
+
+    def add(self, entries: list[Entry]) -> None:
+        """Record tasks, and queue them."""
+        queues = self.queues
+        for entry in entries:
+            queue = queues.get(entry.route)
+            if queue is None:
+                queue = queues[entry.route] = deque()
+            queue.append(entry)
+        self.open += len(entries)
+
+    def wanted(self) -> dict[str, int]:
+        """Return how many tasks of each function wait here."""
+        wanted: dict[str, int] = {}
+        for route, queue in self.queues.items():
+            wanted[route.name] = wanted.get(route.name, 0) + len(queue)
+        return wanted
+
+    def held(self, entry: Entry, lane: Lane, number: int) -> None:
+        """A task is about to be sent: recorded before anything leaves."""
+        entry.lane, entry.number = lane, number
+        entry.attempt += 1
+        entry.started = False
+        lane.open[number] = entry
+
+    def unhold(self, entry: Entry) -> None:
+        """Nobody holds the task any more, as far as we know; a late report may still settle it."""
+        lane = entry.lane
+        if lane is not None:
+            del lane.open[entry.number]
+            lane.strays[entry.number] = entry
+            if entry.strays is None:
+                entry.strays = []
+            entry.strays.append((lane, entry.number))
+            entry.lane = None
+
+    def unsend(self, entry: Entry) -> None:
+        """The task never left: as if it had not been sent."""
+        lane = entry.lane
+        if lane is not None:
+            del lane.open[entry.number]
+            entry.lane = None
+            entry.attempt -= 1
+
+    def requeue(self, entries: list[Entry]) -> None:
+        """Put tasks back at the head of their queues, keeping their order."""
+        for entry in reversed(entries):
+            entry.started = False
+            queue = self.queues.get(entry.route)
+            if queue is None:
+                queue = self.queues[entry.route] = deque()
+            queue.appendleft(entry)
+
+    def lost(self, entry: Entry, *, proved: bool) -> Failure | None:
+        """
+        The node that held the task is lost; return how the task ends, or None where it is to be sent again.
+
+        Args:
+            entry: the task, already unheld.
+            proved: whether the node's process is known to be dead; a loss by silence counts only later.
+        """
+        if entry.options.at_most_once and entry.started:
+            return Failure(Code.UNKNOWN, "the node was lost while the task may have been running")
+        if entry.started and proved:
+            return self.counted(entry)
+        return None
+
+    def counted(self, entry: Entry) -> Failure | None:
+        """Count one more node that died while the task may have been running; return how it ends, if so."""
+        entry.losses += 1
+        if entry.losses < entry.options.max_losses:
+            return None
+        return Failure(Code.POISON, f"{entry.losses} nodes died while it may have been running on them")
+
+    def settle(self, entry: Entry) -> Lane | None:
+        """Close the record of a task; return the lane of who may still hold it (others: `entry.strays`)."""
+        entry.settled = True
+        self.open -= 1
+        lane = entry.lane
+        if lane is not None:
+            del lane.open[entry.number]
+            entry.lane = None
+        else:
+            queue = self.queues.get(entry.route)
+            if queue is not None:
+                self._unqueue(queue, entry)
+        if entry.strays is not None:
+            for stray, number in entry.strays:
+                stray.strays.pop(number, None)
+        return lane
+
+    def _unqueue(self, queue: deque[Entry], entry: Entry) -> None:
+        try:
+            queue.remove(entry)
+        except ValueError:
+            return
+        if not queue:
+            del self.queues[entry.route]
+
+    def everything(self, lanes: list[Lane]) -> list[Entry]:
+        """Return all tasks not settled: the waiting ones, then those held on `lanes`."""
+        waiting = [entry for queue in self.queues.values() for entry in queue]
+        return waiting + [entry for lane in lanes for entry in lane.open.values()]

@@ -1,0 +1,191 @@
+"""The messages of protocol version 1 as typed records; the grammar on the wire is in `wire`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+VERSION = 1
+
+Token: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Part: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]  # a piece of a topic
+Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
+Total: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Refs: TypeAlias = dict[Part, list[Total]]  # lane -> task numbers
+Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
+
+
+class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False, frozen=True):
+    """The options of a task that its node must know."""
+
+    at_most_once: bool = False
+    monitor_progress: bool = False
+
+
+TaskItem: TypeAlias = tuple[Part, Total, Part, Total, TaskOptions | None, bytes]
+"""lane, number, id, attempt, options, body"""
+
+ReportItem: TypeAlias = tuple[Total, Part, Total, Total, Annotated[int, Meta(ge=1, le=5)], bytes]
+"""report number (0: not kept), lane, number, attempt, status, body"""
+
+
+class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of all messages; fields travel as a msgpack array in the order of the class."""
+
+
+# ------------------------------------------------------------------------------ caller to node
+
+
+class Hello(Message):
+    """Open a link, or ask whether it still stands; `incarnation` is empty or the one believed in."""
+
+    link: Token
+    caller: Part
+    number: Total
+    incarnation: Annotated[bytes, Meta(max_length=8)]
+    mesh: Part
+    versions: Versions
+
+
+class Tasks(Message):
+    """One or more tasks; `wanted` tells, per lane, how many more wait at the caller."""
+
+    link: Token
+    caller: Part
+    heard: Total
+    wanted: dict[Part, Total]
+    items: list[TaskItem]
+
+
+class Beat(Message):
+    """Life sign and healing; `lanes`: last number sent, number covered by `open`, wanted."""
+
+    link: Token
+    caller: Part
+    number: Total
+    heard: Total
+    lanes: dict[Part, tuple[Total, Total, Total]]
+    open: Refs
+
+
+class Cancel(Message):
+    """Stop these tasks."""
+
+    link: Token
+    refs: Refs
+
+
+class Recall(Message):
+    """Give back those of these tasks that have not started."""
+
+    link: Token
+    refs: Refs
+
+
+class Go(Message):
+    """These claimed tasks may start."""
+
+    link: Token
+    refs: Refs
+
+
+class Bye(Message):
+    """The caller leaves; forget the link."""
+
+    link: Token
+
+
+# ------------------------------------------------------------------------------ node to caller
+
+
+class Welcome(Message):
+    """The link stands; `functions`: slots, signature text and fingerprint; `credit` per lane."""
+
+    link: Token
+    echo: Total
+    node: Part
+    incarnation: Token
+    name: Part
+    mesh: Part
+    tags: list[Part]
+    limit: Total  # largest body, bytes
+    functions: dict[Part, tuple[Total, Text, Text]]
+    version: Total
+    pace: Total  # relative speed of the machine, any unit, the same on all
+    credit: dict[Part, Total]
+    draining: bool
+
+
+class Reports(Message):
+    """Reports of tasks; `lanes`: credit and run time (ns, 0 unknown); `load`: held in all, yours running."""
+
+    link: Token
+    lanes: dict[Part, tuple[Total, Total]]
+    load: tuple[Total, Total]
+    items: list[ReportItem]
+
+
+class Credit(Message):
+    """The answer to a BEAT (`echo` its number, 0 if unasked); `running`: tasks that may have started."""
+
+    link: Token
+    echo: Total
+    lanes: dict[Part, tuple[Total, Total]]
+    load: tuple[Total, Total]
+    running: Refs
+    draining: bool
+
+
+class Missing(Message):
+    """These tasks never arrived, or are gone, and will never start here."""
+
+    link: Token
+    refs: Refs
+
+
+class Claim(Message):
+    """These tasks could start now; may they?"""
+
+    link: Token
+    refs: Refs
+
+
+class Recalled(Message):
+    """These tasks are given back unstarted."""
+
+    link: Token
+    refs: Refs
+    reason: Text
+
+
+class Refused(Message):
+    """There is no such link; `reason` is one of the REFUSED_ constants."""
+
+    link: Token
+    reason: Part
+    text: Text
+    versions: Versions
+
+
+class Pulse(Message):
+    """For people who watch: load of a node, once a second."""
+
+    name: Part
+    running: Total
+    queued: Total
+    done: Total
+    age: Total  # seconds since the start of the node
+
+
+REFUSED_UNKNOWN = "unknown link"
+REFUSED_VERSION = "version"
+REFUSED_MESH = "mesh"
+
+GIVEN_BACK = "given back"
+DRAINING = "draining"
+BUSY = "busy"
+UNKNOWN_FUNCTION = "unknown function"
+
+FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye
+FromNode: TypeAlias = Welcome | Reports | Credit | Missing | Claim | Recalled | Refused | Pulse

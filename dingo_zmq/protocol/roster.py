@@ -1,0 +1,204 @@
+"""What a caller knows of each node: its link, its lanes, and its signs of life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Protocol
+
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.ledger import Entry, Lane
+
+BEAT_SECONDS = 1.0
+HELLO_SECONDS, HELLO_MOST = 0.1, 2.0
+SUSPECT_SECONDS = 2.5
+LOST_SECONDS = 5.0
+BUSY_SECONDS = 30.0
+NUMBERS_MOST = 64
+NEVER = float("-inf")
+LATER = float("inf")
+
+
+class Dice(Protocol):
+    """The doer's source of chance; `random.Random` fits."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to 1."""
+
+    def randbytes(self, n: int, /) -> bytes:
+        """Return n random bytes."""
+
+
+class Side(Enum):
+    """One of the two connections to a node."""
+
+    TASKS = auto()
+    REPORTS = auto()
+
+
+class Stage(Enum):
+    """How far the link to a node is."""
+
+    APART = auto()  # no link: not both connections have been up yet
+    GREETING = auto()  # HELLO is out, both directions not yet proved
+    READY = auto()
+    BARRED = auto()  # the node refused us for good: other mesh or version
+
+
+class Heard:
+    """Report numbers heard on a link: `total` is the highest with none missing below it."""
+
+    __slots__ = ("ahead", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.ahead: set[int] = set()
+
+    def add(self, number: int) -> None:
+        """A numbered report has come."""
+        if number == self.total + 1:
+            self.total = number
+            ahead = self.ahead
+            while ahead and self.total + 1 in ahead:
+                self.total += 1
+                ahead.discard(self.total)
+        elif number > self.total:
+            self.ahead.add(number)
+
+
+class Peer:
+    """
+    One node, as a caller sees it.
+
+    Silence is counted from the sending time of the newest HELLO or BEAT number that was echoed (`proof`).
+    After a broken connection (`broke`) no task is sent until a BEAT sent since has been echoed.
+    """
+
+    def __init__(self, key: str, number: int) -> None:
+        self.key = key
+        self.stage = Stage.APART
+        self.up: set[Side] = set()
+        self.broke = False
+        self.draining = False
+        self.welcome: m.Welcome | None = None
+        self.barred = ""
+        self.announced = True
+        self.blamed: list[tuple[bytes, Entry]] = []
+        self.recalled_at = NEVER
+        self.open_link(b"", number, NEVER)
+
+    def open_link(self, token: bytes, number: int, now: float) -> None:
+        """Start a new link: lanes, numbers and reports begin anew."""
+        self.token = token
+        self.incarnation = b""
+        self.lanes: dict[str, Lane] = {}
+        self.heard = Heard()
+        self.number = self.valid_from = number  # of the last HELLO or BEAT; the first that proves anything
+        self.sent_at: dict[int, float] = {}
+        self.proof = now
+        self.round_trip: float | None = None
+        self.told_heard = 0
+        self.resync = False
+        self.next_hello = self.next_beat = LATER
+        self.hello_wait = HELLO_SECONDS
+        self.load = 0
+        self.load_at = NEVER
+
+    @property
+    def name(self) -> str:
+        """The node's name, or what it was found as."""
+        return self.welcome.name if self.welcome else self.key
+
+    @property
+    def pace(self) -> int:
+        """The relative speed of the node's machine."""
+        return max(1, self.welcome.pace) if self.welcome else 1
+
+    @property
+    def connected(self) -> bool:
+        """Whether both connections are up."""
+        return len(self.up) == 2
+
+    def state(self, now: float) -> str:
+        """Return in a word or two how things stand, for people."""
+        if self.stage is Stage.BARRED:
+            return f"refused us: {self.barred}"
+        if self.stage is not Stage.READY:
+            return "greeting" if self.connected else "apart"
+        if self.draining:
+            return "draining"
+        return "ready" if self.usable(now) else "silent"
+
+    def silence(self, now: float) -> float:
+        """Return for how many seconds nothing has proved the link."""
+        return now - self.proof
+
+    def usable(self, now: float) -> bool:
+        """Whether tasks may be sent now."""
+        return (
+            self.stage is Stage.READY
+            and not self.draining
+            and not self.broke
+            and self.silence(now) < SUSPECT_SECONDS
+        )
+
+    def silent_too_long(self, now: float) -> bool:
+        """Whether the node counts as lost: 5 s after a broken connection, 30 s where it may just be busy."""
+        limit = LOST_SECONDS if self.broke or not self.connected else BUSY_SECONDS
+        return self.silence(now) > limit
+
+    def numbered(self, now: float) -> int:
+        """Return the number of the HELLO or BEAT about to be sent."""
+        self.number += 1
+        self.sent_at[self.number] = now
+        if len(self.sent_at) > NUMBERS_MOST:
+            del self.sent_at[next(iter(self.sent_at))]
+        return self.number
+
+    def echoed(self, number: int, now: float) -> bool:
+        """A number came back: proof of both directions as of its sending.  Return whether it proves the link."""
+        at = self.sent_at.get(number)
+        if at is None:
+            return False
+        self.proof = max(self.proof, at)
+        self.round_trip = now - at
+        for old in [n for n in self.sent_at if n <= number]:
+            del self.sent_at[old]
+        if number < self.valid_from:
+            return False
+        self.broke = not self.connected
+        return True
+
+    def in_flight(self) -> int:
+        """Return how many of our tasks the node holds."""
+        return sum(len(lane.open) for lane in self.lanes.values())
+
+    def entries(self) -> list[Entry]:
+        """Return our tasks there, oldest first within a lane."""
+        return [entry for lane in self.lanes.values() for entry in lane.open.values()]
+
+    def beat(self, caller: str, wanted: dict[str, int], now: float) -> m.Beat:
+        """Return the BEAT about to be sent."""
+        lanes, opens = {}, {}
+        for lane in self.lanes.values():
+            covered = lane.sent if self.resync else lane.covered
+            lanes[lane.name] = (lane.sent, covered, wanted.get(lane.name, 0))
+            numbers = [number for number in lane.open if number <= covered]
+            if numbers:
+                opens[lane.name] = numbers
+        return m.Beat(self.token, caller, self.numbered(now), self.heard.total, lanes, opens)
+
+    def beaten(self) -> None:
+        """The BEAT has left."""
+        self.resync = False
+        self.told_heard = self.heard.total
+        for lane in self.lanes.values():
+            lane.covered = lane.sent
+
+
+def refs(lanes: Iterable[tuple[Lane, int]]) -> dict[str, list[int]]:
+    """Return lanes and numbers as refs."""
+    found: dict[str, list[int]] = {}
+    for lane, number in lanes:
+        found.setdefault(lane.name, []).append(number)
+    return found

@@ -1,0 +1,165 @@
+"""Which held task starts next, on which workers of a node, and which must ask first."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dingo_zmq.protocol.intake import Function, Held, State
+
+BUNDLE_SECONDS = 0.001
+BUNDLE_MOST = 64
+STALL_SECONDS = 0.010
+"""a bundle whose first task takes longer than this gives the rest back to other workers"""
+SPREAD_SECONDS = 0.0001
+"""tasks longer than this are spread over all free workers, shorter ones keep one worker busy"""
+CLAIM_SECONDS = 1.0
+
+
+class Bundle:
+    """
+    Tasks of one function that one worker runs one after the other: a millisecond of work at most, by estimate.
+
+    The worker takes from the left of `todo`; `Starter.reclaim` takes from the right (both are atomic).
+    """
+
+    __slots__ = ("all", "function", "since", "todo")
+
+    def __init__(self, function: Function, tasks: list[Held], now: float) -> None:
+        self.function, self.all, self.todo, self.since = function, tasks, deque(tasks), now
+
+
+class Pool:
+    """A group of workers: how many are free, what is ready for them, what must ask before it starts."""
+
+    __slots__ = ("asking", "free", "ready", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.slots = self.free = slots
+        self.ready: deque[Held] = deque()
+        self.asking: dict[Held, None] = {}
+
+
+class Starter:
+    """Hands held tasks to the workers of a node, in the order of their arrival."""
+
+    def __init__(self, pools: dict[str, int]) -> None:
+        self.pools = {name: Pool(slots) for name, slots in pools.items()}
+        self.active: dict[Bundle, None] = {}
+
+    def add(self, tasks: list[Held]) -> None:
+        """Queue tasks that have arrived."""
+        for held in tasks:
+            pool = self.pools[held.lane.function.pool]
+            if held.attempt > 1 or held.options.at_most_once:
+                pool.asking[held] = None
+            else:
+                pool.ready.append(held)
+
+    def go(self, held: Held) -> None:
+        """A task that asked may start."""
+        pool = self.pools[held.lane.function.pool]
+        if held in pool.asking:
+            del pool.asking[held]
+            held.go = True
+            pool.ready.appendleft(held)
+
+    def forget(self, held: Held) -> None:
+        """A queued task is held no more; `ready` skips it when its turn comes."""
+        self.pools[held.lane.function.pool].asking.pop(held, None)
+
+    def claims(self, now: float) -> list[Held]:
+        """Return the tasks that should ask now: never more in all than there are free workers."""
+        due: list[Held] = []
+        for pool in self.pools.values():
+            if not pool.asking or not pool.free:
+                continue
+            out = sum(1 for held in pool.asking if now - held.asked <= CLAIM_SECONDS)
+            for held in pool.asking:
+                if out >= pool.free:
+                    break
+                if now - held.asked > CLAIM_SECONDS:
+                    held.asked = now
+                    out += 1
+                    due.append(held)
+        return due
+
+    def start(self, now: float) -> list[Bundle]:
+        """Return the bundles that free workers are to run from now on."""
+        bundles = []
+        for pool in self.pools.values():
+            while pool.free and pool.ready:
+                tasks = self._take(pool, now)
+                if not tasks:
+                    continue
+                bundle = Bundle(tasks[0].lane.function, tasks, now)
+                bundle.function.run_time.started(now)
+                pool.free -= 1
+                self.active[bundle] = None
+                bundles.append(bundle)
+        return bundles
+
+    def _take(self, pool: Pool, now: float) -> list[Held]:
+        ready = pool.ready
+        first = ready.popleft()
+        if first.state is not State.QUEUED:
+            return []
+        first.state = State.RUNNING
+        tasks = [first]
+        function = first.lane.function
+        run_time = function.run_time.estimate(now)
+        if run_time is None or first.go:
+            return tasks
+        most = min(BUNDLE_MOST, int(BUNDLE_SECONDS / max(run_time, 1e-9)))
+        if pool.free > 1 and run_time > SPREAD_SECONDS:
+            most = min(most, 1 + len(ready) // pool.free)
+        while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].go:
+            held = ready.popleft()
+            if held.state is State.QUEUED:
+                held.state = State.RUNNING
+                tasks.append(held)
+        return tasks
+
+    def progressed(self, bundle: Bundle, tasks: int, seconds: float, now: float) -> None:
+        """Some tasks of a bundle have finished."""
+        run_time = bundle.function.run_time
+        run_time.stopped(bundle.since)
+        run_time.started(now)
+        run_time.finished(tasks, seconds)
+        bundle.since = now
+
+    def ended(self, bundle: Bundle) -> None:
+        """A worker is done with its bundle."""
+        if self.active.pop(bundle, bundle) is None:
+            bundle.function.run_time.stopped(bundle.since)
+            self.pools[bundle.function.pool].free += 1
+
+    def reclaim(self, now: float) -> None:
+        """Queue again what waits behind a task that takes longer than was thought."""
+        for bundle in self.active:
+            if bundle.todo and now - bundle.since > STALL_SECONDS:
+                self._take_back(bundle)
+
+    def reclaim_all(self) -> None:
+        """Queue again everything that no worker has begun."""
+        for bundle in self.active:
+            self._take_back(bundle)
+
+    def _take_back(self, bundle: Bundle) -> None:
+        ready = self.pools[bundle.function.pool].ready
+        while True:
+            try:
+                held = bundle.todo.pop()
+            except IndexError:
+                return
+            if held.state is State.RUNNING:
+                held.state = State.QUEUED
+                ready.appendleft(held)
+
+    @property
+    def wakeup(self) -> float | None:
+        """The next moment at which `reclaim` might do something."""
+        return min((b.since + STALL_SECONDS for b in self.active if b.todo), default=None)
+
+    def running(self) -> int:
+        """Return how many workers are busy."""
+        return len(self.active)

@@ -1,0 +1,171 @@
+"""The functions that an App knows, by name: registered ones can run here, declared ones only elsewhere."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from dingo_zmq.errors import UnknownFunction, UsageError
+from dingo_zmq.invoke import Signature
+from dingo_zmq.model import Options, check_part
+
+__all__ = ["Function", "Registry"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """
+    What is known of one function.
+
+    Attributes:
+        name: under which it is called.
+        callable: what runs, or None where it was only declared.
+        signature: checks and converts its arguments and its return.
+        is_coroutine: whether calling it gives something to await.
+        options: how its tasks are treated unless a call says otherwise.
+        settings: what else was said of it at registration, for the parts of the App that understand it.
+    """
+
+    name: str
+    callable: Callable[..., Any] | None
+    signature: Signature
+    is_coroutine: bool = False
+    options: Options = field(default_factory=Options)
+    settings: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether it was registered, not only declared."""
+        return self.callable is not None
+
+
+class Registry:
+    """The functions of one App.  Not locked: register before tasks run, or from one thread."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Function] = {}
+
+    def register(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        options: Options | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Function:
+        """
+        Take a function that can run here.
+
+        Args:
+            name: 1 to 200 printable characters without a slash.
+            function: a function, coroutine function, bound method or callable object.
+            options: how its tasks are treated unless a call says otherwise.
+            settings: kept as they are.
+
+        Raises:
+            UsageError: if the name is bad or taken, or the signature has an annotation that is unsupported
+                or does not resolve.
+        """
+        self._check(name)
+        return self._add(name, function, Signature.of(function, name), options, settings)
+
+    def declare(
+        self,
+        name: str,
+        stub: Callable[..., Any] | inspect.Signature | None = None,
+        *,
+        options: Options | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Function:
+        """
+        Take a function that only runs elsewhere.
+
+        Args:
+            name: as for `register`.
+            stub: a function whose body is ``...`` (it is never called), or a signature; without one,
+                nothing is checked here.
+            options: how its tasks are treated unless a call says otherwise.
+            settings: kept as they are.
+
+        Raises:
+            UsageError: as for `register`.
+        """
+        self._check(name)
+        if stub is None:
+            signature = Signature.unchecked(name)
+        elif isinstance(stub, inspect.Signature):
+            signature = Signature(name, stub)
+        else:
+            signature = Signature.of(stub, name)
+        return self._add(name, None, signature, options, settings)
+
+    def _check(self, name: str) -> None:
+        check_part("the name of a function", name)
+        if name in self._functions:
+            raise UsageError(f"there is already a function {name!r}; names are unique within an App")
+
+    def _add(
+        self,
+        name: str,
+        function: Callable[..., Any] | None,
+        signature: Signature,
+        options: Options | None,
+        settings: Mapping[str, Any] | None,
+    ) -> Function:
+        made = Function(
+            name,
+            function,
+            signature,
+            is_coroutine=function is not None and _is_coroutine(function),
+            options=options or Options(),
+            settings=MappingProxyType(dict(settings or {})),
+        )
+        self._functions[name] = made
+        return made
+
+    def get(self, name: str) -> Function | None:
+        """Return the function of that name, or None."""
+        return self._functions.get(name)
+
+    def __getitem__(self, name: str) -> Function:
+        """
+        Return the function of that name.
+
+        Raises:
+            UnknownFunction: if there is none; the text names those with a similar name.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            raise UnknownFunction(self._unknown(name))
+        return function
+
+    def _unknown(self, name: object) -> str:
+        close = difflib.get_close_matches(str(name), self._functions, n=3)
+        if close:
+            return f"no function {name!r} is known; did you mean {' or '.join(map(repr, close))}?"
+        if not self._functions:
+            return f"no function {name!r} is known; none is registered or declared"
+        return f"there is no function {name!r}; none of the {len(self._functions)} known has a similar name"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions
+
+    def __iter__(self) -> Iterator[Function]:
+        """Yield the functions in the order in which they came."""
+        return iter(list(self._functions.values()))
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

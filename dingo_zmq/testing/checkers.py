@@ -1,0 +1,292 @@
+"""The rules that every story of the simulated world must keep; each yields what broke it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from dingo_zmq.model import Code, Status
+from dingo_zmq.protocol.ledger import Entry
+from dingo_zmq.protocol.node import FORGET_SECONDS
+from dingo_zmq.protocol.roster import Peer, Stage
+from dingo_zmq.testing.plan import Job
+
+if TYPE_CHECKING:
+    from dingo_zmq.testing.hosts import CallerHost, NodeHost
+    from dingo_zmq.testing.world import World
+
+__all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
+
+_OWN_CODES = {Code.CANCELLED, Code.POISON, Code.UNKNOWN, Code.SHUTDOWN}
+
+
+def problems(world: World) -> Iterator[tuple[str, str]]:
+    """Yield the name of each rule broken, and what broke it (a few of each)."""
+    for rule, found in world.history.faults.items():
+        for what in found[:3]:
+            yield rule, what
+    for check in CHECKERS:
+        for number, what in enumerate(check(world)):
+            if number < 3:  # noqa: PLR2004
+                yield check.__name__, what
+
+
+def figures(world: World) -> Counter[str]:
+    """Return what came to pass, in numbers."""
+    counted: Counter[str] = Counter()
+    for endings in world.history.endings.values():
+        for ending in endings:
+            counted[ending.code.name if ending.code is not None else Status(ending.status).name] += 1
+    executions = [len(found) for found in world.history.executions.values()]
+    counted["tasks"] = len(world.history.accepted)
+    counted["executions"] = sum(executions)
+    counted["executed again"] = sum(1 for number in executions if number > 1)
+    counted["lost on the way"] = world.network.lost
+    counted["repeated"] = world.network.repeated
+    return counted
+
+
+def _living(world: World) -> Iterator[tuple[Entry, Job]]:
+    for entry in world.history.accepted.values():
+        job: Job = entry.result
+        if not world.callers[job.caller].dead:
+            yield entry, job
+
+
+# ---------------------------------------------------------------------- what callers are told
+
+
+def settled_once(world: World) -> Iterator[str]:
+    """Every accepted task gets exactly one final report, at the latest a minute after all has healed."""
+    endings = world.history.endings
+    for entry, _ in _living(world):
+        found = endings.get(entry.id, [])
+        if not found:
+            where = f"held by {entry.lane.key}" if entry.lane else "queued"
+            yield f"{entry.id} is not settled: {where}, attempt {entry.attempt}"
+        elif len(found) > 1:
+            yield f"{entry.id} was settled {len(found)} times: {found}"
+    for id in endings:
+        if id not in world.history.accepted:
+            yield f"{id} was settled, and is unknown"
+
+
+def success_means_executed(world: World) -> Iterator[str]:
+    """SUCCESS means that it ran, with the arguments as given; and the answer is the right one."""
+    for entry, job in _living(world):
+        for ending in world.history.endings.get(entry.id, []):
+            if ending.status != Status.SUCCESS:
+                continue
+            right = [run for run in world.history.executions[entry.id] if run.body == job.body]
+            if not any(run.buffers == job.buffers for run in right):
+                yield f"{entry.id} succeeded without being executed as called"
+            if (ending.body, ending.buffers) != (job.answer, job.buffers):
+                yield f"{entry.id} has the wrong answer {ending}"
+
+
+def failures_have_a_cause(world: World) -> Iterator[str]:
+    """A task fails only for a cause that there was."""
+    for entry, job in _living(world):
+        for ending in world.history.endings.get(entry.id, []):
+            if ending.status == Status.FAIL and (why := _without_cause(world, entry, job, ending)):
+                yield f"{entry.id} {why}"
+
+
+def _without_cause(world: World, entry: Entry, job: Job, ending: Any) -> str:
+    if ending.code is None:
+        return "was reported as failed by a node" if ending.body != b"cancelled" else "was stopped by a node"
+    if ending.code not in _OWN_CODES or ending.code is Code.SHUTDOWN:
+        return f"ended as {ending.code.name}"
+    if ending.code is Code.CANCELLED and entry.id not in world.history.cancelled:
+        return "was cancelled by nobody"
+    if ending.code is Code.UNKNOWN and not job.at_most_once:
+        return "ended UNKNOWN though it may run again"
+    if ending.code is Code.UNKNOWN and not _may_be_unknown(world):
+        return "ended UNKNOWN though no node was lost"
+    if ending.code is Code.POISON:
+        return _innocent(world, entry, ending.at)
+    return ""
+
+
+def _may_be_unknown(world: World) -> bool:
+    return bool(world.history.deaths or world.plan.faults)
+
+
+def _innocent(world: World, entry: Entry, at: float) -> str:
+    """A task is poison only where enough nodes died on which it may have been running."""
+    died = [life for life in world.history.trials[entry.id] if world.history.deaths.get(life, at) < at]
+    if len(died) < entry.options.max_losses:
+        return f"ended POISON though only {len(died)} nodes died under it"
+    return ""
+
+
+def told_in_order(world: World) -> Iterator[str]:
+    """SENT comes before PROGRESS, for each attempt, and both before the final report."""
+    for id, tellings in world.history.tellings.items():
+        order = [(attempt, status) for status, attempt, _ in tellings]
+        if order != sorted(order):
+            yield f"{id} was told {order}"
+        endings = world.history.endings.get(id)
+        if endings and tellings[-1][2] > endings[0].at:
+            yield f"{id} was told something after its end"
+
+
+def told_when_asked(world: World) -> Iterator[str]:
+    """Only who asked is told of progress."""
+    for id in world.history.tellings:
+        if not world.jobs[id].monitor_progress:
+            yield f"{id} was told of, unasked"
+
+
+# ---------------------------------------------------------------------- what runs
+
+
+def at_most_once(world: World) -> Iterator[str]:
+    """A task with at_most_once starts at most once, also where its caller has died."""
+    for id, runs in world.history.executions.items():
+        if world.jobs[id].at_most_once and len(runs) > 1:
+            yield f"{id} ran {len(runs)} times: {[(round(r.at, 3), r.node, r.life) for r in runs]}"
+
+
+def runs_where_it_fits(world: World) -> Iterator[str]:
+    """No node whose function differs executes a task."""
+    for id, runs in world.history.executions.items():
+        wanted = world.jobs[id].fingerprint
+        if wanted and any(run.fingerprint != wanted for run in runs):
+            yield f"{id} ran where the function differs"
+
+
+def killers_end(world: World) -> Iterator[str]:
+    """A task that kills its node is not sent out for ever."""
+    for id, job in world.jobs.items():
+        runs = len(world.history.executions.get(id, ()))
+        if job.killer and id in world.history.accepted and runs > world.history.accepted[id].options.max_losses + 2:
+            yield f"{id} killed {runs} nodes"
+
+
+def bounded_effort(world: World) -> Iterator[str]:
+    """The messages that a task costs are bounded by what goes wrong."""
+    wrong = sum(world.faults.happened.values()) + len(world.history.deaths)
+    for entry in world.history.accepted.values():
+        if world.history.sends[entry.id] > 6 + 2 * wrong:
+            yield f"{entry.id} was sent {world.history.sends[entry.id]} times, {wrong} faults"
+        if world.history.traffic[entry.id] > 12 + 6 * (wrong + 1):
+            yield f"{entry.id} was named in {world.history.traffic[entry.id]} messages, {wrong} faults"
+
+
+# ---------------------------------------------------------------------- at rest
+
+
+def at_rest(world: World) -> Iterator[str]:
+    """In the end nothing is open, held or kept, all credit is back, and every node is READY."""
+    yield from unrest(world)
+
+
+def unrest(world: World) -> Iterator[str]:
+    """Yield what is not at rest."""
+    living = {caller.name for caller in world.callers if not caller.dead}
+    for caller in world.callers:
+        if not caller.dead:
+            yield from _open_at(caller)
+            yield from _restless_peers(world, caller)
+    for node in world.nodes:
+        yield from _busy(node, living)
+
+
+def _open_at(caller: CallerHost) -> Iterator[str]:
+    ledger = caller.caller.ledger
+    if ledger.open or ledger.queues:
+        yield f"{caller.name} has {ledger.open} tasks open, queues {[len(q) for q in ledger.queues.values()]}"
+    for peer in caller.caller.peers.values():
+        for lane in peer.lanes.values():
+            if lane.open or lane.strays:
+                yield f"{caller.name} thinks {peer.key} has {list(lane.open)} open, {list(lane.strays)} astray"
+        if any(not entry.settled for _, entry in peer.blamed):
+            yield f"{caller.name} still blames {peer.key}"
+
+
+def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
+    if node.node is None:
+        yield f"{node.name} is down"
+        return
+    if node.node.draining:
+        yield f"{node.name} is draining"
+    for link in node.node.links.values():
+        if link.caller not in living:
+            yield f"{node.name} remembers {link.caller}, who is dead"
+        if link.kept:
+            yield f"{node.name} keeps {list(link.kept)} for {link.caller}"
+        if any(lane.held for lane in link.lanes.values()):
+            yield f"{node.name} holds {[list(lane.held) for lane in link.lanes.values()]} for {link.caller}"
+    starter = node.node.starter
+    for name, pool in starter.pools.items():
+        if pool.free != pool.slots or pool.asking or any(True for held in pool.ready):
+            yield f"{node.name}: pool {name} has {pool.free} of {pool.slots} free, {len(pool.ready)} ready"
+    if starter.active:
+        yield f"{node.name} has {len(starter.active)} bundles running"
+
+
+def _restless_peers(world: World, caller: CallerHost) -> Iterator[str]:
+    for node in world.nodes:
+        keys = world.keys_of(node.name)
+        peers = [caller.caller.peers[key] for key in keys if key in caller.caller.peers]
+        ready = [peer for peer in peers if peer.usable(world.now)]
+        if len(ready) != 1 or len(peers) != 1:
+            yield f"{caller.name} has for {node.name}: {[(p.key, p.stage.name, p.broke, p.draining) for p in peers]}"
+        elif node.node is not None:
+            yield from _leaks(world, caller, ready[0], node)
+
+
+def _leaks(world: World, caller: CallerHost, peer: Peer, node: NodeHost) -> Iterator[str]:
+    """A lane at rest has all of its credit, on both ends, and no more than it should."""
+    assert node.node is not None
+    link = node.node.links.get(peer.token)
+    if link is None or peer.stage is not Stage.READY:
+        yield f"{node.name} does not know the link of {caller.name}"
+        return
+    for name, lane in link.lanes.items():
+        here = peer.lanes[name]
+        ends = (here.sent, here.limit), (lane.seen, lane.granted)
+        allowed = lane.function.allowance(world.now)
+        if ends[0] != ends[1] or not allowed <= here.limit - here.sent <= _largest(lane.function):
+            yield f"{caller.name} to {node.name}, {name}: {ends[0]}, at the node {ends[1]}, allowed {allowed}"
+
+
+def _largest(function: Any) -> int:
+    return int(function.largest)
+
+
+# ---------------------------------------------------------------------- the world itself
+
+
+def faults_happened(world: World) -> Iterator[str]:
+    """A story in which the planned faults did not happen proves nothing."""
+    for kind, planned in world.faults.planned.items():
+        if world.faults.happened[kind] != planned:
+            yield f"{kind}: {planned} planned, {world.faults.happened[kind]} happened"
+    if world.plan.harsh:
+        if world.plan.loss > 0.02 and not world.network.lost:  # noqa: PLR2004
+            yield "no message was lost"
+        if world.plan.repeats > 0.02 and not world.network.repeated:  # noqa: PLR2004
+            yield "no message was repeated"
+    for entry, job in _living(world):
+        if job.killer and not world.history.executions.get(entry.id):
+            yield f"the killer {entry.id} never ran"
+        if job.cancel_after == 0 and entry.id not in world.history.cancelled:
+            yield f"{entry.id} was not cancelled"
+
+
+CHECKERS: list[Callable[[World], Iterator[str]]] = [
+    settled_once,
+    success_means_executed,
+    failures_have_a_cause,
+    told_in_order,
+    told_when_asked,
+    at_most_once,
+    runs_where_it_fits,
+    killers_end,
+    bounded_effort,
+    at_rest,
+    faults_happened,
+]

@@ -1,0 +1,250 @@
+"""The faults of a plan, made to happen: each waits until it can do harm, and is counted when it does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dingo_zmq.testing.hosts import STALE_KEY, CallerHost, NodeHost
+from dingo_zmq.testing.network import Connection, Way
+from dingo_zmq.protocol.roster import Side
+from dingo_zmq.testing.plan import Fault, Kind
+
+if TYPE_CHECKING:
+    from dingo_zmq.testing.world import World
+
+RETRY_SECONDS = 0.25
+TRIES = 6
+SPARE_SECONDS = 4.0
+"""a fault that lasts still has this long to do harm before everything heals"""
+_WAYS = {
+    Kind.CUT_UP: (Way.UP,),
+    Kind.CUT_DOWN: (Way.DOWN,),
+    Kind.CUT_BOTH: (Way.UP, Way.DOWN),
+    Kind.HOLE_UP: (Way.UP,),
+    Kind.HOLE_DOWN: (Way.DOWN,),
+}
+_SIDES = {
+    Kind.BREAK_TASKS: (Side.TASKS,),
+    Kind.BREAK_REPORTS: (Side.REPORTS,),
+    Kind.BREAK_BOTH: tuple(Side),
+}
+
+
+class Faults:
+    """
+    Makes the faults of a plan happen.
+
+    Attributes:
+        planned, happened: number of each kind; the same in a run that counts.
+    """
+
+    def __init__(self, world: World, faults: list[Fault]) -> None:
+        self.world = world
+        self.planned = Counter(fault.kind.value for fault in faults)
+        self.happened: Counter[str] = Counter()
+        self._begin: dict[Kind, Callable[[Fault], bool]] = {
+            Kind.CRASH: self._crash,
+            Kind.POWER: self._crash,
+            Kind.PAUSE_NODE: self._sleep_node,
+            Kind.HOG_NODE: self._sleep_node,
+            Kind.PAUSE_CALLER: self._sleep_caller,
+            Kind.HOG_CALLER: self._sleep_caller,
+            Kind.STUCK: self._stick,
+            Kind.DRAIN: self._drain,
+            Kind.GOODBYE: self._goodbye,
+            Kind.STALE: self._stale,
+            Kind.ALIAS: self._alias,
+            Kind.CALLER_DIES: self._die,
+            Kind.CALLER_LEAVES: self._die,
+            **dict.fromkeys(_SIDES, self._break),
+            **dict.fromkeys((Kind.CUT_UP, Kind.CUT_DOWN, Kind.CUT_BOTH), self._cut),
+            **dict.fromkeys((Kind.HOLE_UP, Kind.HOLE_DOWN), self._hole),
+        }
+        for fault in faults:
+            world.after(fault.at, self._try, fault)
+
+    def heal(self) -> None:
+        """End everything that has not ended."""
+        network = self.world.network
+        network.holes.clear()
+        cut = [path for path, number in network.cut.items() if number]
+        network.cut.clear()
+        for path in cut:
+            network.thaw(path)
+        for caller in self.world.callers:
+            caller.stuck = 0
+
+    # ------------------------------------------------------------------ when, and whom
+
+    def _try(self, fault: Fault) -> None:
+        if self.world.healed:
+            return
+        if self._begin[fault.kind](fault):
+            self.world.note("FAULT", fault)
+        else:
+            self.world.after(RETRY_SECONDS, self._try, fault)
+
+    def _count(self, fault: Fault) -> bool:
+        self.happened[fault.kind.value] += 1
+        return True
+
+    def _last(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None]) -> bool:
+        """A fault that lasts ends when its time is over and it has done harm; else it is tried elsewhere."""
+        left = self.world.plan.heal_at - self.world.now
+        self.world.after(min(fault.seconds, left - SPARE_SECONDS), self._end, fault, hit, end, TRIES)
+        return True
+
+    def _end(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None], tries: int) -> None:
+        if self.world.healed:
+            return
+        if tries and not hit():
+            self.world.after(RETRY_SECONDS, self._end, fault, hit, end, tries - 1)
+            return
+        end()
+        if tries:
+            self._count(fault)
+        else:
+            self._try(fault)
+
+    def _node(self, fault: Fault) -> NodeHost | None:
+        nodes = [node for node in self.world.nodes if node.up and node.awake]
+        return nodes[fault.node % len(nodes)] if nodes else None
+
+    def _caller(self, fault: Fault) -> CallerHost | None:
+        callers = [caller for caller in self.world.callers if not caller.dead and caller.awake and caller.caller.peers]
+        return callers[fault.caller % len(callers)] if callers else None
+
+    def _connections(self, fault: Fault) -> list[Connection]:
+        """Return both connections of a pair that has both."""
+        caller = self._caller(fault)
+        if caller is None:
+            return []
+        pairs = []
+        for node in self.world.nodes:
+            found = [c for c in self.world.network.of(caller.name, node.name) if c.up and c.key == node.name]
+            if len(found) == len(Side) and node.awake:
+                pairs.append(found)
+        return pairs[fault.node % len(pairs)] if pairs else []
+
+    # ------------------------------------------------------------------ each kind
+
+    def _crash(self, fault: Fault) -> bool:
+        node = self._node(fault)
+        if node is None:
+            return False
+        node.crash(powered=fault.kind is Kind.CRASH)
+        self.world.after(fault.seconds, node.boot)
+        return self._count(fault)
+
+    def _sleep_node(self, fault: Fault) -> bool:
+        node = self._node(fault)
+        if node is None:
+            return False
+        frozen = fault.kind is Kind.PAUSE_NODE
+        node.sleep(fault.seconds, frozen=frozen)
+        if frozen:
+            self.world.network.heartbeats(self.world.network.of("", node.name))
+        return self._count(fault)
+
+    def _sleep_caller(self, fault: Fault) -> bool:
+        caller = self._caller(fault)
+        if caller is None:
+            return False
+        frozen = fault.kind is Kind.PAUSE_CALLER
+        caller.sleep(fault.seconds, frozen=frozen)
+        if frozen:
+            self.world.network.heartbeats(self.world.network.of(caller.name, ""))
+        return self._count(fault)
+
+    def _break(self, fault: Fault) -> bool:
+        snapped = [
+            self.world.network.snap(c) for c in self._connections(fault) if c.side in _SIDES[fault.kind]
+        ]
+        return bool(snapped) and self._count(fault)
+
+    def _cut(self, fault: Fault) -> bool:
+        connections = self._connections(fault)
+        if not connections:
+            return False
+        network = self.world.network
+        paths = [c.path for c in connections if c.way in _WAYS[fault.kind]]
+        before = [network.hits["cut", path] for path in paths]
+        network.cut.update(paths)
+        if fault.breaks:
+            network.heartbeats(connections)
+
+        def end() -> None:
+            network.cut.subtract(paths)
+            for path in paths:
+                network.thaw(path)
+
+        def hit() -> bool:
+            return any(network.hits["cut", path] > n for path, n in zip(paths, before, strict=True))
+
+        return self._last(fault, hit, end)
+
+    def _hole(self, fault: Fault) -> bool:
+        connections = self._connections(fault)
+        if not connections:
+            return False
+        network = self.world.network
+        (path,) = (c.path for c in connections if c.way in _WAYS[fault.kind])
+        before = network.hits["hole", path]
+        network.holes[path] += 1
+
+        def end() -> None:
+            network.holes[path] -= 1
+
+        return self._last(fault, lambda: network.hits["hole", path] > before, end)
+
+    def _stick(self, fault: Fault) -> bool:
+        caller = self._caller(fault)
+        if caller is None:
+            return False
+        before = caller.refusals
+        caller.stuck += 1
+
+        def end() -> None:
+            caller.stuck -= 1
+
+        return self._last(fault, lambda: caller.refusals > before, end)
+
+    def _drain(self, fault: Fault) -> bool:
+        node = self._node(fault)
+        return node is not None and node.drain() and self._count(fault)
+
+    def _goodbye(self, fault: Fault) -> bool:
+        caller, node = self._caller(fault), self._node(fault)
+        if caller is None or node is None or node.name not in caller.caller.peers:
+            return False
+        caller.gone(node.name)
+        self.world.after(fault.seconds, caller.found, node.name)
+        return self._count(fault)
+
+    def _stale(self, fault: Fault) -> bool:
+        caller = self._caller(fault)
+        if caller is None:
+            return False
+        caller.found(STALE_KEY)
+        for node in self.world.nodes:
+            caller.found(node.name)
+        return self._count(fault)
+
+    def _alias(self, fault: Fault) -> bool:
+        caller, node = self._caller(fault), self._node(fault)
+        if caller is None or node is None:
+            return False
+        first, second = self.world.keys_of(node.name)
+        caller.found(first if second in caller.caller.peers else second)
+        return self._count(fault)
+
+    def _die(self, fault: Fault) -> bool:
+        living = [caller for caller in self.world.callers if not caller.dead]
+        caller = self._caller(fault)
+        if caller is None or len(living) < 2:  # noqa: PLR2004
+            return False
+        self.world.note("dies", caller.name)
+        caller.die(good_bye=fault.kind is Kind.CALLER_LEAVES)
+        return self._count(fault)

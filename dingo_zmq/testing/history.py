@@ -1,0 +1,171 @@
+"""What happened in a simulated world, as far as the checkers want to know."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dingo_zmq.model import Code
+from dingo_zmq.protocol import caller as calling
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import node as serving
+from dingo_zmq.protocol.credit import KEPT_SPARE
+from dingo_zmq.protocol.intake import Function, Held, Link
+from dingo_zmq.protocol.ledger import Entry
+
+if TYPE_CHECKING:
+    from dingo_zmq.testing.hosts import NodeHost
+
+
+class MeasuredFunction(Function):
+    """A function that remembers the largest allowance ever granted."""
+
+    __slots__ = ("largest",)
+
+    def __init__(self, name: str, pool: str, slots: int, fingerprint: str) -> None:
+        super().__init__(name, pool, slots, "", fingerprint)
+        self.largest = slots
+
+    def allowance(self, now: float) -> int:
+        """Return the allowance, remembered."""
+        allowed = super().allowance(now)
+        self.largest = max(self.largest, allowed)
+        return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task was settled: `code` of a failure that its caller found, None for a node's report."""
+
+    status: int
+    code: Code | None
+    body: bytes
+    buffers: tuple[bytes, ...]
+    node: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A function was called."""
+
+    at: float
+    node: str
+    life: int
+    body: bytes
+    buffers: tuple[bytes, ...]
+    fingerprint: str
+
+
+class History:
+    """
+    Attributes:
+        accepted: tasks taken over by callers, by id.
+        endings: how they were settled (once, it is to be hoped).
+        tellings: reports told to the program that are not final: status and attempt.
+        executions: calls of their functions.
+        trials: incarnations (node, life) in which they may have started.
+        deaths: incarnations that ended, with the time.
+        traffic: how often each was named in a message.
+        sends, claims, missing: how often each was sent, claimed, and declared missing.
+        cancelled: tasks whose cancelling succeeded.
+        kinds: number of messages of each kind.
+        faults: rules broken that are noticed on the spot.
+    """
+
+    def __init__(self) -> None:
+        self.accepted: dict[str, Entry] = {}
+        self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
+        self.tellings: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
+        self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
+        self.trials: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
+        self.deaths: dict[tuple[str, int], float] = {}
+        self.traffic: Counter[str] = Counter()
+        self.sends: Counter[str] = Counter()
+        self.claims: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+        self.cancelled: set[str] = set()
+        self.copies: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.faults: dict[str, list[str]] = {}
+        self.now = 0.0
+
+    def fault(self, rule: str, what: str) -> None:
+        """A rule was broken."""
+        self.faults.setdefault(rule, []).append(f"{self.now:.3f} {what}")
+
+    def function(self, node: str, name: str, pool: str, slots: int, fingerprint: str) -> Function:
+        """Return a function for a node that starts."""
+        return MeasuredFunction(name, pool, slots, fingerprint)
+
+    # ------------------------------------------------------------------ callers
+
+    def sent(self, send: calling.Send) -> None:
+        """A caller has a message for a node."""
+        message = send.message
+        self.kinds[type(message).__name__] += 1
+        if isinstance(message, m.Tasks):
+            for _, _, id, *_ in message.items:
+                self.traffic[id] += 1
+                self.sends[id] += 1
+
+    def settled_at(self, entries: list[Entry], node: str, now: float) -> None:
+        """A caller delivers final reports."""
+        for entry in entries:
+            code = entry.failure.code if entry.failure else None
+            ending = Ending(entry.status, code, entry.body, tuple(entry.buffers), node, now)
+            self.endings[entry.id].append(ending)
+
+    def told(self, entry: Entry, status: int, now: float) -> None:
+        """A caller delivers a report that is not final."""
+        self.tellings[entry.id].append((status, entry.attempt, now))
+
+    # ------------------------------------------------------------------ nodes
+
+    def published(self, host: NodeHost, publish: serving.Publish) -> None:
+        """A node has a message for a caller."""
+        message = publish.message
+        self.kinds[type(message).__name__] += 1
+        if isinstance(message, m.Reports):
+            for answer in publish.answers:
+                self.traffic[answer.id] += 1
+        elif isinstance(message, m.Missing | m.Claim | m.Recalled):
+            self._named(host, message)
+
+    def _named(self, host: NodeHost, message: m.Missing | m.Claim | m.Recalled) -> None:
+        if isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
+            self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
+        if isinstance(message, m.Claim):
+            link = host.node.links.get(message.link) if host.node else None
+            for held in link.find(message.refs) if link else ():
+                self.claims[held.id] += 1
+
+    def started(self, host: NodeHost, held: Held) -> None:
+        """A task was handed to a worker."""
+        self.trials[held.id][host.name, host.life] = None
+
+    def executed(self, host: NodeHost, held: Held, now: float) -> None:
+        """A worker calls the function."""
+        fingerprint = held.lane.function.fingerprint
+        execution = Execution(now, host.name, host.life, held.body, tuple(held.buffers), fingerprint)
+        self.executions[held.id].append(execution)
+
+    def died(self, node: str, life: int, now: float) -> None:
+        """A node's process ended."""
+        self.deaths[node, life] = now
+
+    def watched(self, topic: str) -> None:
+        """A copy for watchers was published."""
+        self.copies[topic.split("/")[2]] += 1
+
+    def check_link(self, node: str, link: Link) -> None:
+        """Check the bounds of what a node holds and keeps for a caller."""
+        kept = KEPT_SPARE
+        for name, lane in link.lanes.items():
+            function: Any = lane.function
+            kept += 5 * function.largest
+            if len(lane.held) > function.largest:
+                self.fault("held", f"{node} holds {len(lane.held)} of {name}, allowed {function.largest}")
+        if len(link.kept) > kept:
+            self.fault("kept", f"{node} keeps {len(link.kept)} answers, allowed {kept}")

@@ -1,0 +1,266 @@
+"""Connections of the simulated world: first in, first out and with a delay, until one breaks; or worse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dingo_zmq.protocol.roster import Side
+
+if TYPE_CHECKING:
+    from random import Random
+
+Frames = list[bytes]
+
+HEARTBEAT = (3.0, 4.2)
+"""seconds until a connection over which nothing passes is given up: least and most"""
+REORDER = 0.05
+"""mean of the additional delay of a message in a harsh seed"""
+
+
+class Way(Enum):
+    """Where a message goes."""
+
+    UP = "to node"
+    DOWN = "to caller"
+
+
+WAY_OF = {Side.TASKS: Way.UP, Side.REPORTS: Way.DOWN}
+
+
+class Scheduler(Protocol):
+    """What the network needs of the world."""
+
+    now: float
+    dice: Random
+
+    def after(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Have something done later."""
+
+    def stamp(self, what: bytes) -> None:
+        """Something happened that makes this story differ from others."""
+
+    def note(self, what: str, *details: Any) -> None:
+        """Write to the trace."""
+
+
+class CallerEnd(Protocol):
+    """What the network needs of a caller's host."""
+
+    name: str
+    dead: bool
+    frozen: bool
+
+    def monitored(self, connection: Connection, what: str) -> None:
+        """A connection is "up", "down" or "refused"."""
+
+    def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
+        """A message has come."""
+
+
+class NodeEnd(Protocol):
+    """What the network needs of a node's host."""
+
+    name: str
+    life: int
+    up: bool
+    powered: bool
+    frozen: bool
+
+    def subscribed(self, caller: str) -> None:
+        """A subscription has come."""
+
+    def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
+        """A message has come."""
+
+
+class Flight:
+    """A message on its way."""
+
+    __slots__ = ("alive", "at", "frames")
+
+    def __init__(self, frames: Frames, at: float) -> None:
+        self.frames, self.at, self.alive = frames, at, True
+
+
+class Connection:
+    """One side of a caller's connections to a node (None: an address where nobody is)."""
+
+    def __init__(self, caller: CallerEnd, node: NodeEnd | None, key: str, side: Side) -> None:
+        self.caller, self.node, self.key, self.side = caller, node, key, side
+        self.way = WAY_OF[side]
+        self.up = self.subscribed = self.closed = False
+        self.epoch = self.life = 0
+        self.last_at = self.told_at = 0.0
+        self.flying: dict[Flight, None] = {}
+
+    @property
+    def path(self) -> tuple[str, str, Way]:
+        """What cuts and holes are kept by."""
+        return self.caller.name, self.node.name if self.node else "", self.way
+
+
+class Network:
+    """
+    All connections.
+
+    Args:
+        world: clock and dice.
+        delay: seconds on the way.
+        harsh: whether messages overtake each other, and reach the next life of a node.
+        loss, repeats: shares of messages lost and doubled.
+    """
+
+    def __init__(self, world: Scheduler, delay: float, *, harsh: bool, loss: float, repeats: float) -> None:
+        self.world = world
+        self.delay, self.harsh, self.loss, self.repeats = delay, harsh, loss, repeats
+        self.connections: dict[tuple[str, str, Side], Connection] = {}
+        self.cut: Counter[tuple[str, str, Way]] = Counter()
+        self.holes: Counter[tuple[str, str, Way]] = Counter()
+        self.hits: Counter[tuple[str, tuple[str, str, Way]]] = Counter()
+        self.lost = self.repeated = 0
+
+    # ------------------------------------------------------------------ connections
+
+    def open(self, caller: CallerEnd, node: NodeEnd | None, key: str) -> None:
+        """Have a caller connect to a node."""
+        for side in Side:
+            connection = Connection(caller, node, key, side)
+            self.connections[caller.name, key, side] = connection
+            self.world.after(self.world.dice.uniform(0.001, 0.02), self._dial, connection)
+
+    def close(self, caller: str, key: str) -> None:
+        """Have a caller disconnect for good."""
+        for side in Side:
+            connection = self.connections.pop((caller, key, side), None)
+            if connection is not None:
+                connection.closed, connection.up = True, False
+
+    def of(self, caller: str, node: str) -> list[Connection]:
+        """Return the connections between a caller and a node ("" for any)."""
+        return [
+            c
+            for c in self.connections.values()
+            if caller in ("", c.caller.name) and c.node is not None and node in ("", c.node.name)
+        ]
+
+    def _dial(self, c: Connection) -> None:
+        if c.up or c.closed or c.caller.dead:
+            return
+        node, dice = c.node, self.world.dice
+        if node is not None and self._reachable(c, node):
+            self._establish(c, node)
+            return
+        if self._is_cut(c):
+            self.hits["cut", c.path] += 1
+        elif node is None or (not node.up and node.powered):
+            self._tell(c, "refused")
+        self.world.after(dice.uniform(0.1, 1.0), self._dial, c)
+
+    def _reachable(self, c: Connection, node: NodeEnd) -> bool:
+        return node.up and not node.frozen and not c.caller.frozen and not self._is_cut(c)
+
+    def _is_cut(self, c: Connection) -> bool:
+        caller, node, _ = c.path
+        return any(self.cut[caller, node, way] for way in Way)
+
+    def _establish(self, c: Connection, node: NodeEnd) -> None:
+        world = self.world
+        c.up, c.subscribed = True, False
+        c.epoch += 1
+        c.life, c.last_at = node.life, world.now
+        if c.side is Side.REPORTS:
+            world.after(self.delay * world.dice.choice((0, 1, 3)), self._subscribe, c, c.epoch)
+        self._tell(c, "up")
+
+    def _subscribe(self, c: Connection, epoch: int) -> None:
+        node = c.node
+        if c.up and c.epoch == epoch and node is not None and node.up:
+            c.subscribed = True
+            node.subscribed(c.caller.name)
+
+    def snap(self, c: Connection, epoch: int | None = None) -> bool:
+        """Break a connection, unless it is broken already; a tail of what is on its way is lost."""
+        if not c.up or (epoch is not None and c.epoch != epoch):
+            return False
+        c.up, dice = False, self.world.dice
+        flights = list(c.flying)
+        keep = 0 if self.cut[c.path] or dice.random() < 0.5 else dice.randint(0, len(flights))
+        for flight in flights[keep:]:
+            flight.alive = False
+            del c.flying[flight]
+        self._tell(c, "down")
+        self.world.after(dice.uniform(0.1, 0.6), self._dial, c)
+        return True
+
+    def heartbeats(self, connections: list[Connection]) -> None:
+        """Nothing passes any more: these connections break some seconds from now, unless they broke before."""
+        for c in connections:
+            self.world.after(self.world.dice.uniform(*HEARTBEAT), self._give_up, c, c.epoch)
+
+    def _give_up(self, c: Connection, epoch: int) -> None:
+        if c.node is None or c.life != c.node.life or not self._reachable(c, c.node):
+            self.snap(c, epoch)
+
+    def _tell(self, c: Connection, what: str) -> None:
+        """Tell the caller, a little later, in order."""
+        world = self.world
+        c.told_at = max(c.told_at, world.now + world.dice.uniform(0, 0.002))
+        world.note(what, c.caller.name, c.key, c.side.name)
+        world.after(c.told_at - world.now, c.caller.monitored, c, what)
+
+    # ------------------------------------------------------------------ messages
+
+    def send(self, c: Connection, frames: Frames) -> None:
+        """Put a message on its way over a connection that is up."""
+        world, path = self.world, c.path
+        world.stamp(frames[0])
+        if self.holes[path]:
+            self.hits["hole", path] += 1
+            return
+        copies = 1
+        if self.harsh:
+            if world.dice.random() < self.loss:
+                self.lost += 1
+                return
+            if world.dice.random() < self.repeats:
+                self.repeated += 1
+                copies = 2
+        for _ in range(copies):
+            at = world.now + self.delay * world.dice.uniform(0.8, 1.2)
+            if self.harsh:
+                at += world.dice.expovariate(1 / REORDER)
+            else:
+                at = c.last_at = max(at, c.last_at)
+            flight = Flight(frames, at)
+            c.flying[flight] = None
+            world.after(at - world.now, self._arrive, c, flight, c.epoch)
+
+    def _arrive(self, c: Connection, flight: Flight, epoch: int) -> None:
+        if not flight.alive:
+            return
+        if self.cut[c.path] and c.epoch == epoch and c.up:
+            self.hits["cut", c.path] += 1
+            return  # TCP goes on trying; `thaw` brings it
+        c.flying.pop(flight, None)
+        flight.alive = False
+        self._hand_over(c, flight.frames, epoch)
+
+    def _hand_over(self, c: Connection, frames: Frames, epoch: int) -> None:
+        if c.way is Way.DOWN:
+            c.caller.arrived(c, epoch, frames)
+        elif c.node is not None and c.node.up and (c.life == c.node.life or self.harsh):
+            c.node.arrived(c, epoch, frames)
+
+    def thaw(self, path: tuple[str, str, Way]) -> None:
+        """A cut has ended: what was held up arrives, in order."""
+        if self.cut[path]:
+            return
+        for c in self.connections.values():
+            if c.path == path:
+                for flight in list(c.flying):
+                    if flight.at <= self.world.now:
+                        flight.at = c.last_at = max(c.last_at, self.world.now) + 1e-5
+                        self.world.after(flight.at - self.world.now, self._arrive, c, flight, c.epoch)

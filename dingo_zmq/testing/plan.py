@@ -1,0 +1,226 @@
+"""What is going to happen in one seed of the simulated world: nodes, callers, tasks, faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from random import Random
+from typing import Any
+
+HEAL_AT = 18.0
+JOBS_LEAST = 200
+OTHER_VERSION = "other"
+OUR_VERSION = "ours"
+
+SECONDS = {"quick": 0.0003, "steady": 0.02, "slow": 1.0}
+"""functions of the world, and about how long a task of each takes"""
+
+
+class Kind(Enum):
+    """What can go wrong."""
+
+    CRASH = "crash"  # a node dies, and its machine resets the connections
+    POWER = "power"  # a node's machine dies: nobody resets anything
+    BREAK_TASKS = "break tasks"
+    BREAK_REPORTS = "break reports"
+    BREAK_BOTH = "break both"
+    CUT_UP = "cut to node"  # a partition: nothing passes, TCP goes on trying
+    CUT_DOWN = "cut to caller"
+    CUT_BOTH = "cut"
+    HOLE_UP = "hole to node"  # messages vanish while the connection stands
+    HOLE_DOWN = "hole to caller"
+    PAUSE_NODE = "pause node"  # SIGSTOP: nobody answers pings either
+    HOG_NODE = "hog node"  # a task keeps the GIL: pings are answered, nothing else
+    PAUSE_CALLER = "pause caller"
+    HOG_CALLER = "hog caller"
+    STUCK = "stuck"  # publishing to a caller is refused
+    DRAIN = "drain"
+    GOODBYE = "goodbye"  # a false one
+    STALE = "stale"  # found where there is nothing, and found again what is known
+    ALIAS = "alias"  # a node found under a second key
+    CALLER_DIES = "caller dies"
+    CALLER_LEAVES = "caller leaves"
+
+
+COMMON = [
+    *([Kind.CRASH] * 3),
+    *([Kind.BREAK_TASKS, Kind.BREAK_REPORTS, Kind.BREAK_BOTH] * 2),
+    *[kind for kind in Kind if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES)],
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: when it begins, for how long (where that makes sense), whom it should hit first."""
+
+    kind: Kind
+    at: float
+    seconds: float = 1.0
+    node: int = 0
+    caller: int = 0
+    breaks: bool = True
+    """whether the heartbeats of the connections notice it in time"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One task: who calls it, when, and what it will be like for the worker."""
+
+    id: str
+    caller: int
+    function: str
+    at: float
+    seconds: float
+    at_most_once: bool = False
+    monitor_progress: bool = False
+    killer: bool = False
+    watched: bool = False
+    buffers: tuple[bytes, ...] = ()
+    fingerprint: str = ""
+    cancel_after: float | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The arguments."""
+        return f"arguments of {self.id}".encode()
+
+    @property
+    def answer(self) -> bytes:
+        """What it returns where all went well."""
+        return f"answer to arguments of {self.id}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One node: its pools of workers, and by function the pool and the fingerprint."""
+
+    pools: dict[str, int]
+    functions: dict[str, tuple[str, str]]
+    pace: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is going to happen; `loss` and `repeats` are shares of all messages (harsh seeds)."""
+
+    seed: int
+    nodes: list[NodePlan]
+    callers: list[float]
+    """when each starts"""
+    jobs: list[Job] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    delay: float = 0.001
+    harsh: bool = False
+    loss: float = 0.0
+    repeats: float = 0.0
+    heal_at: float = HEAL_AT
+
+    def replace(self, **changes: Any) -> Plan:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
+    """
+    Return the plan of a seed: at least 2 callers, 3 nodes and 200 tasks.
+
+    Args:
+        seed: any number.
+        faults: whether anything goes wrong.
+        harsh: whether messages are also lost, repeated and out of order; None: in one seed of three.
+    """
+    dice = Random(f"plan {seed}")  # noqa: S311 (dice of a game)
+    if harsh is None:
+        harsh = faults and seed % 3 == 2  # noqa: PLR2004
+    nodes = [_node(dice, first=n == 0) for n in range(dice.choice((3, 3, 3, 4, 5)))]
+    callers = [dice.uniform(0, 0.5) if dice.random() < 0.8 else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))]
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        callers=callers,
+        jobs=_jobs(dice, nodes, callers, faults),
+        faults=_faults(dice) if faults else [],
+        delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
+        harsh=harsh,
+        loss=dice.uniform(0, 0.3) if harsh else 0.0,
+        repeats=dice.uniform(0, 0.5) if harsh else 0.0,
+    )
+
+
+def _node(dice: Random, *, first: bool) -> NodePlan:
+    pools = {"shared": dice.choice((1, 1, 2, 4))}
+    if dice.random() < 0.3:
+        pools["own"] = dice.choice((1, 2))
+    functions = {}
+    for name in SECONDS:
+        if first or dice.random() < 0.9:
+            pool = "own" if "own" in pools and name == "slow" else "shared"
+            functions[name] = (pool, OUR_VERSION if first or dice.random() < 0.85 else OTHER_VERSION)
+    return NodePlan(pools, functions, dice.choice((300, 1000, 3000)))
+
+
+def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool) -> list[Job]:
+    jobs: list[Job] = []
+    budget = 4.0 * sum(sum(node.pools.values()) for node in nodes)
+    killers = dice.choice((1, 1, 2)) if faults and dice.random() < 0.3 else 0
+    while len(jobs) < JOBS_LEAST:
+        caller = len(jobs) % len(callers) if len(jobs) < 50 else dice.randrange(len(callers))
+        at = callers[caller] + (dice.uniform(0, 2) if dice.random() < 0.3 else dice.uniform(0, HEAL_AT - 6))
+        function = dice.choice(list(SECONDS))
+        for _ in range(dice.choice((1, 3, 10, 30, 60))):
+            job = _job(dice, f"t{len(jobs)}", caller, function if dice.random() < 0.9 else "quick", at)
+            if job.seconds > 0.1:
+                if budget < job.seconds:
+                    job = replace(job, seconds=0.01)
+                budget -= job.seconds
+            if killers and dice.random() < 0.03 and not job.at_most_once:
+                killers -= 1
+                job = replace(job, killer=True)
+            jobs.append(job)
+    for caller in range(len(callers)):
+        jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", HEAL_AT + dice.uniform(0, 1)) for n in range(5)]
+    return jobs
+
+
+def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
+    seconds = SECONDS[function] * dice.uniform(0.5, 2)
+    if dice.random() < 0.02:
+        seconds = dice.uniform(0.1, 4)
+    cancel_after = None
+    if dice.random() < 0.04:
+        cancel_after = dice.choice((0.0, dice.uniform(0, 0.1), dice.uniform(0, 3)))
+    return Job(
+        id=id,
+        caller=caller,
+        function=function,
+        at=at + dice.uniform(0, 0.05) if dice.random() < 0.5 else at,
+        seconds=seconds,
+        at_most_once=dice.random() < 0.15,
+        monitor_progress=dice.random() < 0.15,
+        watched=dice.random() < 0.03,
+        buffers=(id.encode() * 3, b"") if dice.random() < 0.05 else (),
+        fingerprint=OUR_VERSION if dice.random() < 0.3 else "",
+        cancel_after=cancel_after,
+    )
+
+
+def _faults(dice: Random) -> list[Fault]:
+    theme = dice.sample(COMMON, 3) if dice.random() < 0.4 else COMMON
+    kinds = [dice.choice(theme) for _ in range(dice.choice((2, 4, 6, 9, 12)))]
+    if dice.random() < 0.15:
+        kinds.append(dice.choice((Kind.CALLER_DIES, Kind.CALLER_LEAVES)))
+    return [_fault(dice, kind) for kind in kinds]
+
+
+def _fault(dice: Random, kind: Kind) -> Fault:
+    seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
+    if kind is Kind.HOG_NODE and dice.random() < 0.3:
+        seconds = dice.uniform(12, 20)
+    return Fault(
+        kind=kind,
+        at=dice.uniform(0.5, HEAL_AT - 6),
+        seconds=seconds,
+        node=dice.randrange(1000),
+        caller=dice.randrange(1000),
+        breaks=dice.random() < 0.7,
+    )
