@@ -118,6 +118,8 @@ class MeshCaller:
         self.decider = decider.Caller(name, mesh, _dice())
         self.inbox: deque[Entry] = deque()
         self.wakeup = float("inf")
+        self._readable = False
+        self._done: list[decider.Settled | decider.Told] = []
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
@@ -138,7 +140,14 @@ class MeshCaller:
         monitor: zmq.Socket[bytes] = self._sub.get_monitor_socket(_EVENTS)
         self._monitor = monitor
         self._watch_monitor(monitor, Side.REPORTS, None)
-        reactor.watch(self._sub)
+        reactor.watch(self._sub, self._sub_ready)
+
+    def _sub_ready(self) -> None:
+        self._readable = True
+
+    def pending(self) -> bool:
+        """Whether tasks wait to be sent."""
+        return bool(self.inbox)
 
     def subscribe(self, prefix: str) -> None:
         """Also receive what is published under another prefix, such as "pulse/" or "watch/"."""
@@ -148,31 +157,49 @@ class MeshCaller:
         """Send what was called, take what was reported, and look at the time."""
         caller = self.decider
         busy = self._take_inbox(now)
-        for _ in range(FRAMES_A_ROUND):
-            try:
-                frames = mesh_sockets.recv_frames(self._sub)
-            except zmq.Again:
-                break
-            busy = True
-            self._received(frames, now)
+        if self._readable:
+            busy |= self._read(now)
         if now >= self.wakeup:
             caller.tick(now)
             self._perform(now)
         self.wakeup = caller.wakeup
         return busy
 
+    def hand_out(self) -> None:
+        """Tell other threads what was reported, in order."""
+        if not self._done:
+            return
+        done, self._done = self._done, []
+        for action in done:
+            if isinstance(action, decider.Told):
+                self._told(action)
+            else:
+                settle, node = self._settle, action.node
+                for entry in action.entries:
+                    settle(entry, node)
+
     def close(self, now: float) -> None:
         """Settle what is open and leave."""
         self.work(now)
         self.decider.close(now)
         self._perform(now)
+        self.hand_out()
         for connection in list(self._connections.values()):
             self._disconnect(connection)
-        self._reactor.unwatch_fd(_fd(self._monitor))
+        self._reactor.unwatch(self._monitor)
         self._sub.disable_monitor()
         self._monitor.close(0)
         self._reactor.unwatch(self._sub)
         self._sub.close(0)
+
+    def _read(self, now: float) -> bool:
+        sub = self._sub
+        for _ in range(FRAMES_A_ROUND):
+            if not sub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                self._readable = False
+                return False
+            self._received(mesh_sockets.recv_frames(sub), now)
+        return True
 
     def _take_inbox(self, now: float) -> bool:
         inbox = self.inbox
@@ -228,13 +255,11 @@ class MeshCaller:
         while caller.out:
             for action in caller.take():
                 if isinstance(action, decider.Settled):
-                    settle, node = self._settle, action.node
-                    for entry in action.entries:
-                        settle(entry, node)
+                    self._done.append(action)
                 elif isinstance(action, decider.Send):
                     self._send(action, now)
                 elif isinstance(action, decider.Told):
-                    self._told(action)
+                    self._done.append(action)
                 elif isinstance(action, decider.Note):
                     _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
                     self.on_news()
@@ -310,7 +335,7 @@ class MeshCaller:
         self._keys_by_reports.pop(connection.reports, None)
         for node in connection.nodes:
             self._keys_of.pop(node, None)
-        self._reactor.unwatch_fd(_fd(connection.monitor))
+        self._reactor.unwatch(connection.monitor)
         connection.push.disable_monitor()
         connection.monitor.close(0)
         connection.push.close()
@@ -319,9 +344,7 @@ class MeshCaller:
     def _watch_monitor(
         self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None
     ) -> None:
-        read = partial(self._read_monitor, monitor, side, connection)
-        self._reactor.watch_fd(_fd(monitor), read)
-        read()  # ZeroMQ signals on the descriptor only after the socket was once found empty
+        self._reactor.watch(monitor, partial(self._read_monitor, monitor, side, connection))
 
     def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
         now = monotonic()
@@ -425,11 +448,6 @@ class MeshCaller:
             version=welcome.version if welcome else 0,
             sources=tuple(sorted({s for node in connection.nodes for s in self._sources_of(node)})),
         )
-
-
-def _fd(socket: zmq.Socket[bytes]) -> int:
-    fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
-    return fd
 
 
 def _dice() -> random.Random:

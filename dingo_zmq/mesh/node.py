@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -30,6 +31,8 @@ __all__ = ["LOOP", "SHARED", "MeshNode"]
 
 SHARED, LOOP = "shared", "loop"
 FRAMES_A_ROUND = 32
+SHORT_SECONDS = 50e-6
+"""functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
 
@@ -65,6 +68,7 @@ class MeshNode:
     ) -> None:
         self.wakeup = 0.0
         self.drained = False
+        self._readable = self._subscribable = False
         self.on_drained: Callable[[], None] = lambda: None
         self._identity, self._key, self._host, self._port = identity, key, host, port
         self._functions = {function.name: function for function in functions}
@@ -73,12 +77,14 @@ class MeshNode:
             for f in self._functions.values()
         ]
         self.decider = decider.Node(identity, served, pools, monotonic())
+        self._threads = pools.get(SHARED, 1)
+        self._given: set[Bundle] = set()  # what the other shared workers have
         self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
         self._told: deque[tuple[Held, bytes]] = deque()
         self._pools: dict[str, ThreadPool[Bundle] | LoopPool[Bundle]] = {
             name: LoopPool(f"{identity.name}-loop", self._run_coroutines)
             if name == LOOP
-            else ThreadPool(f"{identity.name}-{name}", slots, self._run)
+            else ThreadPool(f"{identity.name}-{name}", slots - (name == SHARED), self._run)
             for name, slots in pools.items()
         }
 
@@ -95,7 +101,7 @@ class MeshNode:
         self._gate: keys.Gatekeeper | None = None
         if self._key is not None:
             self._gate = keys.Gatekeeper(reactor.context, [self._key.public])
-            reactor.watch(self._gate.socket)
+            reactor.watch(self._gate.socket, self._gate_ready)
         self._pull = self._socket(zmq.PULL)
         self._xpub = self._socket(zmq.XPUB)
         try:
@@ -103,8 +109,22 @@ class MeshNode:
         except BaseException:
             self._close_sockets(0)
             raise
-        reactor.watch(self._pull)
-        reactor.watch(self._xpub)
+        reactor.watch(self._pull, self._pull_ready)
+        reactor.watch(self._xpub, self._xpub_ready)
+
+    def _gate_ready(self) -> None:
+        assert self._gate is not None
+        self._gate.answer()
+
+    def _pull_ready(self) -> None:
+        self._readable = True
+
+    def _xpub_ready(self) -> None:
+        self._subscribable = True
+
+    def pending(self) -> bool:
+        """Whether workers have handed something in."""
+        return bool(self._finished or self._told)
 
     @property
     def endpoints(self) -> tuple[str, str]:
@@ -113,28 +133,26 @@ class MeshNode:
 
     def work(self, now: float) -> bool:
         """Take what callers sent and workers finished, and publish."""
-        busy = False
-        if self._gate is not None and self._gate.answer():
-            busy = True
         node = self.decider
-        for _ in range(FRAMES_A_ROUND):
-            try:
-                frames = mesh_sockets.recv_frames(self._pull)
-            except zmq.Again:
-                break
-            busy = True
-            self._received(frames, now)
-        busy |= self._subscriptions(now)
-        busy |= self._from_workers(now)
+        if self._finished or self._told:  # first, since somebody waits for it
+            self._from_workers(now)
+            node.flush(now)
+            self._perform()
+        busy = self._readable and self._read(now)
+        if self._subscribable:
+            self._subscriptions(now)
         if now >= self.wakeup:
             node.tick(now)
-        node.flush(now)
-        self._perform()
+        if node.out:
+            self._perform()
         self.wakeup = node.wakeup
         if node.draining and not self.drained and node.drained:
             self.drained = True
             self.on_drained()
-        return busy
+        return busy or self._subscribable
+
+    def hand_out(self) -> None:
+        """Nothing here: workers get their bundles at once."""
 
     def close(self, now: float) -> None:
         """Publish what is finished, stop the workers and close the sockets."""
@@ -174,42 +192,60 @@ class MeshNode:
             return
         self.decider.received(message, tuple(frames[1:]), now)
 
-    def _subscriptions(self, now: float) -> bool:
-        busy = False
-        while True:
-            try:
-                frame = self._xpub.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return busy
-            busy = True
+    def _read(self, now: float) -> bool:
+        pull = self._pull
+        for _ in range(FRAMES_A_ROUND):
+            if not pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                self._readable = False
+                return False
+            self._received(mesh_sockets.recv_frames(pull), now)
+        return True
+
+    def _subscriptions(self, now: float) -> None:
+        self._subscribable = False
+        while self._xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            frame = self._xpub.recv(zmq.NOBLOCK)
             wanted, prefix = frame[:1] == b"\x01", frame[1:]
             if prefix.startswith(b"watch/"):
                 self.decider.watch(prefix, wanted)
             elif wanted and prefix.endswith(b"/"):
                 self.decider.subscribed(prefix[:-1].decode(errors="replace"), now)
 
-    def _from_workers(self, now: float) -> bool:
-        node, busy = self.decider, False
+    def _from_workers(self, now: float) -> None:
+        node = self.decider
         while self._told:
             held, body = self._told.popleft()
             node.progressed(held, body, now)
-            busy = True
         while self._finished:
             bundle, answers, seconds, ended = self._finished.popleft()
+            if ended:
+                self._given.discard(bundle)
             node.finished(bundle, answers, seconds, ended, now)
-            busy = True
-        return busy
 
     def _perform(self) -> None:
         for action in self.decider.take():
             if isinstance(action, decider.Publish):
                 self._publish(action)
             elif isinstance(action, decider.Start):
-                self._pools[action.bundle.function.pool].submit(action.bundle)
+                self._start(action.bundle)
             else:
                 _log.info("caller %s: %s", action.caller, action.text)
 
+    def _start(self, bundle: Bundle) -> None:
+        """Give a bundle to a worker; one of the shared workers is the thread that runs the loop."""
+        name = bundle.function.pool
+        reactor = self._reactor
+        if name == SHARED and reactor.may_run_between:
+            short = bundle.expected is not None and bundle.expected <= SHORT_SECONDS
+            if short or len(self._given) >= self._threads - 1:
+                reactor.run_between(partial(self._run, bundle), short=short)
+                return
+        if name == SHARED:
+            self._given.add(bundle)
+        self._pools[name].submit(bundle)
+
     def _publish(self, publish: decider.Publish) -> None:
+        self._subscribable = True  # a send may swallow the signal of a subscription
         frame = wire.encode(publish.message, publish.topic)
         try:
             if publish.buffers:

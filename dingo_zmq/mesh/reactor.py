@@ -1,9 +1,21 @@
-"""The one I/O thread of a process's App: it owns every socket, and decides nothing."""
+"""
+The I/O of a process's App: whoever runs the loop owns every socket, and decides nothing.
+
+The loop is run by one thread, the *loop thread*.  In a node that thread is also a worker, since handing a task
+to another thread and its answer back costs more than a small task does.  It runs a job between two rounds of
+the loop, in one of two ways:
+
+- a *short* job, by all that is known of it, while the I/O waits.  Should it take long after all, the
+  *stand-by* thread, which looks every few milliseconds, takes the loop over;
+- any other job after handing the loop to the stand-by thread.
+
+Either way the loop thread takes the loop back when its job is done.  `_lock` is held by whoever is in a round;
+it is free while the loop sleeps and while a job runs.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import select
 import socket as sockets
@@ -19,24 +31,40 @@ import zmq
 
 from dingo_zmq.errors import Closed
 
-__all__ = ["Part", "Reactor"]
+__all__ = ["FORKED", "Part", "Reactor"]
 
 IDLE_SECONDS = 60.0
+STANDBY_SECONDS = 0.002
+STANDBY_ROUNDS = 100
+"""so many looks without a short job in between, and the stand-by thread goes to sleep"""
+
+FORKED = (
+    "this process was forked from one that uses a mesh App, whose sockets do not work here; "
+    'hint: start processes with multiprocessing.get_context("spawn"), or make a new App in the child'
+)
+
 T = TypeVar("T")
+Job = Callable[[], None]
 _log = logging.getLogger(__name__)
 _reactors: weakref.WeakSet[Reactor] = weakref.WeakSet()
 
 
 class Part(Protocol):
-    """A role that the I/O thread plays: caller or node.  All methods are called by that thread."""
+    """A role that the loop plays: caller or node.  All methods are called by whoever runs the loop."""
 
     wakeup: float
 
     def open(self, reactor: Reactor) -> None:
         """Make sockets and have them watched."""
 
+    def pending(self) -> bool:
+        """Return whether other threads have handed something over."""
+
     def work(self, now: float) -> bool:
-        """Take what has come, up to a bound, and act on it; return whether more may be waiting."""
+        """Take what has come, up to a bound, and act on it; return whether there may be more."""
+
+    def hand_out(self) -> None:
+        """Hand to other threads what this round had for them: the last thing before the loop may sleep."""
 
     def close(self, now: float) -> None:
         """Say good-bye and close the sockets."""
@@ -44,16 +72,15 @@ class Part(Protocol):
 
 class Reactor:
     """
-    A thread with a poller, and a deque through which other threads hand it work.
+    The loop, and how other threads hand it work.
 
-    A thread that hands over work wakes the reactor only when it sleeps: with the work in the deque first and
-    `sleeping` looked at second, while the reactor sets `sleeping` first and looks at the deques second, one
-    of the two sees the other.
+    A thread that hands over work puts it into a deque first and looks at `sleeping` second; the loop sets
+    `sleeping` first and looks at the deques second, so one of the two sees the other.
 
     Args:
-        context: the ZeroMQ context; the reactor terminates it at its end.
-        name: of the thread.
-        on_crash: called if the thread dies of an error; the default ends the process, since half a node alive
+        context: the ZeroMQ context; it is terminated at the end of the loop.
+        name: of the loop thread.
+        on_crash: called if the loop dies of an error; the default ends the process, since half a node alive
             is worse than none.
     """
 
@@ -63,32 +90,38 @@ class Reactor:
         self.context = context
         self.sleeping = False
         self.parts: list[Part] = []
+        self.job: Job | None = None
+        self.job_is_short = False
         self._on_crash = on_crash or _end_process
-        self._calls: deque[Callable[[], None]] = deque()
-        self._poller = zmq.Poller()
-        self._fds = _Watched()
+        self._calls: deque[Job] = deque()
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
         self._bell = _Bell()
-        self._poller.register(self._bell.fd, zmq.POLLIN)
-        self._poller.register(self._fds.fd, zmq.POLLIN)
+        self.watch_fd(self._bell.fd, self._bell.hush)
         self._running = True
         self._forked = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._loop_thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._leader = self._loop_thread
+        self._standby: _Standby | None = None
         _reactors.add(self)
 
     # ------------------------------------------------------------------ any thread
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the loop."""
+        self._loop_thread.start()
 
     def wake(self) -> None:
-        """See that the thread looks at its deques; cheap to call too often."""
+        """See that the loop looks at the deques; cheap to call too often."""
         self.sleeping = False
         self._bell.ring()
 
-    def call(self, fn: Callable[[], None]) -> None:
+    def call(self, fn: Job) -> None:
         """
-        Have `fn` called by the thread.
+        Have `fn` called by the loop.
 
         Raises:
             Closed: after its end, or in a process that was forked.
@@ -101,11 +134,11 @@ class Reactor:
 
     def ask(self, fn: Callable[[], T], timeout: float = 10.0) -> T:
         """
-        Have `fn` called by the thread, wait, and return what it returns.
+        Have `fn` called by the loop, wait, and return what it returns.
 
         Raises:
             Closed: after its end, or in a process that was forked.
-            TimeoutError: when the thread did not come to it within `timeout` seconds.
+            TimeoutError: when the loop did not come to it within `timeout` seconds.
         """
         if self.is_current:
             return fn()
@@ -122,91 +155,228 @@ class Reactor:
 
     @property
     def is_current(self) -> bool:
-        """Whether this is the reactor's own thread."""
-        return threading.current_thread() is self._thread
+        """Whether the calling thread is in a round of the loop."""
+        return self._owner == threading.get_ident()
 
     def stop(self, timeout: float) -> bool:
-        """Close all parts and end the thread; return whether it ended within `timeout` seconds."""
+        """Close all parts and end the loop; return whether it ended within `timeout` seconds."""
         if self._forked:
             return True
         self._running = False
         self.wake()
-        if not self.is_current:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self.is_current or self._ended.wait(timeout)
 
-    # ------------------------------------------------------------------ the thread
+    # ------------------------------------------------------------------ in a round of the loop
 
-    def watch(self, socket: zmq.Socket[Any]) -> None:
-        """Wake up when a ZeroMQ socket has something."""
-        self._poller.register(socket, zmq.POLLIN)
+    def watch(self, socket: zmq.Socket[Any], ready: Callable[[], None]) -> None:
+        """
+        Call `ready` when a ZeroMQ socket may have something; whoever reads it must read all there is.
+
+        ZeroMQ signals on the descriptor only what comes after the socket was once found empty, and a send on
+        the same socket may swallow the signal: look at its EVENTS then.
+        """
+        self.watch_fd(_fd(socket), ready)
+        ready()
 
     def unwatch(self, socket: zmq.Socket[Any]) -> None:
         """The opposite of `watch`, before the socket is closed."""
-        self._poller.unregister(socket)
+        self.unwatch_fd(_fd(socket))
 
     def watch_fd(self, fd: int, ready: Callable[[], None], *, writable: bool = False) -> None:
         """Call `ready` when a file descriptor is readable (or writable)."""
-        self._fds.add(fd, ready, writable=writable)
+        self._ready[fd] = ready
+        self._epoll.register(fd, select.EPOLLOUT if writable else select.EPOLLIN)
 
     def unwatch_fd(self, fd: int) -> None:
         """The opposite of `watch_fd`, before the descriptor is closed."""
-        self._fds.remove(fd)
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def run_between(self, job: Job, *, short: bool) -> None:
+        """Have the loop thread run a job after this round; only where `may_run_between`."""
+        self.job, self.job_is_short = job, short
+
+    @property
+    def may_run_between(self) -> bool:
+        """Whether the loop thread runs the loop, and has no job yet."""
+        return self.job is None and self._leader is self._loop_thread
+
+    # ------------------------------------------------------------------ the loop
 
     def _run(self) -> None:
         try:
-            while self._running:
-                self._round()
-            now = monotonic()
-            for part in self.parts:
-                part.close(now)
-            self.context.term()
+            while self._lead():
+                job, self.job = self.job, None
+                if job is not None:
+                    self._work_off(job)
         except BaseException:
-            _log.critical("the I/O thread died", exc_info=True)
-            self._running = False
-            self._on_crash()
-        finally:
-            self._fds.close()
-            self._bell.close()
+            self._crash()
 
-    def _round(self) -> None:
+    def _lead(self) -> bool:
+        """Run the loop while it is this thread's; return whether to come again, having done `job`."""
+        me = threading.current_thread()
+        ident = threading.get_ident()
+        while True:
+            with self._lock:
+                if self._leader is not me:
+                    return False
+                self._owner = ident
+                if not self._running:
+                    self._finish()
+                    return False
+                wait = self._round()
+                self._owner = 0
+            if self.job is not None:
+                return True
+            if wait is not None:
+                self._sleep(wait)
+
+    def _round(self) -> float | None:
+        """Let all parts work once; return for how many seconds the loop may sleep, None for not at all."""
+        self.sleeping = False
         calls = self._calls
         while calls:
             calls.popleft()()
         now = monotonic()
         busy = False
-        soonest = now + IDLE_SECONDS
         for part in self.parts:
             busy |= part.work(now)
-            soonest = min(soonest, part.wakeup)
-        if busy:
-            return
-        self.sleeping = True
+        wait = None if busy or self.job is not None else self._may_sleep()
+        # A thread that is woken needs the GIL, and waits twice if the loop still holds it by then.
         for part in self.parts:
-            if part.work(now):  # what was handed over before `sleeping` was set
-                self.sleeping = False
-                return
-            soonest = min(soonest, part.wakeup)
-        if calls or not self._running:
+            part.hand_out()
+        return wait
+
+    def _may_sleep(self) -> float | None:
+        self.sleeping = True
+        if self._calls or not self._running:
             self.sleeping = False
+            return None
+        soonest = monotonic() + IDLE_SECONDS
+        for part in self.parts:
+            if part.pending():
+                self.sleeping = False
+                return None
+            soonest = min(soonest, part.wakeup)
+        return max(0.0, soonest - monotonic())
+
+    def _sleep(self, wait: float) -> None:
+        ready = self._epoll.poll(wait)
+        with self._lock:
+            if self._leader is not threading.current_thread():
+                return  # the leader sees the same, for nothing was read
+            self.sleeping = False
+            self._owner = threading.get_ident()
+            for fd, _ in ready:
+                call = self._ready.get(fd)
+                if call is not None:
+                    call()
+            self._owner = 0
+
+    def _work_off(self, job: Job) -> None:
+        """In the loop thread: run a job, and be the leader again."""
+        standby = self._standby
+        if standby is None:
+            standby = self._standby = _Standby(self)
+        if self.job_is_short:
+            standby.look_after(job)
+        else:
+            standby.take_over()
+        job()
+        with self._lock:
+            standby.job = None
+            leader, self._leader = self._leader, self._loop_thread
+        if leader is not self._loop_thread:
+            self._bell.ring()  # it sleeps, perhaps for long, and may go
+
+    def _finish(self) -> None:
+        if self._ended.is_set():
             return
-        wait = max(0.0, soonest - monotonic())
-        ready = self._poller.poll(math.ceil(wait * 1000))
-        self.sleeping = False
-        for what, _ in ready:
-            if what == self._bell.fd:
-                self._bell.hush()
-            elif what == self._fds.fd:
-                self._fds.dispatch()
+        now = monotonic()
+        for part in self.parts:
+            part.close(now)
+        self.context.term()
+        self._epoll.close()
+        self._bell.close()
+        self._ended.set()
+        if self._standby is not None:
+            self._standby.end()
+
+    def _crash(self) -> None:
+        _log.critical("the I/O thread died", exc_info=True)
+        self._running = False
+        self._on_crash()
 
     def _after_fork(self) -> None:
         self._forked = True
 
 
-FORKED = (
-    "this process was forked from one that uses a mesh App, whose sockets do not work here; "
-    'hint: start processes with multiprocessing.get_context("spawn"), or make a new App in the child'
-)
+class _Standby:
+    """The thread that runs the loop while the loop thread is busy with a job."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.job: Job | None = None
+        self._reactor = reactor
+        self._awake = threading.Event()
+        self._looking = False
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="dingo-standby", daemon=True)
+        self._thread.start()
+
+    def look_after(self, job: Job) -> None:
+        """A short job begins; `job` is set to None when it is done."""
+        self.job = job
+        if not self._looking:
+            self._looking = True
+            self._awake.set()
+
+    def take_over(self) -> None:
+        """A long job begins."""
+        self._reactor._leader = self._thread
+        self._awake.set()
+
+    def end(self) -> None:
+        """Let the thread end."""
+        self._ended = True
+        self._awake.set()
+
+    def _run(self) -> None:
+        reactor = self._reactor
+        try:
+            while not self._ended:
+                self._awake.wait()
+                self._awake.clear()
+                if reactor._leader is self._thread:
+                    reactor._lead()
+                while self._looking:
+                    self._look()
+                    # Here `_looking` is cleared first and `job` looked at second, in `look_after` the other
+                    # way round, so one of the two sees the other.
+                    self._looking = False
+                    self._looking = self.job is not None and not self._ended
+        except BaseException:
+            reactor._crash()
+
+    def _look(self) -> None:
+        """Look every few milliseconds whether the job is still the same, and take the loop over if so."""
+        reactor, idle, before = self._reactor, 0, None
+        while idle < STANDBY_ROUNDS and not self._ended:
+            job = self.job
+            if job is not None and job is before:
+                with reactor._lock:
+                    if self.job is job:
+                        reactor._leader = self._thread
+            if reactor._leader is self._thread:
+                reactor._lead()
+            idle = idle + 1 if job is None else 0
+            before = job
+            if self._awake.wait(STANDBY_SECONDS):
+                self._awake.clear()
+
+
+def _fd(socket: zmq.Socket[Any]) -> int:
+    fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+    return fd
 
 
 def _end_process() -> None:
@@ -226,9 +396,9 @@ class _Bell:
     """Wakes a poller: an eventfd, or a socket pair where there is none."""
 
     def __init__(self) -> None:
+        self._pair: tuple[sockets.socket, sockets.socket] | None = None
         if hasattr(os, "eventfd"):
             self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._pair: tuple[sockets.socket, sockets.socket] | None = None
         else:
             self._pair = sockets.socketpair()
             for end in self._pair:
@@ -260,29 +430,3 @@ class _Bell:
         else:
             for end in self._pair:
                 end.close()
-
-
-class _Watched:
-    """Many descriptors behind one, so that the poller's list stays short: an epoll, where there is one."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self.fd = self._epoll.fileno()
-        self._ready: dict[int, Callable[[], None]] = {}
-
-    def add(self, fd: int, ready: Callable[[], None], *, writable: bool) -> None:
-        self._ready[fd] = ready
-        self._epoll.register(fd, select.EPOLLOUT if writable else select.EPOLLIN)
-
-    def remove(self, fd: int) -> None:
-        if self._ready.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
-
-    def dispatch(self) -> None:
-        for fd, _ in self._epoll.poll(0):
-            ready = self._ready.get(fd)
-            if ready is not None:
-                ready()
-
-    def close(self) -> None:
-        self._epoll.close()

@@ -489,7 +489,7 @@ class Caller:
     def _claim(self, peer: Peer, message: m.Claim, now: float) -> None:
         go = []
         for lane, entry in self._open(peer, message.refs):
-            if entry.losses and self._has_suspect(peer, entry):
+            if entry.losses and not entry.started and self._has_suspect(peer, entry):
                 continue
             entry.started = True
             go.append((lane, entry.number))
@@ -506,10 +506,11 @@ class Caller:
         if not self.ledger.queues or self.closed:
             return
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
+        if not usable:
+            return
         placed: dict[str, list[Entry]] = {}
-        if usable:
-            for route in list(self.ledger.queues):
-                self._place(route, usable, placed, now)
+        for route in list(self.ledger.queues):
+            self._place(route, usable, placed, now)
         for key, entries in placed.items():
             self._send_tasks(self.peers[key], entries)
 
@@ -517,7 +518,11 @@ class Caller:
         candidates = [(lane, peer) for peer in usable if (lane := _lane_for(route, peer)) is not None]
         queue = self.ledger.queues[route]
         while queue and candidates:
-            lane, most = self._dispatcher.choose(candidates, self.peers.values(), now)
+            if len(candidates) == 1:  # nothing to choose
+                lane = candidates[0][0]
+                most = lane.limit - lane.sent
+            else:
+                lane, most = self._dispatcher.choose(candidates, self.peers.values(), now)
             batch = placed.setdefault(lane.key, [])
             for _ in range(min(most, len(queue))):
                 entry = queue.popleft()

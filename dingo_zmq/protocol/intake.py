@@ -27,6 +27,8 @@ class State(Enum):
     GONE = auto()
 
 
+QUEUED, RUNNING, GONE = State  # looking a member up on its class takes longer than all else here
+
 class Function:
     """
     One function of a node, over all links.
@@ -38,20 +40,30 @@ class Function:
         signature, fingerprint: what callers compare theirs with.
         run_time: measured.
         lanes: one for each link.
+        held: tasks held, over all links.
     """
 
-    __slots__ = ("fingerprint", "lanes", "name", "pool", "run_time", "signature", "slots")
+    __slots__ = ("_allowance", "_allowed_at", "fingerprint", "held", "lanes", "name", "pool", "run_time", "signature", "slots")
 
     def __init__(self, name: str, pool: str, slots: int, signature: str = "", fingerprint: str = "") -> None:
         self.name, self.pool, self.slots = name, pool, slots
         self.signature, self.fingerprint = signature, fingerprint
         self.run_time = credit.RunTime()
         self.lanes: list[Lane] = []
+        self.held = 0
+        self._allowed_at = NEVER
+        self._allowance = 1
 
     def allowance(self, now: float) -> int:
         """Return how many tasks each asking caller may have here now."""
-        asking = sum(1 for lane in self.lanes if lane.held or lane.wants_until > now)
-        return credit.allowance(self.slots, self.run_time.estimate(now), asking)
+        if now != self._allowed_at:
+            asking = 0
+            for lane in self.lanes:
+                if lane.held or lane.wants_until > now:
+                    asking += 1
+            self._allowance = credit.allowance(self.slots, self.run_time.estimate(now), asking)
+            self._allowed_at = now
+        return self._allowance
 
 
 class Held:
@@ -76,7 +88,7 @@ class Held:
         self.link, self.lane, self.buffers = link, lane, buffers
         _, self.number, self.id, self.attempt, options, self.body = item
         self.options = options or _PLAIN
-        self.state = State.QUEUED
+        self.state = QUEUED
         self.go = self.cancelled = False
         self.asked = NEVER
 
@@ -126,6 +138,7 @@ class Link:
         "previous_beat",
         "proved",
         "report_number",
+        "running",
         "token",
         "touched",
     )
@@ -141,6 +154,7 @@ class Link:
         self.kept: dict[int, Answer] = {}
         self.pending: deque[Answer] = deque()
         self.report_number = 0
+        self.running = 0  # of our tasks, in the hands of workers
 
     def heard(self, number: int) -> None:
         """Free the answers up to a report number."""
@@ -180,6 +194,7 @@ class Link:
             elif number > lane.seen:
                 lane.seen = number
                 lane.held[number] = held = Held(self, lane, item, buffers)
+                lane.function.held += 1
                 taken.append(held)
         return taken, refused
 
@@ -193,7 +208,9 @@ class Link:
         lane, number = held.lane, held.number
         if self.dead or lane.held.pop(number, None) is None:
             return
-        held.state = State.GONE
+        lane.function.held -= 1
+        self.running -= 1
+        held.state = GONE
         if held.cancelled and status == _FAIL:
             return
         self.report_number = report = self.report_number + 1
@@ -203,8 +220,9 @@ class Link:
 
     def drop(self, held: Held) -> None:
         """Hold a task no more; nothing is said of it."""
-        held.lane.held.pop(held.number, None)
-        held.state = State.GONE
+        if held.lane.held.pop(held.number, None) is not None:
+            held.lane.function.held -= 1
+        held.state = GONE
 
     def find(self, refs: Refs) -> list[Held]:
         """Return the tasks held among refs."""
@@ -250,6 +268,7 @@ class Link:
         held = [held for lane in self.lanes.values() for held in lane.held.values()]
         for lane in self.lanes.values():
             lane.function.lanes.remove(lane)
+            lane.function.held -= len(lane.held)
             lane.held.clear()
         self.kept.clear()
         self.pending.clear()

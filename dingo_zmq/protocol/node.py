@@ -10,7 +10,7 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.model import BODY_LIMIT, Status, check_part
 from dingo_zmq.protocol import credit, wire
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, Answer, Function, Held, Lane, Link, State
+from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, QUEUED, RUNNING, Answer, Function, Held, Lane, Link
 from dingo_zmq.protocol.starter import Bundle, Starter
 
 FORGET_SECONDS = 60.0
@@ -113,7 +113,7 @@ class Node:
     @property
     def held(self) -> int:
         """How many tasks it holds in all."""
-        return sum(len(lane.held) for function in self.functions.values() for lane in function.lanes)
+        return sum([function.held for function in self.functions.values()])
 
     @property
     def drained(self) -> bool:
@@ -183,7 +183,7 @@ class Node:
 
     def progressed(self, held: Held, body: bytes, now: float) -> None:
         """A function told of its progress."""
-        if not held.link.dead and held.state is State.RUNNING:
+        if not held.link.dead and held.state is RUNNING:
             self._tell(held, Status.PROGRESS, body, now)
 
     def flush(self, now: float) -> None:
@@ -322,7 +322,7 @@ class Node:
 
     def _go(self, link: Link, go: m.Go, now: float) -> None:
         for held in link.find(go.refs):
-            if held.state is State.QUEUED:
+            if held.state is QUEUED:
                 self.starter.go(held)
 
     def _bye(self, link: Link, bye: m.Bye, now: float) -> None:
@@ -341,14 +341,14 @@ class Node:
                     self._tell(held, Status.PROGRESS, b"", now)
 
     def _stop(self, held: Held) -> None:
-        if held.state is State.QUEUED:
+        if held.state is QUEUED:
             self.starter.forget(held)
             held.link.drop(held)
         else:
             held.cancelled = True
 
     def _give_back(self, link: Link, tasks: list[Held], reason: str) -> None:
-        back = [held for held in tasks if held.state is State.QUEUED]
+        back = [held for held in tasks if held.state is QUEUED]
         for held in back:
             self._stop(held)
         if back:
@@ -377,12 +377,11 @@ class Node:
         return told
 
     def _load(self, link: Link) -> tuple[int, int]:
-        mine = sum(1 for b in self.starter.active for h in b.all if h.link is link and h.state is State.RUNNING)
-        return self.held, mine
+        return self.held, max(0, link.running)
 
     def _credit(self, link: Link, echo: int, now: float) -> None:
-        may_run = [h for b in self.starter.active for h in b.all if h.link is link and h.state is State.RUNNING]
-        may_run += [h for h in _all_held(link) if h.go and h.state is State.QUEUED]
+        may_run = [h for b in self.starter.active for h in b.all if h.link is link and h.state is RUNNING]
+        may_run += [h for h in _all_held(link) if h.go and h.state is QUEUED]
         message = m.Credit(
             link=link.token,
             echo=echo,
@@ -410,17 +409,15 @@ class Node:
     def _publish(self, link: Link, group: list[Answer], now: float) -> None:
         first = group[0]
         name = first.item[1]
-        names = {answer.item[1] for answer in group} if len(group) > 1 else {name}
-        message = m.Reports(
-            link=link.token,
-            lanes=self._lanes(link, [link.lanes[n] for n in names], now),
-            load=self._load(link),
-            items=[answer.item for answer in group],
-        )
+        lanes = [link.lanes[name]]
         if len(group) == 1:
             topic = wire.task_topic(link.caller, name, first.id)
         else:
+            names = {answer.item[1] for answer in group}
+            lanes = [link.lanes[n] for n in names]
             topic = f"{link.caller}/{name}/".encode() if len(names) == 1 else f"{link.caller}/".encode()
+        items = [answer.item for answer in group]
+        message = m.Reports(link.token, self._lanes(link, lanes, now), self._load(link), items)
         self.out.append(Publish(topic, message, first.buffers, group))
         if self._watches:
             for answer in group:
@@ -447,7 +444,7 @@ class Node:
 
     def _pulse(self, now: float) -> None:
         busy, held = self.starter.running(), self.held
-        running = sum(1 for b in self.starter.active for h in b.all if h.state is State.RUNNING)
+        running = sum(1 for b in self.starter.active for h in b.all if h.state is RUNNING)
         me = self.identity
         pulse = m.Pulse(me.name, busy, max(0, held - running), self.done, int(now - self._began))
         self.out.append(Publish(f"pulse/{me.node}/".encode(), pulse))

@@ -45,6 +45,9 @@ class Stage(Enum):
     BARRED = auto()  # the node refused us for good: other mesh or version
 
 
+READY = Stage.READY  # looking a member up on its class is slow, and `usable` is asked often
+
+
 class Heard:
     """Report numbers heard on a link: `total` is the highest with none missing below it."""
 
@@ -136,10 +139,7 @@ class Peer:
     def usable(self, now: float) -> bool:
         """Whether tasks may be sent now."""
         return (
-            self.stage is Stage.READY
-            and not self.draining
-            and not self.broke
-            and self.silence(now) < SUSPECT_SECONDS
+            self.stage is READY and not self.draining and not self.broke and now - self.proof < SUSPECT_SECONDS
         )
 
     def silent_too_long(self, now: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from dingo_zmq.protocol.intake import Function, Held, State
+from dingo_zmq.protocol.intake import QUEUED, RUNNING, Function, Held
 
 BUNDLE_SECONDS = 0.001
 BUNDLE_MOST = 64
@@ -20,12 +20,14 @@ class Bundle:
     Tasks of one function that one worker runs one after the other: a millisecond of work at most, by estimate.
 
     The worker takes from the left of `todo`; `Starter.reclaim` takes from the right (both are atomic).
+    `expected` is how long one of them should take, in seconds, None where unknown.
     """
 
-    __slots__ = ("all", "function", "since", "todo")
+    __slots__ = ("all", "expected", "function", "since", "todo")
 
-    def __init__(self, function: Function, tasks: list[Held], now: float) -> None:
-        self.function, self.all, self.todo, self.since = function, tasks, deque(tasks), now
+    def __init__(self, function: Function, tasks: list[Held], expected: float | None, now: float) -> None:
+        self.function, self.all, self.todo = function, tasks, deque(tasks)
+        self.expected, self.since = expected, now
 
 
 class Pool:
@@ -91,7 +93,8 @@ class Starter:
                 tasks = self._take(pool, now)
                 if not tasks:
                     continue
-                bundle = Bundle(tasks[0].lane.function, tasks, now)
+                function = tasks[0].lane.function
+                bundle = Bundle(function, tasks, function.run_time.estimate(now), now)
                 bundle.function.run_time.started(now)
                 pool.free -= 1
                 self.active[bundle] = None
@@ -101,9 +104,10 @@ class Starter:
     def _take(self, pool: Pool, now: float) -> list[Held]:
         ready = pool.ready
         first = ready.popleft()
-        if first.state is not State.QUEUED:
+        if first.state is not QUEUED:
             return []
-        first.state = State.RUNNING
+        first.state = RUNNING
+        first.link.running += 1
         tasks = [first]
         function = first.lane.function
         run_time = function.run_time.estimate(now)
@@ -114,8 +118,9 @@ class Starter:
             most = min(most, 1 + len(ready) // pool.free)
         while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].go:
             held = ready.popleft()
-            if held.state is State.QUEUED:
-                held.state = State.RUNNING
+            if held.state is QUEUED:
+                held.state = RUNNING
+                held.link.running += 1
                 tasks.append(held)
         return tasks
 
@@ -151,8 +156,9 @@ class Starter:
                 held = bundle.todo.pop()
             except IndexError:
                 return
-            if held.state is State.RUNNING:
-                held.state = State.QUEUED
+            if held.state is RUNNING:
+                held.state = QUEUED
+                held.link.running -= 1
                 ready.appendleft(held)
 
     @property

@@ -10,7 +10,7 @@ from dingo_zmq.model import Code, Status
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
-from dingo_zmq.testing.plan import Job
+from dingo_zmq.testing.plan import GENTLE, Job
 
 if TYPE_CHECKING:
     from dingo_zmq.testing.hosts import CallerHost, NodeHost
@@ -149,6 +149,28 @@ def at_most_once(world: World) -> Iterator[str]:
             yield f"{id} ran {len(runs)} times: {[(round(r.at, 3), r.node, r.life) for r in runs]}"
 
 
+def started_once(world: World) -> Iterator[str]:
+    """What was sent once is started at most once; whatever else runs was sent again."""
+    for id, runs in world.history.executions.items():
+        if len(runs) > 1 and len({(run.node, run.life, run.link, run.number) for run in runs}) < len(runs):
+            yield f"{id} was started twice: {[(run.node, run.life, run.number) for run in runs]}"
+
+
+def gentle_faults_cost_nothing(world: World) -> Iterator[str]:
+    """Where no node is silent for long nor dies, no task runs again; and where nothing fails, none is missing."""
+    plan, history = world.plan, world.history
+    if plan.harsh or any(fault.kind not in GENTLE for fault in plan.faults) or any(job.killer for job in plan.jobs):
+        return
+    for id, runs in history.executions.items():
+        if len(runs) > 1:
+            yield f"{id} ran {len(runs)} times"
+    for id, endings in history.endings.items():
+        if endings[0].code in (Code.UNKNOWN, Code.POISON):
+            yield f"{id} ended {endings[0]}"
+    if not plan.faults and history.kinds["Missing"]:
+        yield f"{history.kinds['Missing']} times tasks were missing"
+
+
 def runs_where_it_fits(world: World) -> Iterator[str]:
     """No node whose function differs executes a task."""
     for id, runs in world.history.executions.items():
@@ -161,7 +183,8 @@ def killers_end(world: World) -> Iterator[str]:
     """A task that kills its node is not sent out for ever."""
     for id, job in world.jobs.items():
         runs = len(world.history.executions.get(id, ()))
-        if job.killer and id in world.history.accepted and runs > world.history.accepted[id].options.max_losses + 2:
+        allowed = 4 + len(world.nodes)  # three that count, the first, and one at each node not seen since
+        if job.killer and runs > allowed:
             yield f"{id} killed {runs} nodes"
 
 
@@ -284,6 +307,8 @@ CHECKERS: list[Callable[[World], Iterator[str]]] = [
     told_in_order,
     told_when_asked,
     at_most_once,
+    started_once,
+    gentle_faults_cost_nothing,
     runs_where_it_fits,
     killers_end,
     bounded_effort,

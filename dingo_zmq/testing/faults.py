@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 0.25
 TRIES = 6
+LATEST = 12.0
 SPARE_SECONDS = 4.0
 """a fault that lasts still has this long to do harm before everything heals"""
 _WAYS = {
@@ -92,9 +93,13 @@ class Faults:
 
     def _last(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None]) -> bool:
         """A fault that lasts ends when its time is over and it has done harm; else it is tried elsewhere."""
-        left = self.world.plan.heal_at - self.world.now
-        self.world.after(min(fault.seconds, left - SPARE_SECONDS), self._end, fault, hit, end, TRIES)
+        self.world.after(self._clamped(fault), self._end, fault, hit, end, TRIES)
         return True
+
+    def _clamped(self, fault: Fault) -> float:
+        """Return how long a fault may last, so that others still find a victim after it."""
+        left = self.world.plan.heal_at - self.world.now
+        return max(0.1, min(fault.seconds, left - SPARE_SECONDS))
 
     def _end(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None], tries: int) -> None:
         if self.world.healed:
@@ -110,6 +115,7 @@ class Faults:
 
     def _node(self, fault: Fault) -> NodeHost | None:
         nodes = [node for node in self.world.nodes if node.up and node.awake]
+        nodes = nodes or [node for node in self.world.nodes if node.up]
         return nodes[fault.node % len(nodes)] if nodes else None
 
     def _caller(self, fault: Fault) -> CallerHost | None:
@@ -123,9 +129,11 @@ class Faults:
             return []
         pairs = []
         for node in self.world.nodes:
-            found = [c for c in self.world.network.of(caller.name, node.name) if c.up and c.key == node.name]
-            if len(found) == len(Side) and node.awake:
-                pairs.append(found)
+            standing = [c for c in self.world.network.of(caller.name, node.name) if c.up and node.awake]
+            for key in self.world.keys_of(node.name):
+                found = [c for c in standing if c.key == key]
+                if len(found) == len(Side):
+                    pairs.append(found)
         return pairs[fault.node % len(pairs)] if pairs else []
 
     # ------------------------------------------------------------------ each kind
@@ -135,7 +143,8 @@ class Faults:
         if node is None:
             return False
         node.crash(powered=fault.kind is Kind.CRASH)
-        self.world.after(fault.seconds, node.boot)
+        alone = sum(node.up for node in self.world.nodes) < 2  # noqa: PLR2004
+        self.world.after(min(self._clamped(fault), 2.0 if alone else LATEST), node.boot)
         return self._count(fault)
 
     def _sleep_node(self, fault: Fault) -> bool:
@@ -143,7 +152,8 @@ class Faults:
         if node is None:
             return False
         frozen = fault.kind is Kind.PAUSE_NODE
-        node.sleep(fault.seconds, frozen=frozen)
+        others = [other for other in self.world.nodes if other.up and other.awake and other is not node]
+        node.sleep(fault.seconds if others else self._clamped(fault), frozen=frozen)
         if frozen:
             self.world.network.heartbeats(self.world.network.of("", node.name))
         return self._count(fault)
@@ -153,7 +163,7 @@ class Faults:
         if caller is None:
             return False
         frozen = fault.kind is Kind.PAUSE_CALLER
-        caller.sleep(fault.seconds, frozen=frozen)
+        caller.sleep(self._clamped(fault), frozen=frozen)
         if frozen:
             self.world.network.heartbeats(self.world.network.of(caller.name, ""))
         return self._count(fault)
@@ -216,11 +226,13 @@ class Faults:
         return node is not None and node.drain() and self._count(fault)
 
     def _goodbye(self, fault: Fault) -> bool:
-        caller, node = self._caller(fault), self._node(fault)
-        if caller is None or node is None or node.name not in caller.caller.peers:
+        caller = self._caller(fault)
+        if caller is None:
             return False
-        caller.gone(node.name)
-        self.world.after(fault.seconds, caller.found, node.name)
+        keys = [key for key in caller.caller.peers if self.world.node_at(key) is not None]
+        key = keys[fault.node % len(keys)]
+        caller.gone(key)
+        self.world.after(fault.seconds, caller.found, key)
         return self._count(fault)
 
     def _stale(self, fault: Fault) -> bool:

@@ -15,7 +15,7 @@ from dingo_zmq.protocol.intake import Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
 
 if TYPE_CHECKING:
-    from dingo_zmq.testing.hosts import NodeHost
+    from dingo_zmq.testing.hosts import CallerHost, NodeHost
 
 
 class MeasuredFunction(Function):
@@ -56,6 +56,8 @@ class Execution:
     body: bytes
     buffers: tuple[bytes, ...]
     fingerprint: str
+    link: bytes
+    number: int
 
 
 class History:
@@ -66,9 +68,10 @@ class History:
         tellings: reports told to the program that are not final: status and attempt.
         executions: calls of their functions.
         trials: incarnations (node, life) in which they may have started.
+        lives: the same, by the bytes that stand for them.
         deaths: incarnations that ended, with the time.
-        traffic: how often each was named in a message.
-        sends, claims, missing: how often each was sent, claimed, and declared missing.
+        traffic: how often each was sent or reported on.
+        sends: how often each was sent.
         cancelled: tasks whose cancelling succeeded.
         kinds: number of messages of each kind.
         faults: rules broken that are noticed on the spot.
@@ -80,11 +83,10 @@ class History:
         self.tellings: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
         self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
         self.trials: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
+        self.lives: dict[bytes, tuple[str, int]] = {}
         self.deaths: dict[tuple[str, int], float] = {}
         self.traffic: Counter[str] = Counter()
         self.sends: Counter[str] = Counter()
-        self.claims: Counter[str] = Counter()
-        self.missing: Counter[str] = Counter()
         self.cancelled: set[str] = set()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
@@ -101,7 +103,7 @@ class History:
 
     # ------------------------------------------------------------------ callers
 
-    def sent(self, send: calling.Send) -> None:
+    def sent(self, host: CallerHost, send: calling.Send) -> None:
         """A caller has a message for a node."""
         message = send.message
         self.kinds[type(message).__name__] += 1
@@ -109,6 +111,12 @@ class History:
             for _, _, id, *_ in message.items:
                 self.traffic[id] += 1
                 self.sends[id] += 1
+        elif isinstance(message, m.Go):
+            peer = host.caller.peers[send.key]
+            life = self.lives[peer.incarnation]
+            for name, numbers in message.refs.items():
+                for number in numbers:
+                    self.trials[peer.lanes[name].open[number].id][life] = None
 
     def settled_at(self, entries: list[Entry], node: str, now: float) -> None:
         """A caller delivers final reports."""
@@ -130,16 +138,8 @@ class History:
         if isinstance(message, m.Reports):
             for answer in publish.answers:
                 self.traffic[answer.id] += 1
-        elif isinstance(message, m.Missing | m.Claim | m.Recalled):
-            self._named(host, message)
-
-    def _named(self, host: NodeHost, message: m.Missing | m.Claim | m.Recalled) -> None:
-        if isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
+        elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
             self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
-        if isinstance(message, m.Claim):
-            link = host.node.links.get(message.link) if host.node else None
-            for held in link.find(message.refs) if link else ():
-                self.claims[held.id] += 1
 
     def started(self, host: NodeHost, held: Held) -> None:
         """A task was handed to a worker."""
@@ -148,8 +148,14 @@ class History:
     def executed(self, host: NodeHost, held: Held, now: float) -> None:
         """A worker calls the function."""
         fingerprint = held.lane.function.fingerprint
-        execution = Execution(now, host.name, host.life, held.body, tuple(held.buffers), fingerprint)
+        execution = Execution(
+            now, host.name, host.life, held.body, tuple(held.buffers), fingerprint, held.link.token, held.number
+        )
         self.executions[held.id].append(execution)
+
+    def born(self, node: str, life: int, incarnation: bytes) -> None:
+        """A node's process began."""
+        self.lives[incarnation] = (node, life)
 
     def died(self, node: str, life: int, now: float) -> None:
         """A node's process ended."""

@@ -196,7 +196,7 @@ class CallerHost(Host):
 
     def _send(self, send: calling.Send) -> None:
         world = self.world
-        world.history.sent(send)
+        world.history.sent(self, send)
         connection = world.network.connections.get((self.name, send.key, Side.TASKS))
         up = connection is not None and connection.up
         world.note("send" if up else "unsent", self.name, send.key, send.message)
@@ -260,6 +260,7 @@ class NodeHost(Host):
             mesh=MESH,
             pace=self.plan.pace,
         )
+        self.world.history.born(self.name, self.life, identity.incarnation)
         functions = [
             self.world.history.function(self.name, name, pool, self.plan.pools[pool], fingerprint)
             for name, (pool, fingerprint) in self.plan.functions.items()

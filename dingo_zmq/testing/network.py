@@ -18,6 +18,8 @@ HEARTBEAT = (3.0, 4.2)
 """seconds until a connection over which nothing passes is given up: least and most"""
 REORDER = 0.05
 """mean of the additional delay of a message in a harsh seed"""
+CLOGGED, CLOG = 0.01, 8.0
+"""share of messages in a harsh seed that take long, and how long at most"""
 
 
 class Way(Enum):
@@ -231,7 +233,8 @@ class Network:
         for _ in range(copies):
             at = world.now + self.delay * world.dice.uniform(0.8, 1.2)
             if self.harsh:
-                at += world.dice.expovariate(1 / REORDER)
+                clog = CLOG if world.dice.random() < CLOGGED else 0.0
+                at += world.dice.expovariate(1 / REORDER) + world.dice.uniform(0, clog)
             else:
                 at = c.last_at = max(at, c.last_at)
             flight = Flight(frames, at)

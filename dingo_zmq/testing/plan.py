@@ -7,7 +7,7 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-HEAL_AT = 18.0
+HEAL_AT, LATE_HEAL_AT = 18.0, 50.0
 JOBS_LEAST = 200
 OTHER_VERSION = "other"
 OUR_VERSION = "ours"
@@ -47,6 +47,19 @@ COMMON = [
     *([Kind.BREAK_TASKS, Kind.BREAK_REPORTS, Kind.BREAK_BOTH] * 2),
     *[kind for kind in Kind if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES)],
 ]
+
+
+GENTLE = [
+    Kind.BREAK_TASKS,
+    Kind.BREAK_REPORTS,
+    Kind.BREAK_BOTH,
+    Kind.PAUSE_CALLER,
+    Kind.HOG_CALLER,
+    Kind.DRAIN,
+    Kind.GOODBYE,
+    Kind.STALE,
+]
+"""no node is silent for long, or dies with work in its hands"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +147,14 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         harsh = faults and seed % 3 == 2  # noqa: PLR2004
     nodes = [_node(dice, first=n == 0) for n in range(dice.choice((3, 3, 3, 4, 5)))]
     callers = [dice.uniform(0, 0.5) if dice.random() < 0.8 else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))]
+    heal_at = LATE_HEAL_AT if faults and dice.random() < 0.2 else HEAL_AT
     return Plan(
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_jobs(dice, nodes, callers, faults),
-        faults=_faults(dice) if faults else [],
+        jobs=_jobs(dice, nodes, callers, faults, heal_at),
+        faults=_faults(dice, heal_at) if faults else [],
+        heal_at=heal_at,
         delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,
@@ -159,13 +174,13 @@ def _node(dice: Random, *, first: bool) -> NodePlan:
     return NodePlan(pools, functions, dice.choice((300, 1000, 3000)))
 
 
-def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool) -> list[Job]:
+def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool, heal_at: float) -> list[Job]:
     jobs: list[Job] = []
     budget = 4.0 * sum(sum(node.pools.values()) for node in nodes)
     killers = dice.choice((1, 1, 2)) if faults and dice.random() < 0.3 else 0
     while len(jobs) < JOBS_LEAST:
         caller = len(jobs) % len(callers) if len(jobs) < 50 else dice.randrange(len(callers))
-        at = callers[caller] + (dice.uniform(0, 2) if dice.random() < 0.3 else dice.uniform(0, HEAL_AT - 6))
+        at = callers[caller] + (dice.uniform(0, 2) if dice.random() < 0.3 else dice.uniform(0, heal_at - 6))
         function = dice.choice(list(SECONDS))
         for _ in range(dice.choice((1, 3, 10, 30, 60))):
             job = _job(dice, f"t{len(jobs)}", caller, function if dice.random() < 0.9 else "quick", at)
@@ -175,10 +190,10 @@ def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: boo
                 budget -= job.seconds
             if killers and dice.random() < 0.03 and not job.at_most_once:
                 killers -= 1
-                job = replace(job, killer=True)
+                job = replace(job, killer=True, cancel_after=None)
             jobs.append(job)
     for caller in range(len(callers)):
-        jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", HEAL_AT + dice.uniform(0, 1)) for n in range(5)]
+        jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
     return jobs
 
 
@@ -204,21 +219,21 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
     )
 
 
-def _faults(dice: Random) -> list[Fault]:
-    theme = dice.sample(COMMON, 3) if dice.random() < 0.4 else COMMON
+def _faults(dice: Random, heal_at: float) -> list[Fault]:
+    theme = dice.choices((COMMON, GENTLE, dice.sample(COMMON, 3)), (5, 1, 3))[0]
     kinds = [dice.choice(theme) for _ in range(dice.choice((2, 4, 6, 9, 12)))]
     if dice.random() < 0.15:
         kinds.append(dice.choice((Kind.CALLER_DIES, Kind.CALLER_LEAVES)))
-    return [_fault(dice, kind) for kind in kinds]
+    return [_fault(dice, kind, heal_at) for kind in kinds]
 
 
-def _fault(dice: Random, kind: Kind) -> Fault:
+def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
     seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
-    if kind is Kind.HOG_NODE and dice.random() < 0.3:
-        seconds = dice.uniform(12, 20)
+    if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and dice.random() < 0.3:
+        seconds = dice.uniform(12, heal_at)
     return Fault(
         kind=kind,
-        at=dice.uniform(0.5, HEAL_AT - 6),
+        at=dice.uniform(0.5, heal_at - 6),
         seconds=seconds,
         node=dice.randrange(1000),
         caller=dice.randrange(1000),
