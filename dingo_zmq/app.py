@@ -31,6 +31,7 @@ R = TypeVar("R")
 
 MODES = ("local", "mesh")
 CLOSE_SECONDS = 3.0
+GRACE_SECONDS = 30.0
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
 
@@ -189,6 +190,7 @@ class App:
         self._mesh_settings = {name: value for name, value in given.items() if value is not None}
         self._own: dict[str, int] = {}
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
+        self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -289,11 +291,12 @@ class App:
         return self._by_name(name).starmap(tuples, ahead=ahead, ordered=ordered)
 
     def _by_name(self, name: str) -> TaskFunction[..., Any]:
-        task = self._tasks.get(name)
+        task = self._tasks.get(name) or self._unchecked.get(name)
         if task is None:
             if self.mode == "local":
                 self.registry[name]  # raises, and says what it might have been
-            task = self.declare(name)
+            function = Registry().declare(name)
+            task = self._unchecked.setdefault(name, TaskFunction(self, function, function.options))
         return task
 
     def peers(self) -> list[PeerInfo]:
@@ -318,7 +321,8 @@ class App:
             name: of the node, for people; default the host's name.
             port: the first of a pair of ports, None for a free pair.
             tags: words that callers can ask for.
-            block: return only after Ctrl-C, having drained.
+            block: return only after Ctrl-C, when running tasks have finished (half a minute at most); a second
+                Ctrl-C does not wait for them.
 
         Raises:
             ConfigError: where the port cannot be had, or a function is only declared.
@@ -331,6 +335,8 @@ class App:
                 while True:
                     time.sleep(3600)
             except KeyboardInterrupt:
+                if not isinstance(engine, LocalEngine):
+                    _mesh(engine).drain(GRACE_SECONDS)
                 self.close(wait=False)
 
     # ------------------------------------------------------------------ life

@@ -64,10 +64,14 @@ class CurrentTask:
             note: a few words for people.
 
         Raises:
-            UsageError: for a fraction outside 0 to 1.
+            UsageError: for a fraction that is no number from 0 to 1, or a note that is no text.
         """
-        if fraction is not None and not 0 <= fraction <= 1:
+        if fraction is not None and (
+            isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1
+        ):
             raise UsageError(f"progress: fraction must be 0.0 to 1.0, not {fraction!r}")
+        if note is not None and not isinstance(note, str):
+            raise UsageError(f"progress: note must be text, not {note!r}")
         self._tell(self._task, fraction, note)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,6 +71,7 @@ class LocalEngine:
         self._ids = itertools.count(1)
         self._closed = False
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
+        self._making = threading.Lock()
         self._callbacks = CallbackThread()
         self._open: set[_Job] = set()
 
@@ -91,12 +93,13 @@ class LocalEngine:
 
         def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             args, kwargs = correct(args, kwargs)
-            if self._closed:
-                raise Closed("this App is closed")
             job = _Job(self, function, str(next(ids)), args, kwargs, monitor)
             result: Result[Any] = Result(name, job.id, job)
             job.result = result
             opened(job)
+            if self._closed:  # looked at last: `close` says so first, and then settles what is open
+                self._open.discard(job)
+                raise Closed("this App is closed")
             if monitor:
                 result._report(Report(name, job.id, Status.SENT, attempt=1))
             submit(job)
@@ -115,9 +118,10 @@ class LocalEngine:
     def _pool(
         self, name: str, make: Callable[[], ThreadPool[_Job] | LoopPool[_Job]]
     ) -> ThreadPool[_Job] | LoopPool[_Job]:
-        if name not in self._pools:
-            self._pools[name] = make()
-        return self._pools[name]
+        with self._making:
+            if name not in self._pools:
+                self._pools[name] = make()
+            return self._pools[name]
 
     def _run(self, job: _Job) -> None:
         now_running = self._begin(job)

@@ -38,8 +38,10 @@ def mapped(
 
 
 def _in_order(call: Callable[..., Result[Any]], tuples: Iterator[Sequence[Any]], ahead: int) -> Iterator[Any]:
-    results = deque(call(*args) for args in islice(tuples, ahead))
+    results: deque[Result[Any]] = deque()
     try:
+        for args in islice(tuples, ahead):
+            results.append(call(*args))
         while results:
             value = results.popleft().result()
             for args in islice(tuples, 1):

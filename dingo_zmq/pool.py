@@ -120,8 +120,12 @@ class LoopPool(Generic[T]):
         self._loop.close()
 
     def submit(self, job: T) -> None:
-        """Start a job."""
-        self._loop.call_soon_threadsafe(self._start, job)
+        """Start a job; after `close`, nothing is done."""
+        try:
+            self._loop.call_soon_threadsafe(self._start, job)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     def _start(self, job: T) -> None:
         task = self._loop.create_task(self._run(job))

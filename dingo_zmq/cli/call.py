@@ -24,9 +24,12 @@ __all__ = ["call"]
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait.")
+@click.option("--at-most-once", is_flag=True, help="Never start it a second time, not even after a loss.")
 @mesh_options
 @in_words
-def call(name: str, args: tuple[str, ...], as_json: bool, timeout: float, **where: Any) -> None:
+def call(
+    name: str, args: tuple[str, ...], as_json: bool, timeout: float, at_most_once: bool, **where: Any
+) -> None:
     """
     Run a task on whichever node is free, and print its result.
 
@@ -44,10 +47,10 @@ def call(name: str, args: tuple[str, ...], as_json: bool, timeout: float, **wher
     try:
         signature = _signature(app, name, timeout)
         positional, named = convert_words(signature, list(args)) if signature else (list(args), {})
-        result = app.options(monitor_progress=True).call(name, *positional, **named)
+        caller = app.options(monitor_progress=True, at_most_once=at_most_once)
+        result = caller.call(name, *positional, **named)
         try:
-            _follow(result, end)
-            value = result.result(max(0.0, end - time.monotonic()))
+            value = _follow(result, end)
         except TimeoutError:
             complain(f"{name} was not done within {timeout:g} s: {result.why()}")
             sys.exit(NOBODY)
@@ -63,13 +66,17 @@ def _signature(app: App, name: str, timeout: float) -> str:
     return next((peer.functions[name] for peer in found if name in peer.functions), "")
 
 
-def _follow(result: Result[Any], end: float) -> None:
-    """Show progress on stderr until the task is done."""
-    for report in result.reports(max(0.0, end - time.monotonic())):
+def _follow(result: Result[Any], end: float) -> Any:
+    """Show progress on stderr until the task is done, and return what it returned."""
+    reports = result.reports(max(0.0, end - time.monotonic()))
+    for report in reports:
         if report.status is Status.PROGRESS and report.value is not None:
             fraction, note = report.value
             done = "" if fraction is None else f"{fraction:.0%} "
             click.echo(f"{done}{note or ''}".rstrip(), err=True)
+        if not report.done and time.monotonic() > end:  # each of them came in time, all together did not
+            break
+    return result.result(0)
 
 
 def _text(value: Any, as_json: bool) -> str:

@@ -47,7 +47,7 @@ def _names(module: ModuleType) -> str:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; hint: dingo-zmq node FILE.py, or the name of a module")
-    name = path.stem
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_served"  # it may be called like one of ours
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file")

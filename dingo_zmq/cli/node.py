@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -11,12 +12,13 @@ from typing import Any
 
 import click
 
-from dingo_zmq.app import default_threads, host_name, serve
+from dingo_zmq.app import host_name, serve
 from dingo_zmq.cli.common import in_words, log_to_stderr, sources
 from dingo_zmq.cli.loading import load_app
 
 __all__ = ["node", "node_process"]
 
+_log = logging.getLogger(__name__)
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -106,13 +108,15 @@ def node_process(spec: str) -> None:
             name=told["name"],
             port=told["port"],
             tags=told["tags"],
-            threads=told["threads"] or default_threads(),
+            threads=told["threads"],
             announce=False,
         )
         control = Control(fd, on_drain=asked.set, on_orphan=lambda: os._exit(1))
         control.ready(announcement, {f.name: f.signature.text for f in app.registry if f.runs_here})
         asked.wait()
         drained = engine.drain(told["grace"])
+        if not drained:
+            _log.warning("%s: what did not finish within %g s is ended", told["name"], told["grace"])
     finally:
         engine.close(3.0)
     os._exit(0 if drained else 1)

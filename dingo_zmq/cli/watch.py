@@ -34,7 +34,7 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def reported(topic: bytes, reports: Any, buffers: tuple[Any, ...]) -> None:
-        for item in reports.items:
+        for item in getattr(reports, "items", ()):  # who knows what a node publishes there
             lines.put(_line(topic, item, buffers))
 
     end = None if seconds is None else time.monotonic() + seconds

@@ -18,13 +18,14 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from dingo_zmq.errors import PeerError
-from dingo_zmq.mesh import keys, sockets as mesh_sockets
+from dingo_zmq.mesh import keys
+from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Event, Found, Gone, split_tcp
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
-from dingo_zmq.protocol.ledger import Entry
+from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Peer, Side
 from dingo_zmq.protocol.why import why
 
@@ -119,6 +120,9 @@ class MeshCaller:
         self.inbox: deque[Entry] = deque()
         self.wakeup = float("inf")
         self._readable = False
+        self._place: decider.Express | None = None
+        self._expressed: deque[tuple[Entry, decider.Express]] = deque()
+        self._route: Route | None = None  # of the last task
         self._done: list[decider.Settled | decider.Told] = []
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
@@ -167,8 +171,6 @@ class MeshCaller:
 
     def hand_out(self) -> None:
         """Tell other threads what was reported, in order."""
-        if not self._done:
-            return
         done, self._done = self._done, []
         for action in done:
             if isinstance(action, decider.Told):
@@ -177,6 +179,8 @@ class MeshCaller:
                 settle, node = self._settle, action.node
                 for entry in action.entries:
                     settle(entry, node)
+        if self._route is not None and self._place is None:
+            self._place = self.decider.express(self._route, monotonic())
 
     def close(self, now: float) -> None:
         """Settle what is open and leave."""
@@ -195,19 +199,51 @@ class MeshCaller:
     def _read(self, now: float) -> bool:
         sub = self._sub
         for _ in range(FRAMES_A_ROUND):
-            if not sub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            if not mesh_sockets.readable(sub):
                 self._readable = False
                 return False
             self._received(mesh_sockets.recv_frames(sub), now)
         return True
 
+    def send_now(self, entry: Entry) -> bool:
+        """
+        Send a lone task from the thread that calls, while the loop sleeps; return whether that was done.
+
+        The task is handed over before it is sent: should a signal's exception come in between, the loop takes
+        it for sent, and the next BEAT finds out.
+        """
+        place = self._place
+        if place is None or place.route is not entry.route or entry.buffers or not self._reactor.enter():
+            return False
+        try:
+            if self._place is not place or self.inbox:
+                return False
+            self._place = None
+            self._expressed.append((entry, place))
+            try:
+                frame = wire.encode(place.tasks(self.decider.name, entry))
+                self._connections[place.lane.key].push.send(frame, mesh_sockets.NOBLOCK)
+            except zmq.Again:
+                place.refused = True
+                self._reactor.wake()
+            return True
+        finally:
+            self._reactor.leave()
+
     def _take_inbox(self, now: float) -> bool:
+        """Take over what was called; before anything else is done, so that the decider never knows less."""
+        self._place = None
+        while self._expressed:
+            entry, place = self._expressed.popleft()
+            self._route = entry.route
+            self.decider.expressed(entry, place, now)
         inbox = self.inbox
         if not inbox:
             return False
         entries = []
         while inbox:
             entries.append(inbox.popleft())
+        self._route = entries[0].route
         self.decider.submit(entries, now)
         self._perform(now)
         return True
@@ -273,11 +309,7 @@ class MeshCaller:
             return
         frame = wire.encode(send.message)
         try:
-            if send.buffers:
-                connection.push.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
-                connection.push.send_multipart(send.buffers, zmq.NOBLOCK, copy=False)
-            else:
-                connection.push.send(frame, zmq.NOBLOCK)
+            mesh_sockets.send_frames(connection.push, frame, send.buffers)
         except zmq.Again:
             self.decider.unsent(send, now)
 
@@ -292,6 +324,7 @@ class MeshCaller:
     def discovered(self, event: Event) -> None:
         """Discovery tells something; called by the I/O thread."""
         now = monotonic()
+        self._take_inbox(now)
         if isinstance(event, Found | Changed):
             self._found(event.announcement, now)
         elif isinstance(event, Gone):
@@ -348,6 +381,7 @@ class MeshCaller:
 
     def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
         now = monotonic()
+        self._take_inbox(now)
         while True:
             try:
                 frames = monitor.recv_multipart(zmq.NOBLOCK)
@@ -416,6 +450,7 @@ class MeshCaller:
         connection.probing = None
         if all(results.values()) and self._connections.get(connection.key) is connection:
             now = monotonic()
+            self._take_inbox(now)
             self.decider.refused(connection.key, now)
             self._perform(now)
 

@@ -104,10 +104,14 @@ class MeshEngine:
         self._announcers: list[Announcer] = []
         self._callbacks = CallbackThread()
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}")
+        self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
         self.reactor.start()
         self._finder.start(lambda event: self.reactor.call(partial(self.caller.discovered, event)))
+
+    def _forked(self) -> None:
+        self._unusable = FORKED
 
     def _sources(self) -> list[Source]:
         sources: list[Source] = []
@@ -127,7 +131,7 @@ class MeshEngine:
         pack, unpack = signature.pack, signature.unpack_return
         route = Route(name, signature.fingerprint)
         wired = wire_options(options)
-        append, reactor = self.caller.inbox.append, self.reactor
+        append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
         ids, max_open = self._ids, self.settings.max_open
         limit = self.settings.limit
 
@@ -144,9 +148,14 @@ class MeshEngine:
             ticket.engine, ticket.unpack = self, unpack
             result: Result[Any] = Result(name, ticket.id, ticket)
             ticket.result = result
-            append(ticket)
             if reactor.sleeping:
-                reactor.wake()
+                if not send_now(ticket):
+                    append(ticket)
+                    reactor.wake()
+            else:
+                append(ticket)
+                if reactor.sleeping:
+                    reactor.wake()
             return result
 
         return submit

@@ -195,7 +195,7 @@ class MeshNode:
     def _read(self, now: float) -> bool:
         pull = self._pull
         for _ in range(FRAMES_A_ROUND):
-            if not pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            if not mesh_sockets.readable(pull):
                 self._readable = False
                 return False
             self._received(mesh_sockets.recv_frames(pull), now)
@@ -203,8 +203,8 @@ class MeshNode:
 
     def _subscriptions(self, now: float) -> None:
         self._subscribable = False
-        while self._xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
-            frame = self._xpub.recv(zmq.NOBLOCK)
+        while mesh_sockets.readable(self._xpub):
+            frame = self._xpub.recv(mesh_sockets.NOBLOCK)
             wanted, prefix = frame[:1] == b"\x01", frame[1:]
             if prefix.startswith(b"watch/"):
                 self.decider.watch(prefix, wanted)
@@ -248,11 +248,7 @@ class MeshNode:
         self._subscribable = True  # a send may swallow the signal of a subscription
         frame = wire.encode(publish.message, publish.topic)
         try:
-            if publish.buffers:
-                self._xpub.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
-                self._xpub.send_multipart(publish.buffers, zmq.NOBLOCK, copy=False)
-            else:
-                self._xpub.send(frame, zmq.NOBLOCK)
+            mesh_sockets.send_frames(self._xpub, frame, publish.buffers)
         except zmq.Again:
             self.decider.unpublished(publish)
 

@@ -92,6 +92,7 @@ class Reactor:
         self.parts: list[Part] = []
         self.job: Job | None = None
         self.job_is_short = False
+        self.on_fork: Job = lambda: None
         self._on_crash = on_crash or _end_process
         self._calls: deque[Job] = deque()
         self._epoll = select.epoll()
@@ -118,6 +119,19 @@ class Reactor:
         """See that the loop looks at the deques; cheap to call too often."""
         self.sleeping = False
         self._bell.ring()
+
+    def enter(self) -> bool:
+        """
+        Return whether the calling thread may use the sockets, since the loop sleeps; then it must `leave`.
+
+        It may do so for a moment only, and must not leave the state of any part in between: an exception from
+        a signal can come at any instruction.
+        """
+        return self.sleeping and self._lock.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """The opposite of `enter`."""
+        self._lock.release()
 
     def call(self, fn: Job) -> None:
         """
@@ -309,6 +323,7 @@ class Reactor:
 
     def _after_fork(self) -> None:
         self._forked = True
+        self.on_fork()
 
 
 class _Standby:

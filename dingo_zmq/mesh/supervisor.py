@@ -27,6 +27,9 @@ CONTROL_FD = "DINGO_ZMQ_CONTROL_FD"
 
 RESTART_SECONDS, RESTART_MOST = 0.1, 10.0
 STEADY_SECONDS = 10.0
+CLOSE_SECONDS = 3.0
+"""that a process has, after the grace time, for ending by itself"""
+
 _log = logging.getLogger("dingo_zmq.supervisor")
 
 
@@ -177,7 +180,7 @@ class Supervisor:
         if self._deadline is not None and now > self._deadline:
             self._deadline = None
             for child in self._children.values():
-                _log.warning("process %d did not finish within the grace time and is ended", child.number)
+                _log.warning("process %d did not end after the grace time and is killed", child.number)
                 self._clean = False
                 child.process.kill()
 
@@ -255,7 +258,7 @@ class Supervisor:
         self._signals += len(self._wake[0].recv(64))
         if self._signals == 1:
             _log.info("draining; the next signal ends at once")
-            self._deadline = time.monotonic() + self._grace
+            self._deadline = time.monotonic() + self._grace + CLOSE_SECONDS
             for child in list(self._children.values()):
                 with contextlib.suppress(OSError):
                     child.socket.send(b"drain\n")

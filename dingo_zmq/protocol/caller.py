@@ -77,6 +77,28 @@ class Note:
 Action = Send | Settled | Told | Drop | Note
 
 
+@dataclass(slots=True, eq=False)
+class Express:
+    """
+    A place kept for one lone task, so that the thread that calls can send it without waking another one.
+
+    It holds as long as nothing else happens: the doer throws it away before it gives the decider any event.
+    `refused` is set by whoever could not send after all.
+    """
+
+    route: Route
+    lane: Lane
+    link: bytes
+    number: int
+    heard: int
+    refused: bool = False
+
+    def tasks(self, caller: str, entry: Entry) -> m.Tasks:
+        """Return the message that sends `entry` in this place."""
+        item = (self.lane.name, self.number, entry.id, 1, entry.wire_options, entry.body)
+        return m.Tasks(self.link, caller, self.heard, {}, [item])
+
+
 class Caller:
     """
     A caller: finds a node for every task, and sees to it that each is settled exactly once.
@@ -121,13 +143,42 @@ class Caller:
         """The next moment at which `tick` would do something."""
         if not self.peers or self._last_tick is None:
             return LATER
-        soonest = min(min(peer.next_hello, peer.next_beat) for peer in self.peers.values())
-        return min(self._last_tick + TICK_SECONDS, soonest)
+        soonest = self._last_tick + TICK_SECONDS
+        for peer in self.peers.values():
+            if peer.next_beat < soonest:
+                soonest = peer.next_beat
+            if peer.next_hello < soonest:
+                soonest = peer.next_hello
+        return soonest
 
     def submit(self, entries: list[Entry], now: float) -> None:
         """Accept tasks: recorded first, sent as soon as some node has credit."""
         self.ledger.add(entries)
         self._pump(now)
+
+    def express(self, route: Route, now: float) -> Express | None:
+        """Return a place for the next task of this route, if it would be the only one open."""
+        if self.ledger.open or self.closed:
+            return None
+        usable = [peer for peer in self.peers.values() if peer.usable(now)]
+        candidates = [(lane, peer) for peer in usable if (lane := _lane_for(route, peer)) is not None]
+        if not candidates:
+            return None
+        lane = candidates[0][0]
+        if len(candidates) > 1:
+            lane, _ = self._dispatcher.choose(candidates, self.peers.values(), now)
+        peer = self.peers[lane.key]
+        return Express(route, lane, peer.token, lane.sent + 1, peer.heard.total)
+
+    def expressed(self, entry: Entry, place: Express, now: float) -> None:
+        """
+        A task was sent in its place; recorded as such even where that is not sure, for the next BEAT mends it.
+        """
+        if place.refused:
+            self.submit([entry], now)
+            return
+        place.lane.sent = place.number
+        self.ledger.add_held(entry, place.lane, place.number)
 
     def cancel(self, entry: Entry, now: float) -> bool:
         """Settle a task as cancelled, unless it is settled or known to have started; return whether it was."""

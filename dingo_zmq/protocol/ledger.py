@@ -153,6 +153,11 @@ class Ledger:
             queue.append(entry)
         self.open += len(entries)
 
+    def add_held(self, entry: Entry, lane: Lane, number: int) -> None:
+        """Record a task that never waited."""
+        self.open += 1
+        self.held(entry, lane, number)
+
     def wanted(self) -> dict[str, int]:
         """Return how many tasks of each function wait here."""
         wanted: dict[str, int] = {}

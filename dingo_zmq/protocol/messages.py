@@ -59,7 +59,12 @@ class Tasks(Message):
 
 
 class Beat(Message):
-    """Life sign and healing; `lanes`: last number sent, number covered by `open`, wanted."""
+    """
+    Life sign and healing; `lanes`: last number sent, number covered by `open`, wanted.
+
+    `incarnation` is the one that said WELCOME.  A late HELLO may have opened the link at another one, which
+    must not speak for the first: it answers REFUSED.
+    """
 
     link: Token
     caller: Part
@@ -67,6 +72,7 @@ class Beat(Message):
     heard: Total
     lanes: dict[Part, tuple[Total, Total, Total]]
     open: Refs
+    incarnation: Annotated[bytes, Meta(max_length=8)] = b""
 
 
 class Cancel(Message):

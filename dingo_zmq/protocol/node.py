@@ -297,6 +297,9 @@ class Node:
                 self._tell(held, Status.SENT, b"", now)
 
     def _beat(self, link: Link, beat: m.Beat, now: float) -> None:
+        if beat.incarnation != self.identity.incarnation:
+            self._refuse(link.caller, link.token, m.REFUSED_UNKNOWN, "the link is another incarnation's")
+            return
         link.heard(beat.heard)
         link.previous_beat, link.last_beat = link.last_beat, now
         for name, (last, _, wanted) in beat.lanes.items():

@@ -186,7 +186,8 @@ class Peer:
             numbers = [number for number in lane.open if number <= covered]
             if numbers:
                 opens[lane.name] = numbers
-        return m.Beat(self.token, caller, self.numbered(now), self.heard.total, lanes, opens)
+        number, heard = self.numbered(now), self.heard.total
+        return m.Beat(self.token, caller, number, heard, lanes, opens, self.incarnation)
 
     def beaten(self) -> None:
         """The BEAT has left."""

@@ -131,7 +131,7 @@ class History:
 
     # ------------------------------------------------------------------ nodes
 
-    def published(self, host: NodeHost, publish: serving.Publish) -> None:
+    def published(self, host: NodeHost, caller: CallerHost, publish: serving.Publish) -> None:
         """A node has a message for a caller."""
         message = publish.message
         self.kinds[type(message).__name__] += 1
@@ -139,7 +139,9 @@ class History:
             for answer in publish.answers:
                 self.traffic[answer.id] += 1
         elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
-            self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
+            peer = caller.caller.links.get(message.link)
+            if peer is not None and self.lives.get(peer.incarnation) == (host.name, host.life):
+                self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
 
     def started(self, host: NodeHost, held: Held) -> None:
         """A task was handed to a worker."""

@@ -360,13 +360,13 @@ class NodeHost(Host):
         if caller == "watch":
             world.history.watched(rest)
             return
-        world.history.published(self, publish)
         host = world.callers_by_name[caller]
         if host.stuck:
             host.refusals += 1
             world.note("refused", self.name, caller, publish.message)
             node.unpublished(publish)
             return
+        world.history.published(self, host, publish)
         world.note("publish", self.name, caller, publish.message)
         frames: list[bytes] = []
         for key in world.keys_of(self.name):
