@@ -8,8 +8,6 @@ node.  A *link* joins one caller incarnation to one node incarnation, a *lane* i
 not yet *settled*, the node's *intake* the tasks held and the answers kept.
 """
 
-from __future__ import annotations
-
 from dingo_zmq import errors
 from dingo_zmq.app import App
 from dingo_zmq.current import current_task

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ov
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.local import LocalEngine
-from dingo_zmq.model import Options
 from dingo_zmq.mapping import mapped
+from dingo_zmq.model import Options
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.result import Result
 
@@ -447,7 +447,13 @@ def serve(
     if not functions:
         raise ConfigError("there is nothing to serve: no function is registered; hint: @app.task")
     return engine.serve(
-        functions, app._own, name=name, threads=threads or app.threads, port=port, tags=tags, announce=announce
+        functions,
+        app._own,
+        name=name,
+        threads=threads or app.threads,
+        port=port,
+        tags=tags,
+        announce=announce,
     )
 
 

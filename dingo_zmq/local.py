@@ -20,7 +20,18 @@ __all__ = ["LocalEngine"]
 class _Job:
     """One task; `claim` is emptied by whoever gets it: the worker that starts it, or `cancel`."""
 
-    __slots__ = ("args", "attempt", "cancelled", "claim", "engine", "function", "id", "kwargs", "monitor", "result")
+    __slots__ = (
+        "args",
+        "attempt",
+        "cancelled",
+        "claim",
+        "engine",
+        "function",
+        "id",
+        "kwargs",
+        "monitor",
+        "result",
+    )
 
     def __init__(
         self,

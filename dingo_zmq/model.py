@@ -179,6 +179,7 @@ def check_part(kind: str, text: str) -> str:
         UsageError: if it cannot.
     """
     if not isinstance(text, str) or not 0 < len(text) <= _PART_LIMIT or "/" in text or not text.isprintable():
-        raise errors.UsageError(f"{kind} must be 1 to {_PART_LIMIT} printable characters without '/', not {text!r}")
+        raise errors.UsageError(
+            f"{kind} must be 1 to {_PART_LIMIT} printable characters without '/', not {text!r}"
+        )
     return text
-

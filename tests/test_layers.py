@@ -18,7 +18,7 @@ FLOORS = [
     "model ids events",
     "ports",
     "marshal invoke",
-    "registry result config",
+    "registry result config current mapping",
     "protocol",
     "pool journal",
     "local",

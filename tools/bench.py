@@ -212,7 +212,9 @@ def measure(tasks: int, count: int) -> dict[str, Any]:
                     lambda: bare.throughput(tasks), lambda: windowed_throughput(call, tasks), count
                 )
                 figures["round_trip"] = pairs(
-                    lambda: statistics.median(bare.round_trip(2000)), lambda: mesh_round_trips(call, 2000), count
+                    lambda: statistics.median(bare.round_trip(2000)),
+                    lambda: mesh_round_trips(call, 2000),
+                    count,
                 )
             finally:
                 app.close(wait=False)
@@ -240,7 +242,14 @@ def table(figures: dict[str, Any]) -> str:
         theirs, ours, ratio = figures[key]
         rows.append((name, f"{theirs:,.0f}", f"{ours:,.0f}", f"{ratio:.2f}"))
     theirs, ours, ratio = figures["round_trip"]
-    rows.append(("one at a time, p50; bare pyzmq loop", f"{theirs * 1e6:.0f} us", f"{ours * 1e6:.0f} us", f"{ratio:.2f}"))
+    rows.append(
+        (
+            "one at a time, p50; bare pyzmq loop",
+            f"{theirs * 1e6:.0f} us",
+            f"{ours * 1e6:.0f} us",
+            f"{ratio:.2f}",
+        )
+    )
     quiet = figures["idle"]
     rows.append(("idle node process: CPU", "", f"{quiet['node_cpu']:.2%}", ""))
     rows.append(("idle node process: resident", "", f"{quiet['node_mb']:.0f} MB", ""))
@@ -249,7 +258,9 @@ def table(figures: dict[str, Any]) -> str:
     rows.append(("node start to first result", "", f"{figures['first_result']:.2f} s", ""))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|---|---|")
-    return "\n".join([f"{figures['machine']}; {figures['pairs']} pairs, {figures['tasks']:,} tasks each", "", *lines])
+    return "\n".join(
+        [f"{figures['machine']}; {figures['pairs']} pairs, {figures['tasks']:,} tasks each", "", *lines]
+    )
 
 
 def main() -> None:

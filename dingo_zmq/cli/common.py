@@ -59,7 +59,11 @@ def mesh_options(command: F) -> F:
     for option in (
         click.option("--mesh", envvar="DINGO_ZMQ_MESH", help='Name of the mesh [default: "default"].'),
         click.option(
-            "--peer", "peers", multiple=True, metavar="TCP", help="Address of a node, tcp://host:port; repeatable."
+            "--peer",
+            "peers",
+            multiple=True,
+            metavar="TCP",
+            help="Address of a node, tcp://host:port; repeatable.",
         ),
         click.option(
             "--discovery",

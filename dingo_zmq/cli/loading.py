@@ -30,7 +30,9 @@ def load_app(target: str) -> App:
     if variable:
         app = getattr(module, variable, None)
         if not isinstance(app, App):
-            raise ConfigError(f"{place} has no App named {variable!r}; hint: it has {_names(module) or 'none at all'}")
+            raise ConfigError(
+                f"{place} has no App named {variable!r}; hint: it has {_names(module) or 'none at all'}"
+            )
         return app
     apps = {id(app): app for app in vars(module).values() if isinstance(app, App)}
     if not apps:
@@ -47,7 +49,9 @@ def _names(module: ModuleType) -> str:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; hint: dingo-zmq node FILE.py, or the name of a module")
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_served"  # it may be called like one of ours
+    name = (
+        path.stem if path.stem not in sys.modules else f"{path.stem}_served"
+    )  # it may be called like one of ours
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file")

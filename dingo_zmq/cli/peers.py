@@ -51,7 +51,9 @@ def table(found: list[PeerInfo]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "wire")
+    shown = Table(
+        "name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "wire"
+    )
     for peer in sorted(found, key=lambda p: p.name):
         shown.add_row(
             peer.name,

@@ -15,6 +15,8 @@ from dingo_zmq.model import Status
 
 __all__ = ["watch"]
 
+_SHOWN = 200
+
 
 @click.command()
 @click.argument("task", required=False, default="")
@@ -72,4 +74,4 @@ def _value(status: Status, body: marshal.Body) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:150]} ... {text[-40:]}"
+    return text if len(text) <= _SHOWN else f"{text[:150]} ... {text[-40:]}"

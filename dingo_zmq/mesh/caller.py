@@ -374,9 +374,7 @@ class MeshCaller:
         connection.push.close()
         self._sub.disconnect(connection.reports)
 
-    def _watch_monitor(
-        self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None
-    ) -> None:
+    def _watch_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
         self._reactor.watch(monitor, partial(self._read_monitor, monitor, side, connection))
 
     def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:

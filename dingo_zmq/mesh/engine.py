@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import secrets
 import sys
 import threading
@@ -96,7 +95,13 @@ class MeshEngine:
         self._waiting_for_room = 0
         self._finder = Finder(self._sources(), settings.mesh)
         self.caller = MeshCaller(
-            self.id, settings.mesh, self.key, settings.limit, self._settle, self._told, self._finder.sources_of
+            self.id,
+            settings.mesh,
+            self.key,
+            settings.limit,
+            self._settle,
+            self._told,
+            self._finder.sources_of,
         )
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = threading.Condition(), 0
@@ -148,11 +153,7 @@ class MeshEngine:
             ticket.engine, ticket.unpack = self, unpack
             result: Result[Any] = Result(name, ticket.id, ticket)
             ticket.result = result
-            if reactor.sleeping:
-                if not send_now(ticket):
-                    append(ticket)
-                    reactor.wake()
-            else:
+            if not (reactor.sleeping and send_now(ticket)):
                 append(ticket)
                 if reactor.sleeping:
                     reactor.wake()
@@ -270,7 +271,13 @@ class MeshEngine:
         served = list(functions)
         node_id = secrets.token_hex(8)
         identity = Identity(
-            node_id, secrets.token_bytes(8), name, self.settings.mesh, tuple(tags), self.settings.limit, pace()
+            node_id,
+            secrets.token_bytes(8),
+            name,
+            self.settings.mesh,
+            tuple(tags),
+            self.settings.limit,
+            pace(),
         )
         pools = _pools(served, own, threads)
         node = MeshNode(identity, served, pools, partial(_pool_of, own), self.key, port=port)
@@ -361,7 +368,10 @@ def announcers(names: Iterable[str]) -> list[Announcer]:
     """Return the announcers of that name, ready to use."""
     from dingo_zmq.mesh.discovery import DirectoryAnnouncer, ZeroconfAnnouncer
 
-    makers: dict[str, Callable[[], Announcer]] = {"directory": DirectoryAnnouncer, "zeroconf": ZeroconfAnnouncer}
+    makers: dict[str, Callable[[], Announcer]] = {
+        "directory": DirectoryAnnouncer,
+        "zeroconf": ZeroconfAnnouncer,
+    }
     unknown = [name for name in names if name not in makers]
     if unknown:
         raise ConfigError(f"unknown discovery {unknown[0]!r}; there are: {', '.join(makers)}")

@@ -84,9 +84,7 @@ class Reactor:
             is worse than none.
     """
 
-    def __init__(
-        self, context: zmq.Context[Any], name: str, on_crash: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, context: zmq.Context[Any], name: str, on_crash: Callable[[], None] | None = None) -> None:
         self.context = context
         self.sleeping = False
         self.parts: list[Part] = []

@@ -16,7 +16,10 @@ PORTS = range(47100, 47300)
 LARGE = 64 * 1024
 """frames of this many bytes and more are sent and received without copying"""
 
-NOBLOCK, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)  # as enum members they cost a microsecond a use
+NOBLOCK, MORE = (
+    int(zmq.NOBLOCK),
+    int(zmq.NOBLOCK | zmq.SNDMORE),
+)  # as enum members they cost a microsecond a use
 _EVENTS, _RCVMORE, _POLLIN = zmq.EVENTS, zmq.RCVMORE, int(zmq.POLLIN)
 _MAX_SOCKETS = 16384
 _OPTIONS = {

@@ -27,7 +27,8 @@ FRAME_BYTES = 256 * 1024
 TICK_SECONDS = 0.1
 GAP_SECONDS = 1.0
 
-_SENT, _SUCCESS, _FAIL = int(Status.SENT), int(Status.SUCCESS), int(Status.FAIL)
+_SENT, _FAIL = int(Status.FAIL)
+_FINAL = (int(Status.SUCCESS), _FAIL)
 
 
 @dataclass(slots=True)
@@ -145,10 +146,8 @@ class Caller:
             return LATER
         soonest = self._last_tick + TICK_SECONDS
         for peer in self.peers.values():
-            if peer.next_beat < soonest:
-                soonest = peer.next_beat
-            if peer.next_hello < soonest:
-                soonest = peer.next_hello
+            soonest = min(soonest, peer.next_beat)
+            soonest = min(soonest, peer.next_hello)
         return soonest
 
     def submit(self, entries: list[Entry], now: float) -> None:
@@ -443,14 +442,14 @@ class Caller:
 
     # ------------------------------------------------------------------ what nodes say of tasks
 
-    def _reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:
+    def _reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:  # noqa: C901 - hot, so all in one place
         lanes, heard = peer.lanes, peer.heard
         for name, (limit, run_time) in reports.lanes.items():
             if name in lanes:
                 lanes[name].told(limit, run_time, now)
         peer.load, peer.load_at = reports.load[0], now
         settled: list[Entry] = []
-        for report, name, number, attempt, status, body in reports.items:
+        for report, name, number, _, status, body in reports.items:
             lane = lanes.get(name)
             if lane is None:
                 continue
@@ -462,7 +461,7 @@ class Caller:
                 if entry is None:
                     self.late += 1
                     continue
-            if status == _SUCCESS or status == _FAIL:
+            if status in _FINAL:
                 self._settle(entry, lane, now)
                 entry.status, entry.body, entry.buffers = status, body, buffers
                 settled.append(entry)
@@ -530,6 +529,8 @@ class Caller:
         if message.reason == m.UNKNOWN_FUNCTION:
             for name in message.refs:
                 peer.lanes.pop(name, None)
+        elif message.reason == m.DRAINING:
+            peer.draining = True  # also where it was just found anew: else the same tasks go to and fro
         self._put_back(entries)
 
     def _put_back(self, entries: list[Entry]) -> None:
@@ -614,7 +615,7 @@ class Caller:
 
     def _recall(self, now: float) -> None:
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
-        if self.ledger.queues or len(usable) < 2:
+        if self.ledger.queues or len(usable) <= 1:
             return
         for name in {lane.name for peer in usable for lane in peer.lanes.values() if lane.open}:
             found = self._dispatcher.recall(name, usable, now)

@@ -46,9 +46,7 @@ class Dispatcher:
                 seconds += len(other.open) / max(1, other.slots) * (other.run_time or UNKNOWN_RUN_TIME)
         return seconds
 
-    def choose(
-        self, candidates: list[tuple[Lane, Peer]], peers: Iterable[Peer], now: float
-    ) -> tuple[Lane, int]:
+    def choose(self, candidates: list[tuple[Lane, Peer]], peers: Iterable[Peer], now: float) -> tuple[Lane, int]:
         """
         Return the lane that should have the next tasks, and how many at most.
 

@@ -29,6 +29,7 @@ class State(Enum):
 
 QUEUED, RUNNING, GONE = State  # looking a member up on its class takes longer than all else here
 
+
 class Function:
     """
     One function of a node, over all links.
@@ -43,7 +44,18 @@ class Function:
         held: tasks held, over all links.
     """
 
-    __slots__ = ("_allowance", "_allowed_at", "fingerprint", "held", "lanes", "name", "pool", "run_time", "signature", "slots")
+    __slots__ = (
+        "_allowance",
+        "_allowed_at",
+        "fingerprint",
+        "held",
+        "lanes",
+        "name",
+        "pool",
+        "run_time",
+        "signature",
+        "slots",
+    )
 
     def __init__(self, name: str, pool: str, slots: int, signature: str = "", fingerprint: str = "") -> None:
         self.name, self.pool, self.slots = name, pool, slots
@@ -169,8 +181,7 @@ class Link:
         """Return the highest task number granted on a lane; it never goes down."""
         allowed = lane.function.allowance(now)
         total = credit.grant(lane.seen, len(lane.held), len(self.kept), allowed)
-        if total > lane.granted:
-            lane.granted = total
+        lane.granted = max(lane.granted, total)
         return lane.granted
 
     def accept(

@@ -124,8 +124,7 @@ class Lane:
 
     def told(self, limit: int, run_time: int, now: float) -> None:
         """The node told its credit, and its run time in nanoseconds (0: unknown)."""
-        if limit > self.limit:
-            self.limit = limit
+        self.limit = max(self.limit, limit)
         if run_time:
             self.run_time = run_time * 1e-9
             self.told_at = now

@@ -10,7 +10,17 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.model import BODY_LIMIT, Status, check_part
 from dingo_zmq.protocol import credit, wire
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, QUEUED, RUNNING, Answer, Function, Held, Lane, Link
+from dingo_zmq.protocol.intake import (
+    ASKING_SECONDS,
+    NEVER,
+    QUEUED,
+    RUNNING,
+    Answer,
+    Function,
+    Held,
+    Lane,
+    Link,
+)
 from dingo_zmq.protocol.starter import Bundle, Starter
 
 FORGET_SECONDS = 60.0

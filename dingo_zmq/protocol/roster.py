@@ -120,7 +120,7 @@ class Peer:
     @property
     def connected(self) -> bool:
         """Whether both connections are up."""
-        return len(self.up) == 2
+        return len(self.up) == len(Side)
 
     def state(self, now: float) -> str:
         """Return in a word or two how things stand, for people."""
@@ -138,9 +138,7 @@ class Peer:
 
     def usable(self, now: float) -> bool:
         """Whether tasks may be sent now."""
-        return (
-            self.stage is READY and not self.draining and not self.broke and now - self.proof < SUSPECT_SECONDS
-        )
+        return self.stage is READY and not self.draining and not self.broke and now - self.proof < SUSPECT_SECONDS
 
     def silent_too_long(self, now: float) -> bool:
         """Whether the node counts as lost: 5 s after a broken connection, 30 s where it may just be busy."""

@@ -140,7 +140,7 @@ class History:
                 self.traffic[answer.id] += 1
         elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
             peer = caller.caller.links.get(message.link)
-            if peer is not None and self.lives.get(peer.incarnation) == (host.name, host.life):
+            if peer is not None and not caller.dead and self.lives.get(peer.incarnation) == (host.name, host.life):
                 self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
 
     def started(self, host: NodeHost, held: Held) -> None:
