@@ -49,6 +49,8 @@ def node(target: str, processes: int, grace: float, log_level: str, discovery: s
     from dingo_zmq.mesh.supervisor import Supervisor
 
     log_to_stderr(log_level)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        _log.warning("this node runs as root, and so does every task")
     if told["port"] is not None and processes > 1:
         raise click.UsageError("--port is for one process; leave it out, and each takes a free pair")
     found_by = sources(discovery)
@@ -56,7 +58,7 @@ def node(target: str, processes: int, grace: float, log_level: str, discovery: s
     spec["name"] = told["name"] or host_name()
 
     def command(number: int) -> list[str]:
-        name = f"{spec['name']}-{number}" if processes > 1 else spec["name"]
+        name = f"{spec['name']}/{number}" if processes > 1 else spec["name"]
         return [sys.executable, "-m", "dingo_zmq", "node-process", json.dumps({**spec, "name": name})]
 
     supervisor = Supervisor(

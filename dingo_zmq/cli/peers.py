@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from dingo_zmq.mesh.caller import PeerInfo
 
 __all__ = ["peers", "table"]
+
+_WIDTH = 160
+"""characters of a line where the output is no terminal"""
 
 
 @click.command()
@@ -66,4 +70,4 @@ def table(found: list[PeerInfo]) -> None:
             "-" if peer.pulse_age is None else f"{peer.pulse_age:.1f} s ago",
             str(peer.version),
         )
-    Console(soft_wrap=True).print(shown)
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(shown)

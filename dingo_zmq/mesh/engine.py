@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import secrets
 import sys
 import threading
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Busy, Closed, ConfigError, PeerError
-from dingo_zmq.marshal import decode_failure, decode_progress, size
+from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.caller import MeshCaller, PeerInfo
 from dingo_zmq.mesh.discovery import DirectorySource, Finder, StaticSource, ZeroconfSource
@@ -34,6 +35,8 @@ __all__ = ["DISCOVERY", "MeshEngine", "MeshSettings"]
 
 DISCOVERY = ("directory", "zeroconf")
 COROUTINE_SLOTS = 64
+CRASHED = 70
+"""exit code of a process whose I/O thread died"""
 _SUCCESS = int(Status.SUCCESS)
 _log = logging.getLogger("dingo_zmq.mesh")
 
@@ -108,17 +111,27 @@ class MeshEngine:
         self.node: MeshNode | None = None
         self._announcers: list[Announcer] = []
         self._callbacks = CallbackThread()
-        self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}")
+        self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
         self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
         self.reactor.start()
         self._finder.start(lambda event: self.reactor.call(partial(self.caller.discovered, event)))
 
+    def _crashed(self) -> None:
+        """The loop died: half a node alive is worse than none; a mere caller can still say so."""
+        if self.node is not None:
+            os._exit(CRASHED)
+        self._unusable = "the I/O thread of this App died; see the log"
+        for entry in (*self.caller.inbox, *self.caller.decider.everything()):
+            if entry.result is not None:
+                entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
+
     def _forked(self) -> None:
         self._unusable = FORKED
 
     def _sources(self) -> list[Source]:
+        check_discovery(self.settings.discovery)
         sources: list[Source] = []
         if self.settings.peers:
             sources.append(StaticSource(self.settings.peers))
@@ -142,14 +155,15 @@ class MeshEngine:
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             data, buffers = pack(args, kwargs)
+            way = route
             if buffers or len(data) > sockets.LARGE:
-                self._check_size(name, data, buffers, limit)
+                way = route._replace(size=_checked_size(name, (data, buffers), limit))
             if self._unusable:
                 raise Closed(self._unusable)
             number = next(ids)
             if number - self._settled > max_open:
                 self._wait_for_room(number)
-            ticket = Ticket(route, str(number), data, buffers, options, wired, None)
+            ticket = Ticket(way, str(number), data, buffers, options, wired, None)
             ticket.engine, ticket.unpack = self, unpack
             result: Result[Any] = Result(name, ticket.id, ticket)
             ticket.result = result
@@ -160,14 +174,6 @@ class MeshEngine:
             return result
 
         return submit
-
-    def _check_size(self, name: str, data: bytes, buffers: tuple[Any, ...], limit: int) -> None:
-        total = size((data, buffers))
-        if total > limit:
-            raise BodyTooLarge(
-                f"the arguments of {name}() take {total:,} bytes, over the body limit of {limit:,}; "
-                "hint: send less at a time, or raise the limit of callers and nodes"
-            )
 
     def _wait_for_room(self, number: int) -> None:
         if _in_event_loop() or self.reactor.is_current:
@@ -364,7 +370,19 @@ class MeshEngine:
         self._callbacks.close()
 
 
-def announcers(names: Iterable[str]) -> list[Announcer]:
+def check_discovery(names: Sequence[str]) -> None:
+    """
+    Check names of ways of discovery.
+
+    Raises:
+        ConfigError: for one that does not exist.
+    """
+    for name in names:
+        if name not in DISCOVERY:
+            raise ConfigError(f"unknown discovery {name!r}; there are: {', '.join(DISCOVERY)}")
+
+
+def announcers(names: Sequence[str]) -> list[Announcer]:
     """Return the announcers of that name, ready to use."""
     from dingo_zmq.mesh.discovery import DirectoryAnnouncer, ZeroconfAnnouncer
 
@@ -372,9 +390,7 @@ def announcers(names: Iterable[str]) -> list[Announcer]:
         "directory": DirectoryAnnouncer,
         "zeroconf": ZeroconfAnnouncer,
     }
-    unknown = [name for name in names if name not in makers]
-    if unknown:
-        raise ConfigError(f"unknown discovery {unknown[0]!r}; there are: {', '.join(makers)}")
+    check_discovery(names)
     return [makers[name]() for name in names]
 
 
@@ -406,6 +422,16 @@ def _pool_of(own: Mapping[str, int], function: Function) -> str:
     if function.name in own:
         return f"own-{function.name}"
     return LOOP if function.is_coroutine else SHARED
+
+
+def _checked_size(name: str, body: Body, limit: int) -> int:
+    total = size(body)
+    if total > limit:
+        raise BodyTooLarge(
+            f"the arguments of {name}() take {total:,} bytes, over the body limit of {limit:,}; "
+            "hint: send less at a time, or raise the limit of callers and nodes"
+        )
+    return total
 
 
 def _decoded_failure(entry: Entry, node: str) -> Failure:

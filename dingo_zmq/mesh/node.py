@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ import zmq
 
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
-from dingo_zmq.marshal import encode_failure, encode_progress
+from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.reactor import Reactor
@@ -282,10 +281,20 @@ class MeshNode:
                 return _cancelled(held)
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
-            data, buffers = function.signature.pack_return(value)
+            data, buffers = self._packed(function, value)
         except BaseException as exc:
             return _failed(held, exc)
         return held, _SUCCESS, data, tuple(buffers)
+
+    def _packed(self, function: Function, value: Any) -> Body:
+        body = function.signature.pack_return(value)
+        if body[1] or len(body[0]) > mesh_sockets.LARGE:
+            total, limit = size(body), self._identity.limit
+            if total > limit:
+                raise EncodeError(
+                    f"{function.name}(): the return takes {total:,} bytes, over the body limit of {limit:,}"
+                )
+        return body
 
     async def _run_coroutines(self, bundle: Bundle) -> None:
         """The same for coroutine functions."""
@@ -305,9 +314,7 @@ class MeshNode:
                 return _cancelled(held)
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = await function.callable(*args, **kwargs)  # type: ignore[misc]
-            data, buffers = function.signature.pack_return(value)
-        except asyncio.CancelledError as exc:
-            return _failed(held, exc)
+            data, buffers = self._packed(function, value)
         except BaseException as exc:
             return _failed(held, exc)
         return held, _SUCCESS, data, tuple(buffers)

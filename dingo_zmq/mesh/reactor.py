@@ -80,18 +80,17 @@ class Reactor:
     Args:
         context: the ZeroMQ context; it is terminated at the end of the loop.
         name: of the loop thread.
-        on_crash: called if the loop dies of an error; the default ends the process, since half a node alive
-            is worse than none.
+        on_crash: called if the loop dies of an error.
     """
 
-    def __init__(self, context: zmq.Context[Any], name: str, on_crash: Callable[[], None] | None = None) -> None:
+    def __init__(self, context: zmq.Context[Any], name: str, on_crash: Job) -> None:
         self.context = context
         self.sleeping = False
         self.parts: list[Part] = []
         self.job: Job | None = None
         self.job_is_short = False
         self.on_fork: Job = lambda: None
-        self._on_crash = on_crash or _end_process
+        self._on_crash = on_crash
         self._calls: deque[Job] = deque()
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
@@ -390,10 +389,6 @@ class _Standby:
 def _fd(socket: zmq.Socket[Any]) -> int:
     fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
     return fd
-
-
-def _end_process() -> None:
-    os._exit(70)
 
 
 def _mark_forked() -> None:

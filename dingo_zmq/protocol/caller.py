@@ -27,7 +27,7 @@ FRAME_BYTES = 256 * 1024
 TICK_SECONDS = 0.1
 GAP_SECONDS = 1.0
 
-_SENT, _FAIL = int(Status.FAIL)
+_SENT, _FAIL = int(Status.SENT), int(Status.FAIL)
 _FINAL = (int(Status.SUCCESS), _FAIL)
 
 
@@ -306,10 +306,10 @@ class Caller:
     # ------------------------------------------------------------------ links
 
     def _look_after(self, peer: Peer, now: float) -> None:
-        if not peer.token:
-            if not peer.announced:
-                del self.peers[peer.key]
-                self.out.append(Drop(peer.key))
+        if not peer.announced and peer.hopeless:
+            self._close_link(peer)
+            del self.peers[peer.key]
+            self.out.append(Drop(peer.key))
             return
         if peer.stage is Stage.READY and peer.silent_too_long(now):
             self._lost(peer, f"silent for {peer.silence(now):.0f} s", now, proved=False)
@@ -417,7 +417,7 @@ class Caller:
         be alive, and what it still says of a task counts.
         """
         entries, incarnation = peer.entries(), peer.incarnation
-        if incarnation:
+        if incarnation and (entries or not peer.lost):
             self.out.append(Note(f"lost: {why}; {len(entries)} of our tasks were there", peer.name, bad=True))
         back, ended = [], []
         for entry in entries:
@@ -438,7 +438,7 @@ class Caller:
             if peer.connected:
                 self._greet(peer, now)
         else:
-            peer.proof, peer.valid_from = now, peer.number + 1
+            peer.lost, peer.proof, peer.valid_from = True, now, peer.number + 1
 
     # ------------------------------------------------------------------ what nodes say of tasks
 
@@ -526,9 +526,9 @@ class Caller:
         entries = [entry for _, entry in self._open(peer, message.refs)]
         for entry in entries:
             entry.recalls += 1
-        if message.reason == m.UNKNOWN_FUNCTION:
-            for name in message.refs:
-                peer.lanes.pop(name, None)
+        if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
+            lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
+            entries = [entry for lane in lanes for entry in lane.open.values()]
         elif message.reason == m.DRAINING:
             peer.draining = True  # also where it was just found anew: else the same tasks go to and fro
         self._put_back(entries)
@@ -629,7 +629,7 @@ class Caller:
 def _lane_for(route: Route, peer: Peer) -> Lane | None:
     """Return a node's lane that can take a task of this route now."""
     lane = peer.lanes.get(route.name)
-    if lane is None or lane.limit <= lane.sent:
+    if lane is None or lane.limit <= lane.sent or route.size > peer.limit:
         return None
     if route.fingerprint and lane.fingerprint and route.fingerprint != lane.fingerprint:
         return None

@@ -12,10 +12,18 @@ NEVER = float("-inf")
 
 
 class Route(NamedTuple):
-    """What decides which nodes can take a task: its function, and the fingerprint of it ("" for any)."""
+    """
+    What decides which nodes can take a task.
+
+    Attributes:
+        name: the function.
+        fingerprint: of its signature, "" for any.
+        size: bytes of a large body, 0 for one that every node takes.
+    """
 
     name: str
     fingerprint: str = ""
+    size: int = 0
 
 
 class Entry:

@@ -73,7 +73,8 @@ class Peer:
     """
     One node, as a caller sees it.
 
-    Silence is counted from the sending time of the newest HELLO or BEAT number that was echoed (`proof`).
+    Silence is counted from the sending time of the newest HELLO or BEAT number that was echoed (`proof`), and
+    from the last loss by silence (`lost`, until an echo proves the link again).
     After a broken connection (`broke`) no task is sent until a BEAT sent since has been echoed.
     """
 
@@ -101,7 +102,7 @@ class Peer:
         self.proof = now
         self.round_trip: float | None = None
         self.told_heard = 0
-        self.resync = False
+        self.resync = self.lost = False
         self.next_hello = self.next_beat = LATER
         self.hello_wait = HELLO_SECONDS
         self.load = 0
@@ -118,9 +119,20 @@ class Peer:
         return max(1, self.welcome.pace) if self.welcome else 1
 
     @property
+    def limit(self) -> int:
+        """The largest body the node takes, bytes."""
+        return self.welcome.limit if self.welcome else 0
+
+    @property
     def connected(self) -> bool:
         """Whether both connections are up."""
         return len(self.up) == len(Side)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing stands between the node and being forgotten, once it is announced no more."""
+        apart = not self.connected and (self.lost or self.stage is not Stage.READY)
+        return apart or not self.token
 
     def state(self, now: float) -> str:
         """Return in a word or two how things stand, for people."""
@@ -164,7 +176,7 @@ class Peer:
             del self.sent_at[old]
         if number < self.valid_from:
             return False
-        self.broke = not self.connected
+        self.broke, self.lost = not self.connected, False
         return True
 
     def in_flight(self) -> int:

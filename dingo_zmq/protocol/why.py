@@ -48,6 +48,8 @@ def _obstacle(peer: Peer, route: Route, now: float) -> str:
     lane = peer.lanes[route.name]
     if route.fingerprint and lane.fingerprint and lane.fingerprint != route.fingerprint:
         return f"{peer.name} has {route.name}{lane.signature}"
+    if route.size > peer.limit:
+        return f"{peer.name} takes bodies of up to {peer.limit:,} bytes, and this one has {route.size:,}"
     if not peer.usable(now):
         return f"{peer.name} is {peer.state(now)}"
     if lane.limit <= lane.sent:

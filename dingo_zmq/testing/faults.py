@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dingo_zmq.testing.world import World
 
 RETRY_SECONDS = 0.25
-TRIES = 6
+TRIES = 8
 LATEST = 12.0
 SPARE_SECONDS = 4.0
 """a fault that lasts still has this long to do harm before everything heals"""
@@ -120,6 +120,7 @@ class Faults:
 
     def _caller(self, fault: Fault) -> CallerHost | None:
         callers = [caller for caller in self.world.callers if not caller.dead and caller.awake and caller.caller.peers]
+        callers = [caller for caller in callers if not caller.stuck] or callers
         return callers[fault.caller % len(callers)] if callers else None
 
     def _connections(self, fault: Fault) -> list[Connection]:
