@@ -167,8 +167,11 @@ _ERRORS: dict[Code, type[errors.TaskError]] = {
 
 
 def error_for(failure: Failure) -> errors.TaskError:
-    """Return the exception that stands for a failure."""
-    return _ERRORS.get(failure.code, errors.TaskError)(failure)
+    """Return the exception that stands for a failure; the node's traceback is added as a note."""
+    error = _ERRORS.get(failure.code, errors.TaskError)(failure)
+    if failure.traceback:
+        error.add_note(f"The traceback on {failure.node or 'the worker'}:\n{failure.traceback.rstrip()}")
+    return error
 
 
 def check_part(kind: str, text: str) -> str:

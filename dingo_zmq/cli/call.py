@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -18,8 +19,18 @@ from dingo_zmq.result import Result
 
 __all__ = ["call"]
 
+_NEGATIVE = re.compile(r"-(\d.*|\.\d.*|inf|nan)")
+_MARK = "\0"
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+
+class _Words(click.Command):
+    """A command whose words may be negative numbers, while other words with a dash are options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_MARK + word if _NEGATIVE.fullmatch(word) else word for word in args])
+
+
+@click.command(cls=_Words)
 @click.argument("name")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -42,11 +53,12 @@ def call(
       dingo-zmq call add 2 3
       dingo-zmq call scan start=1.5 --json --timeout 10
     """
+    words = [word.removeprefix(_MARK) for word in args]
     end = time.monotonic() + timeout
     app = mesh_app(**where)
     try:
         signature = _signature(app, name, timeout)
-        positional, named = convert_words(signature, list(args)) if signature else (list(args), {})
+        positional, named = convert_words(signature, words, name) if signature else (words, {})
         caller = app.options(monitor_progress=True, at_most_once=at_most_once)
         result = caller.call(name, *positional, **named)
         try:

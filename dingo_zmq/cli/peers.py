@@ -53,13 +53,16 @@ def peers(as_json: bool, wait: float, **where: Any) -> None:
 def table(found: list[PeerInfo]) -> None:
     """Print nodes as a table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(
-        "name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "wire"
-    )
+    shown = Table()
+    for title in ("name", "address"):
+        shown.add_column(title, no_wrap=True)
+    for title in ("found by", "state", "functions", "slots", "running", "queued", "pulse", "version"):
+        shown.add_column(title, overflow="fold")
     for peer in sorted(found, key=lambda p: p.name):
-        shown.add_row(
+        cells = [
             peer.name,
             peer.address,
             ", ".join(peer.sources),
@@ -69,5 +72,6 @@ def table(found: list[PeerInfo]) -> None:
             *("-" if number is None else str(number) for number in (peer.running, peer.queued)),
             "-" if peer.pulse_age is None else f"{peer.pulse_age:.1f} s ago",
             str(peer.version),
-        )
+        ]
+        shown.add_row(*map(escape, cells))
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(shown)

@@ -15,6 +15,8 @@ from dingo_zmq.model import Status
 
 __all__ = ["watch"]
 
+LOOK_SECONDS = 2.0
+
 _SHOWN = 200
 
 
@@ -44,6 +46,9 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
         engine = app.engine()
         engine.caller.watcher = reported
         engine.subscribe("watch/" + (task.strip("/") + "/" if task else ""))
+        look = LOOK_SECONDS if seconds is None else min(LOOK_SECONDS, seconds)
+        if not engine.wait_for(lambda peers: any(peer.version for peer in peers), look):
+            click.echo(f"no node of mesh {engine.settings.mesh!r} was found yet; still looking", err=True)
         while end is None or time.monotonic() < end:
             try:
                 click.echo(lines.get(timeout=0.5 if end is None else max(0.0, end - time.monotonic())))

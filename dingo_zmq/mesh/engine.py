@@ -22,7 +22,7 @@ from dingo_zmq.mesh.discovery import DirectorySource, Finder, StaticSource, Zero
 from dingo_zmq.mesh.discovery.port import Announcement, Announcer, Source
 from dingo_zmq.mesh.node import LOOP, SHARED, MeshNode
 from dingo_zmq.mesh.reactor import FORKED, Reactor
-from dingo_zmq.model import BODY_LIMIT, Code, Failure, Options, Report, Status
+from dingo_zmq.model import BODY_LIMIT, Code, Failure, Options, Report, Status, check_part
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Told
@@ -88,6 +88,8 @@ class MeshEngine:
     """
 
     def __init__(self, settings: MeshSettings) -> None:
+        check_part("the name of a mesh", settings.mesh)
+        check_discovery(settings.discovery)
         self.settings = settings
         self.id = secrets.token_hex(8)
         self.key = keys.local_key()
@@ -131,7 +133,6 @@ class MeshEngine:
         self._unusable = FORKED
 
     def _sources(self) -> list[Source]:
-        check_discovery(self.settings.discovery)
         sources: list[Source] = []
         if self.settings.peers:
             sources.append(StaticSource(self.settings.peers))

@@ -72,7 +72,14 @@ class MeshNode:
         self._identity, self._key, self._host, self._port = identity, key, host, port
         self._functions = {function.name: function for function in functions}
         served = [
-            Served(f.name, pool_of(f), pools[pool_of(f)], f.signature.text, f.signature.fingerprint)
+            Served(
+                f.name,
+                pool_of(f),
+                pools[pool_of(f)],
+                f.signature.text,
+                f.signature.fingerprint,
+                f.options.at_most_once,
+            )
             for f in self._functions.values()
         ]
         self.decider = decider.Node(identity, served, pools, monotonic())
@@ -233,13 +240,12 @@ class MeshNode:
     def _start(self, bundle: Bundle) -> None:
         """Give a bundle to a worker; one of the shared workers is the thread that runs the loop."""
         name = bundle.function.pool
-        reactor = self._reactor
-        if name == SHARED and reactor.may_run_between:
-            short = bundle.expected is not None and bundle.expected <= SHORT_SECONDS
-            if short or len(self._given) >= self._threads - 1:
-                reactor.run_between(partial(self._run, bundle), short=short)
-                return
         if name == SHARED:
+            short = bundle.expected is not None and bundle.expected <= SHORT_SECONDS
+            others_busy = len(self._given) >= self._threads - 1
+            if others_busy or (short and self._reactor.may_run_between):
+                self._reactor.run_between(partial(self._run, bundle), short=short)
+                return
             self._given.add(bundle)
         self._pools[name].submit(bundle)
 

@@ -15,6 +15,7 @@ it is free while the loop sleeps and while a job runs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -204,12 +205,16 @@ class Reactor:
             self._epoll.unregister(fd)
 
     def run_between(self, job: Job, *, short: bool) -> None:
-        """Have the loop thread run a job after this round; only where `may_run_between`."""
+        """
+        Have the loop thread run a job, after this round or after the job that it is about to end.
+
+        There must be none waiting already.
+        """
         self.job, self.job_is_short = job, short
 
     @property
     def may_run_between(self) -> bool:
-        """Whether the loop thread runs the loop, and has no job yet."""
+        """Whether the loop thread could run a job as soon as this round is over."""
         return self.job is None and self._leader is self._loop_thread
 
     # ------------------------------------------------------------------ the loop
@@ -237,7 +242,7 @@ class Reactor:
                     return False
                 wait = self._round()
                 self._owner = 0
-            if self.job is not None:
+            if self.job is not None and me is self._loop_thread:
                 return True
             if wait is not None:
                 self._sleep(wait)
@@ -252,11 +257,14 @@ class Reactor:
         busy = False
         for part in self.parts:
             busy |= part.work(now)
-        wait = None if busy or self.job is not None else self._may_sleep()
+        wait = None if busy or not self._has_time() else self._may_sleep()
         # A thread that is woken needs the GIL, and waits twice if the loop still holds it by then.
         for part in self.parts:
             part.hand_out()
         return wait
+
+    def _has_time(self) -> bool:
+        return self.job is None or self._leader is not self._loop_thread
 
     def _may_sleep(self) -> float | None:
         self.sleeping = True
@@ -404,6 +412,8 @@ class _Bell:
     """Wakes a poller: an eventfd, or a socket pair where there is none."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # a number must not be written to once it may be another file's
+        self._closed = False
         self._pair: tuple[sockets.socket, sockets.socket] | None = None
         if hasattr(os, "eventfd"):
             self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -414,13 +424,13 @@ class _Bell:
             self.fd = self._pair[0].fileno()
 
     def ring(self) -> None:
-        try:
+        with self._lock, contextlib.suppress(BlockingIOError):  # it rings already
+            if self._closed:
+                return
             if self._pair is None:
                 os.eventfd_write(self.fd, 1)
             else:
                 self._pair[1].send(b"!")
-        except (BlockingIOError, OSError):
-            return  # it rings already, or is closed
 
     def hush(self) -> None:
         try:
@@ -432,9 +442,10 @@ class _Bell:
             return
 
     def close(self) -> None:
-        if self._pair is None:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
-        else:
-            for end in self._pair:
-                end.close()
+        with self._lock:
+            self._closed = True
+            if self._pair is None:
+                os.close(self.fd)
+            else:
+                for end in self._pair:
+                    end.close()

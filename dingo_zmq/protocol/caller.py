@@ -164,6 +164,8 @@ class Caller:
         if not candidates:
             return None
         lane = candidates[0][0]
+        if lane.at_most_once and not route.fingerprint:
+            return None
         if len(candidates) > 1:
             lane, _ = self._dispatcher.choose(candidates, self.peers.values(), now)
         peer = self.peers[lane.key]
@@ -368,10 +370,10 @@ class Caller:
         self._drop_double(peer, welcome, now)
         fresh = peer.stage is not Stage.READY
         peer.incarnation, peer.welcome, peer.draining = welcome.incarnation, welcome, welcome.draining
-        for name, (slots, signature, fingerprint) in welcome.functions.items():
+        for name, told in welcome.functions.items():
             lane = peer.lanes.get(name)
             if lane is None:
-                lane = peer.lanes[name] = Lane(peer.key, name, slots, signature, fingerprint)
+                lane = peer.lanes[name] = Lane(peer.key, name, *told)
             lane.told(welcome.credit.get(name, 0), 0, now)
         peer.echoed(welcome.echo, now)
         peer.stage, peer.next_hello = Stage.READY, LATER
@@ -418,7 +420,7 @@ class Caller:
         """
         entries, incarnation = peer.entries(), peer.incarnation
         if incarnation and (entries or not peer.lost):
-            self.out.append(Note(f"lost: {why}; {len(entries)} of our tasks were there", peer.name, bad=True))
+            self.out.append(Note(f"lost: {why}; {_tasks_were(len(entries))} there", peer.name, bad=True))
         back, ended = [], []
         for entry in entries:
             self.ledger.unhold(entry)
@@ -581,6 +583,8 @@ class Caller:
                 lane.sent = number = lane.sent + 1
                 self.ledger.held(entry, lane, number)
                 batch.append(entry)
+                if lane.at_most_once and not route.fingerprint:
+                    entry.forbid_twice()
             if lane.sent >= lane.limit:
                 candidates = [bid for bid in candidates if bid[0] is not lane]
         if not queue:
@@ -634,3 +638,7 @@ def _lane_for(route: Route, peer: Peer) -> Lane | None:
     if route.fingerprint and lane.fingerprint and route.fingerprint != lane.fingerprint:
         return None
     return lane
+
+
+def _tasks_were(count: int) -> str:
+    return "1 of our tasks was" if count == 1 else f"{count} of our tasks were"

@@ -39,6 +39,7 @@ class Function:
         pool: the workers that run it.
         slots: how many they are.
         signature, fingerprint: what callers compare theirs with.
+        at_most_once: whether its tasks are never to be started twice, for callers that know only its name.
         run_time: measured.
         lanes: one for each link.
         held: tasks held, over all links.
@@ -47,6 +48,7 @@ class Function:
     __slots__ = (
         "_allowance",
         "_allowed_at",
+        "at_most_once",
         "fingerprint",
         "held",
         "lanes",
@@ -57,14 +59,27 @@ class Function:
         "slots",
     )
 
-    def __init__(self, name: str, pool: str, slots: int, signature: str = "", fingerprint: str = "") -> None:
-        self.name, self.pool, self.slots = name, pool, slots
+    def __init__(
+        self,
+        name: str,
+        pool: str,
+        slots: int,
+        signature: str = "",
+        fingerprint: str = "",
+        at_most_once: bool = False,
+    ) -> None:
+        self.name, self.pool, self.slots, self.at_most_once = name, pool, slots, at_most_once
         self.signature, self.fingerprint = signature, fingerprint
         self.run_time = credit.RunTime()
         self.lanes: list[Lane] = []
         self.held = 0
         self._allowed_at = NEVER
         self._allowance = 1
+
+    @property
+    def told(self) -> tuple[int, str, str, bool]:
+        """What WELCOME says of it."""
+        return self.slots, self.signature, self.fingerprint, self.at_most_once
 
     def allowance(self, now: float) -> int:
         """Return how many tasks each asking caller may have here now."""

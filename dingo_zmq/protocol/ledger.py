@@ -82,6 +82,12 @@ class Entry:
         self.status = 0
         self.failure: Failure | None = None
 
+    def forbid_twice(self) -> None:
+        """The node says that its function is not to be started twice, and the caller knows only its name."""
+        if not self.options.at_most_once:
+            self.options = self.options.replace(at_most_once=True)
+            self.wire_options = wire_options(self.options)
+
 
 def wire_options(options: Options) -> TaskOptions | None:
     """Return the part of the options that travels, None where it says nothing."""
@@ -97,7 +103,7 @@ class Lane:
     Attributes:
         key: the node's, as its caller knows it.
         name: of the function.
-        slots, signature, fingerprint: as the node told them.
+        slots, signature, fingerprint, at_most_once: as the node told them.
         sent: number of the last task sent.
         limit: highest task number the node will take (a total, never goes down).
         open: tasks held there, by number.
@@ -107,6 +113,7 @@ class Lane:
     """
 
     __slots__ = (
+        "at_most_once",
         "covered",
         "fingerprint",
         "key",
@@ -121,9 +128,12 @@ class Lane:
         "told_at",
     )
 
-    def __init__(self, key: str, name: str, slots: int, signature: str, fingerprint: str) -> None:
+    def __init__(
+        self, key: str, name: str, slots: int, signature: str, fingerprint: str, at_most_once: bool = False
+    ) -> None:
         self.key, self.name = key, name
         self.slots, self.signature, self.fingerprint = slots, signature, fingerprint
+        self.at_most_once = at_most_once
         self.sent = self.limit = self.covered = 0
         self.open: dict[int, Entry] = {}
         self.strays: dict[int, Entry] = {}

@@ -106,7 +106,7 @@ class Bye(Message):
 
 
 class Welcome(Message):
-    """The link stands; `functions`: slots, signature text and fingerprint; `credit` per lane."""
+    """The link stands; `functions`: slots, signature text, fingerprint, at_most_once; `credit` per lane."""
 
     link: Token
     echo: Total
@@ -116,7 +116,7 @@ class Welcome(Message):
     mesh: Part
     tags: list[Part]
     limit: Total  # largest body, bytes
-    functions: dict[Part, tuple[Total, Text, Text]]
+    functions: dict[Part, tuple[Total, Text, Text, bool]]
     version: Total
     pace: Total  # relative speed of the machine, any unit, the same on all
     credit: dict[Part, Total]

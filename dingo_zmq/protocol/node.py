@@ -281,7 +281,7 @@ class Node:
                 mesh=me.mesh,
                 tags=list(me.tags),
                 limit=me.limit,
-                functions={f.name: (f.slots, f.signature, f.fingerprint) for f in self.functions.values()},
+                functions={f.name: f.told for f in self.functions.values()},
                 version=m.VERSION,
                 pace=me.pace,
                 credit={name: lane.granted for name, lane in link.lanes.items()},

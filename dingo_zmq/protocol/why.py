@@ -20,13 +20,15 @@ def why(caller: Caller, entry: Entry, now: float) -> str:
         doing = "may be running" if entry.started else "is queued or running"
         silent = f", which has been silent for {peer.silence(now):.0f} s" if not peer.usable(now) else ""
         return f"it {doing} on {peer.name}{silent}{_history(entry)}"
-    return _no_node(caller, entry.route, now) + _history(entry)
+    lost = "its node was lost, and " if entry.attempt else ""
+    return lost + _no_node(caller, entry.route, now) + _history(entry)
 
 
 def _history(entry: Entry) -> str:
     if entry.attempt <= 1:
         return ""
-    return f" (sent {entry.attempt} times, {entry.losses} nodes died with it)"
+    died = "1 node died" if entry.losses == 1 else f"{entry.losses} nodes died"
+    return f" (sent {entry.attempt} times, {died} with it)"
 
 
 def _no_node(caller: Caller, route: Route, now: float) -> str:

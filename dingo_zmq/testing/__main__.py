@@ -19,7 +19,14 @@ def main() -> int:
     given = parser.parse_args()
     outcome = play(draw(given.seed, faults=given.faults, harsh=given.harsh), None if given.quiet else print)
     print(f"seed {outcome.seed}: digest {outcome.digest:08x}, at rest after {outcome.rested_at:.0f} s")
-    print("happened:", dict(outcome.happened), "\nmessages:", dict(outcome.kinds), "\nfigures:", dict(outcome.figures))
+    print(
+        "happened:",
+        dict(outcome.happened),
+        "\nmessages:",
+        dict(outcome.kinds),
+        "\nfigures:",
+        dict(outcome.figures),
+    )
     for failure in outcome.failures:
         print("BROKEN", failure)
     return 1 if outcome.failures else 0

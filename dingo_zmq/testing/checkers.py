@@ -4,63 +4,60 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dingo_zmq.model import Code, Status
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
+from dingo_zmq.testing.cast import Cast
+from dingo_zmq.testing.hosts import CallerHost
+from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
-
-if TYPE_CHECKING:
-    from dingo_zmq.testing.hosts import CallerHost, NodeHost
-    from dingo_zmq.testing.world import World
 
 __all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
 
-_OWN_CODES = {Code.CANCELLED, Code.POISON, Code.UNKNOWN, Code.SHUTDOWN}
 
-
-def problems(world: World) -> Iterator[tuple[str, str]]:
+def problems(cast: Cast) -> Iterator[tuple[str, str]]:
     """Yield the name of each rule broken, and what broke it (a few of each)."""
-    for rule, found in world.history.faults.items():
+    for rule, found in cast.scene.history.faults.items():
         for what in found[:3]:
             yield rule, what
     for check in CHECKERS:
-        for number, what in enumerate(check(world)):
+        for number, what in enumerate(check(cast)):
             if number < 3:  # noqa: PLR2004
                 yield check.__name__, what
 
 
-def figures(world: World) -> Counter[str]:
+def figures(cast: Cast) -> Counter[str]:
     """Return what came to pass, in numbers."""
     counted: Counter[str] = Counter()
-    for endings in world.history.endings.values():
+    for endings in cast.scene.history.endings.values():
         for ending in endings:
             counted[ending.code.name if ending.code is not None else Status(ending.status).name] += 1
-    executions = [len(found) for found in world.history.executions.values()]
-    counted["tasks"] = len(world.history.accepted)
+    executions = [len(found) for found in cast.scene.history.executions.values()]
+    counted["tasks"] = len(cast.scene.history.accepted)
     counted["executions"] = sum(executions)
     counted["executed again"] = sum(1 for number in executions if number > 1)
-    counted["lost on the way"] = world.network.lost
-    counted["repeated"] = world.network.repeated
+    counted["lost on the way"] = cast.scene.network.lost
+    counted["repeated"] = cast.scene.network.repeated
     return counted
 
 
-def _living(world: World) -> Iterator[tuple[Entry, Job]]:
-    for entry in world.history.accepted.values():
+def _living(cast: Cast) -> Iterator[tuple[Entry, Job]]:
+    for entry in cast.scene.history.accepted.values():
         job: Job = entry.result
-        if not world.callers[job.caller].dead:
+        if not cast.callers[job.caller].dead:
             yield entry, job
 
 
 # ---------------------------------------------------------------------- what callers are told
 
 
-def settled_once(world: World) -> Iterator[str]:
+def settled_once(cast: Cast) -> Iterator[str]:
     """Every accepted task gets exactly one final report, at the latest a minute after all has healed."""
-    endings = world.history.endings
-    for entry, _ in _living(world):
+    endings = cast.scene.history.endings
+    for entry, _ in _living(cast):
         found = endings.get(entry.id, [])
         if not found:
             where = f"held by {entry.lane.key}" if entry.lane else "queued"
@@ -68,97 +65,94 @@ def settled_once(world: World) -> Iterator[str]:
         elif len(found) > 1:
             yield f"{entry.id} was settled {len(found)} times: {found}"
     for id in endings:
-        if id not in world.history.accepted:
+        if id not in cast.scene.history.accepted:
             yield f"{id} was settled, and is unknown"
 
 
-def success_means_executed(world: World) -> Iterator[str]:
+def success_means_executed(cast: Cast) -> Iterator[str]:
     """SUCCESS means that it ran, with the arguments as given; and the answer is the right one."""
-    for entry, job in _living(world):
-        for ending in world.history.endings.get(entry.id, []):
+    for entry, job in _living(cast):
+        for ending in cast.scene.history.endings.get(entry.id, []):
             if ending.status != Status.SUCCESS:
                 continue
-            right = [run for run in world.history.executions[entry.id] if run.body == job.body]
+            right = [run for run in cast.scene.history.executions[entry.id] if run.body == job.body]
             if not any(run.buffers == job.buffers for run in right):
                 yield f"{entry.id} succeeded without being executed as called"
             if (ending.body, ending.buffers) != (job.answer, job.buffers):
                 yield f"{entry.id} has the wrong answer {ending}"
 
 
-def failures_have_a_cause(world: World) -> Iterator[str]:
+def failures_have_a_cause(cast: Cast) -> Iterator[str]:
     """A task fails only for a cause that there was."""
-    for entry, job in _living(world):
-        for ending in world.history.endings.get(entry.id, []):
-            if ending.status == Status.FAIL and (why := _without_cause(world, entry, job, ending)):
+    for entry, job in _living(cast):
+        for ending in cast.scene.history.endings.get(entry.id, []):
+            if ending.status == Status.FAIL and (why := _without_cause(cast, entry, job, ending)):
                 yield f"{entry.id} {why}"
 
 
-def _without_cause(world: World, entry: Entry, job: Job, ending: Any) -> str:
-    if ending.code is None:
-        return "was reported as failed by a node" if ending.body != b"cancelled" else "was stopped by a node"
-    if ending.code not in _OWN_CODES or ending.code is Code.SHUTDOWN:
-        return f"ended as {ending.code.name}"
-    if ending.code is Code.CANCELLED and entry.id not in world.history.cancelled:
-        return "was cancelled by nobody"
-    if ending.code is Code.UNKNOWN and not job.at_most_once:
-        return "ended UNKNOWN though it may run again"
-    if ending.code is Code.UNKNOWN and not _may_be_unknown(world):
-        return "ended UNKNOWN though no node was lost"
-    if ending.code is Code.POISON:
-        return _innocent(world, entry, ending.at)
-    return ""
+def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
+    code = ending.code
+    if code is None:
+        return "was reported as failed by a node, and no task of this world fails"
+    if code is Code.POISON:
+        return _innocent(cast, entry, ending.at)
+    causes = {
+        Code.CANCELLED: entry.id in cast.scene.history.cancelled,
+        Code.UNKNOWN: job.at_most_once and _may_be_unknown(cast),
+    }
+    return "" if causes.get(code) else f"ended as {code.name} without a cause"
 
 
-def _may_be_unknown(world: World) -> bool:
-    return bool(world.history.deaths or world.plan.faults)
+def _may_be_unknown(cast: Cast) -> bool:
+    return bool(cast.scene.history.deaths or cast.scene.plan.faults)
 
 
-def _innocent(world: World, entry: Entry, at: float) -> str:
+def _innocent(cast: Cast, entry: Entry, at: float) -> str:
     """A task is poison only where enough nodes died on which it may have been running."""
-    died = [life for life in world.history.trials[entry.id] if world.history.deaths.get(life, at) < at]
+    died = [life for life in cast.scene.history.trials[entry.id] if cast.scene.history.deaths.get(life, at) < at]
     if len(died) < entry.options.max_losses:
         return f"ended POISON though only {len(died)} nodes died under it"
     return ""
 
 
-def told_in_order(world: World) -> Iterator[str]:
+def told_in_order(cast: Cast) -> Iterator[str]:
     """SENT comes before PROGRESS, for each attempt, and both before the final report."""
-    for id, tellings in world.history.tellings.items():
+    for id, tellings in cast.scene.history.tellings.items():
         order = [(attempt, status) for status, attempt, _ in tellings]
         if order != sorted(order):
             yield f"{id} was told {order}"
-        endings = world.history.endings.get(id)
+        endings = cast.scene.history.endings.get(id)
         if endings and tellings[-1][2] > endings[0].at:
             yield f"{id} was told something after its end"
 
 
-def told_when_asked(world: World) -> Iterator[str]:
+def told_when_asked(cast: Cast) -> Iterator[str]:
     """Only who asked is told of progress."""
-    for id in world.history.tellings:
-        if not world.jobs[id].monitor_progress:
+    for id in cast.scene.history.tellings:
+        if not cast.scene.jobs[id].monitor_progress:
             yield f"{id} was told of, unasked"
 
 
 # ---------------------------------------------------------------------- what runs
 
 
-def at_most_once(world: World) -> Iterator[str]:
+def at_most_once(cast: Cast) -> Iterator[str]:
     """A task with at_most_once starts at most once, also where its caller has died."""
-    for id, runs in world.history.executions.items():
-        if world.jobs[id].at_most_once and len(runs) > 1:
+    for id, runs in cast.scene.history.executions.items():
+        if cast.scene.jobs[id].at_most_once and len(runs) > 1:
             yield f"{id} ran {len(runs)} times: {[(round(r.at, 3), r.node, r.life) for r in runs]}"
 
 
-def started_once(world: World) -> Iterator[str]:
+def started_once(cast: Cast) -> Iterator[str]:
     """What was sent once is started at most once; whatever else runs was sent again."""
-    for id, runs in world.history.executions.items():
+    for id, runs in cast.scene.history.executions.items():
         if len(runs) > 1 and len({(run.node, run.life, run.link, run.number) for run in runs}) < len(runs):
             yield f"{id} was started twice: {[(run.node, run.life, run.number) for run in runs]}"
 
 
-def gentle_faults_cost_nothing(world: World) -> Iterator[str]:
+def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     """Where no node is silent for long nor dies, no task runs again; and where nothing fails, none is missing."""
-    plan, history = world.plan, world.history
+    plan, history = cast.scene.plan, cast.scene.history
     kinds = {fault.kind for fault in plan.faults}
     impatient = Kind.DRAIN in kinds and kinds & {Kind.PAUSE_CALLER, Kind.HOG_CALLER}  # nobody hears the answers
     if plan.harsh or impatient or kinds - set(GENTLE) or any(job.killer for job in plan.jobs):
@@ -173,50 +167,50 @@ def gentle_faults_cost_nothing(world: World) -> Iterator[str]:
         yield f"{history.kinds['Missing']} times tasks were missing"
 
 
-def runs_where_it_fits(world: World) -> Iterator[str]:
+def runs_where_it_fits(cast: Cast) -> Iterator[str]:
     """No node whose function differs executes a task."""
-    for id, runs in world.history.executions.items():
-        wanted = world.jobs[id].fingerprint
+    for id, runs in cast.scene.history.executions.items():
+        wanted = cast.scene.jobs[id].fingerprint
         if wanted and any(run.fingerprint != wanted for run in runs):
             yield f"{id} ran where the function differs"
 
 
-def killers_end(world: World) -> Iterator[str]:
+def killers_end(cast: Cast) -> Iterator[str]:
     """A task that kills its node is not sent out for ever."""
-    for id, job in world.jobs.items():
-        runs = len(world.history.executions.get(id, ()))
-        allowed = 4 + len(world.nodes)  # three that count, the first, and one at each node not seen since
+    for id, job in cast.scene.jobs.items():
+        runs = len(cast.scene.history.executions.get(id, ()))
+        allowed = 4 + len(cast.nodes)  # three that count, the first, and one at each node not seen since
         if job.killer and runs > allowed:
             yield f"{id} killed {runs} nodes"
 
 
-def bounded_effort(world: World) -> Iterator[str]:
+def bounded_effort(cast: Cast) -> Iterator[str]:
     """The messages that a task costs are bounded by what goes wrong."""
-    wrong = sum(world.faults.happened.values()) + len(world.history.deaths)
-    seconds = sum(fault.seconds for fault in world.plan.faults)
-    for entry in world.history.accepted.values():
-        if world.history.sends[entry.id] > 6 + 2 * wrong:
-            yield f"{entry.id} was sent {world.history.sends[entry.id]} times, {wrong} faults"
-        if world.history.traffic[entry.id] > 18 + 6 * wrong + seconds:
-            yield f"{entry.id} was named in {world.history.traffic[entry.id]} messages, {wrong} faults"
+    wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
+    seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
+    for entry in cast.scene.history.accepted.values():
+        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong:
+            yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
+        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds:
+            yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
 
 
 # ---------------------------------------------------------------------- at rest
 
 
-def at_rest(world: World) -> Iterator[str]:
+def at_rest(cast: Cast) -> Iterator[str]:
     """In the end nothing is open, held or kept, all credit is back, and every node is READY."""
-    yield from unrest(world)
+    yield from unrest(cast)
 
 
-def unrest(world: World) -> Iterator[str]:
+def unrest(cast: Cast) -> Iterator[str]:
     """Yield what is not at rest."""
-    living = {caller.name for caller in world.callers if not caller.dead}
-    for caller in world.callers:
+    living = {caller.name for caller in cast.callers if not caller.dead}
+    for caller in cast.callers:
         if not caller.dead:
             yield from _open_at(caller)
-            yield from _restless_peers(world, caller)
-    for node in world.nodes:
+            yield from _restless_peers(cast, caller)
+    for node in cast.nodes:
         yield from _busy(node, living)
 
 
@@ -253,18 +247,19 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
         yield f"{node.name} has {len(starter.active)} bundles running"
 
 
-def _restless_peers(world: World, caller: CallerHost) -> Iterator[str]:
-    for node in world.nodes:
-        keys = world.keys_of(node.name)
+def _restless_peers(cast: Cast, caller: CallerHost) -> Iterator[str]:
+    for node in cast.nodes:
+        keys = cast.scene.keys_of(node.name)
         peers = [caller.caller.peers[key] for key in keys if key in caller.caller.peers]
-        ready = [peer for peer in peers if peer.usable(world.now)]
+        ready = [peer for peer in peers if peer.usable(cast.scene.now)]
         if len(ready) != 1 or len(peers) != 1:
-            yield f"{caller.name} has for {node.name}: {[(p.key, p.stage.name, p.broke, p.draining) for p in peers]}"
+            states = [(peer.key, peer.state(cast.scene.now), peer.broke) for peer in peers]
+            yield f"{caller.name} has for {node.name}: {states}"
         elif node.node is not None:
-            yield from _leaks(world, caller, ready[0], node)
+            yield from _leaks(cast, caller, ready[0], node)
 
 
-def _leaks(world: World, caller: CallerHost, peer: Peer, node: NodeHost) -> Iterator[str]:
+def _leaks(cast: Cast, caller: CallerHost, peer: Peer, node: NodeHost) -> Iterator[str]:
     """A lane at rest has all of its credit, on both ends, and no more than it should."""
     assert node.node is not None
     link = node.node.links.get(peer.token)
@@ -274,7 +269,7 @@ def _leaks(world: World, caller: CallerHost, peer: Peer, node: NodeHost) -> Iter
     for name, lane in link.lanes.items():
         here = peer.lanes[name]
         ends = (here.sent, here.limit), (lane.seen, lane.granted)
-        allowed = lane.function.allowance(world.now)
+        allowed = lane.function.allowance(cast.scene.now)
         if ends[0] != ends[1] or not allowed <= here.limit - here.sent <= _largest(lane.function):
             yield f"{caller.name} to {node.name}, {name}: {ends[0]}, at the node {ends[1]}, allowed {allowed}"
 
@@ -286,24 +281,24 @@ def _largest(function: Any) -> int:
 # ---------------------------------------------------------------------- the world itself
 
 
-def faults_happened(world: World) -> Iterator[str]:
+def faults_happened(cast: Cast) -> Iterator[str]:
     """A story in which the planned faults did not happen proves nothing."""
-    for kind, planned in world.faults.planned.items():
-        if world.faults.happened[kind] != planned:
-            yield f"{kind}: {planned} planned, {world.faults.happened[kind]} happened"
-    if world.plan.harsh:
-        if world.plan.loss > 0.02 and not world.network.lost:  # noqa: PLR2004
+    for kind, planned in cast.faults.planned.items():
+        if cast.faults.happened[kind] != planned:
+            yield f"{kind}: {planned} planned, {cast.faults.happened[kind]} happened"
+    if cast.scene.plan.harsh:
+        if cast.scene.plan.loss > 0.02 and not cast.scene.network.lost:  # noqa: PLR2004
             yield "no message was lost"
-        if world.plan.repeats > 0.02 and not world.network.repeated:  # noqa: PLR2004
+        if cast.scene.plan.repeats > 0.02 and not cast.scene.network.repeated:  # noqa: PLR2004
             yield "no message was repeated"
-    for entry, job in _living(world):
-        if job.killer and not world.history.executions.get(entry.id):
+    for entry, job in _living(cast):
+        if job.killer and not cast.scene.history.executions.get(entry.id):
             yield f"the killer {entry.id} never ran"
-        if job.cancel_after == 0 and entry.id not in world.history.cancelled:
+        if job.cancel_after == 0 and entry.id not in cast.scene.history.cancelled:
             yield f"{entry.id} was not cancelled"
 
 
-CHECKERS: list[Callable[[World], Iterator[str]]] = [
+CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     settled_once,
     success_means_executed,
     failures_have_a_cause,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from dingo_zmq.testing.hosts import STALE_KEY, CallerHost, NodeHost
-from dingo_zmq.testing.network import Connection, Way
 from dingo_zmq.protocol.roster import Side
-from dingo_zmq.testing.plan import Fault, Kind
-
-if TYPE_CHECKING:
-    from dingo_zmq.testing.world import World
+from dingo_zmq.testing.hosts import CallerHost
+from dingo_zmq.testing.network import Connection, Way
+from dingo_zmq.testing.node_host import NodeHost
+from dingo_zmq.testing.plan import STALE_KEY, Fault, Kind
+from dingo_zmq.testing.scene import Scene
 
 RETRY_SECONDS = 0.25
 TRIES = 8
@@ -41,8 +39,10 @@ class Faults:
         planned, happened: number of each kind; the same in a run that counts.
     """
 
-    def __init__(self, world: World, faults: list[Fault]) -> None:
-        self.world = world
+    def __init__(self, scene: Scene, nodes: list[NodeHost], callers: list[CallerHost]) -> None:
+        self.scene, self.nodes, self.callers = scene, nodes, callers
+        self.healed = False
+        faults = scene.plan.faults
         self.planned = Counter(fault.kind.value for fault in faults)
         self.happened: Counter[str] = Counter()
         self._begin: dict[Kind, Callable[[Fault], bool]] = {
@@ -64,28 +64,28 @@ class Faults:
             **dict.fromkeys((Kind.HOLE_UP, Kind.HOLE_DOWN), self._hole),
         }
         for fault in faults:
-            world.after(fault.at, self._try, fault)
+            scene.after(fault.at, self._try, fault)
 
     def heal(self) -> None:
         """End everything that has not ended."""
-        network = self.world.network
+        self.healed = True
+        network = self.scene.network
         network.holes.clear()
         cut = [path for path, number in network.cut.items() if number]
         network.cut.clear()
         for path in cut:
             network.thaw(path)
-        for caller in self.world.callers:
-            caller.stuck = 0
+        self.scene.stuck.clear()
 
     # ------------------------------------------------------------------ when, and whom
 
     def _try(self, fault: Fault) -> None:
-        if self.world.healed:
+        if self.healed:
             return
         if self._begin[fault.kind](fault):
-            self.world.note("FAULT", fault)
+            self.scene.note("FAULT", fault)
         else:
-            self.world.after(RETRY_SECONDS, self._try, fault)
+            self.scene.after(RETRY_SECONDS, self._try, fault)
 
     def _count(self, fault: Fault) -> bool:
         self.happened[fault.kind.value] += 1
@@ -93,19 +93,19 @@ class Faults:
 
     def _last(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None]) -> bool:
         """A fault that lasts ends when its time is over and it has done harm; else it is tried elsewhere."""
-        self.world.after(self._clamped(fault), self._end, fault, hit, end, TRIES)
+        self.scene.after(self._clamped(fault), self._end, fault, hit, end, TRIES)
         return True
 
     def _clamped(self, fault: Fault) -> float:
         """Return how long a fault may last, so that others still find a victim after it."""
-        left = self.world.plan.heal_at - self.world.now
+        left = self.scene.plan.heal_at - self.scene.now
         return max(0.1, min(fault.seconds, left - SPARE_SECONDS))
 
     def _end(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None], tries: int) -> None:
-        if self.world.healed:
+        if self.healed:
             return
         if tries and not hit():
-            self.world.after(RETRY_SECONDS, self._end, fault, hit, end, tries - 1)
+            self.scene.after(RETRY_SECONDS, self._end, fault, hit, end, tries - 1)
             return
         end()
         if tries:
@@ -114,13 +114,13 @@ class Faults:
             self._try(fault)
 
     def _node(self, fault: Fault) -> NodeHost | None:
-        nodes = [node for node in self.world.nodes if node.up and node.awake]
-        nodes = nodes or [node for node in self.world.nodes if node.up]
+        nodes = [node for node in self.nodes if node.up and node.awake]
+        nodes = nodes or [node for node in self.nodes if node.up]
         return nodes[fault.node % len(nodes)] if nodes else None
 
     def _caller(self, fault: Fault) -> CallerHost | None:
-        callers = [caller for caller in self.world.callers if not caller.dead and caller.awake and caller.caller.peers]
-        callers = [caller for caller in callers if not caller.stuck] or callers
+        callers = [caller for caller in self.callers if not caller.dead and caller.awake and caller.caller.peers]
+        callers = [caller for caller in callers if not self.scene.stuck[caller.name]] or callers
         return callers[fault.caller % len(callers)] if callers else None
 
     def _connections(self, fault: Fault) -> list[Connection]:
@@ -129,9 +129,9 @@ class Faults:
         if caller is None:
             return []
         pairs = []
-        for node in self.world.nodes:
-            standing = [c for c in self.world.network.of(caller.name, node.name) if c.up and node.awake]
-            for key in self.world.keys_of(node.name):
+        for node in self.nodes:
+            standing = [c for c in self.scene.network.of(caller.name, node.name) if c.up and node.awake]
+            for key in self.scene.keys_of(node.name):
                 found = [c for c in standing if c.key == key]
                 if len(found) == len(Side):
                     pairs.append(found)
@@ -144,8 +144,8 @@ class Faults:
         if node is None:
             return False
         node.crash(powered=fault.kind is Kind.CRASH)
-        alone = sum(node.up for node in self.world.nodes) < 2  # noqa: PLR2004
-        self.world.after(min(self._clamped(fault), 2.0 if alone else LATEST), node.boot)
+        alone = sum(node.up for node in self.nodes) < 2  # noqa: PLR2004
+        self.scene.after(min(self._clamped(fault), 2.0 if alone else LATEST), node.boot)
         return self._count(fault)
 
     def _sleep_node(self, fault: Fault) -> bool:
@@ -153,10 +153,10 @@ class Faults:
         if node is None:
             return False
         frozen = fault.kind is Kind.PAUSE_NODE
-        others = [other for other in self.world.nodes if other.up and other.awake and other is not node]
+        others = [other for other in self.nodes if other.up and other.awake and other is not node]
         node.sleep(fault.seconds if others else self._clamped(fault), frozen=frozen)
         if frozen:
-            self.world.network.heartbeats(self.world.network.of("", node.name))
+            self.scene.network.heartbeats(self.scene.network.of("", node.name))
         return self._count(fault)
 
     def _sleep_caller(self, fault: Fault) -> bool:
@@ -166,20 +166,18 @@ class Faults:
         frozen = fault.kind is Kind.PAUSE_CALLER
         caller.sleep(self._clamped(fault), frozen=frozen)
         if frozen:
-            self.world.network.heartbeats(self.world.network.of(caller.name, ""))
+            self.scene.network.heartbeats(self.scene.network.of(caller.name, ""))
         return self._count(fault)
 
     def _break(self, fault: Fault) -> bool:
-        snapped = [
-            self.world.network.snap(c) for c in self._connections(fault) if c.side in _SIDES[fault.kind]
-        ]
+        snapped = [self.scene.network.snap(c) for c in self._connections(fault) if c.side in _SIDES[fault.kind]]
         return bool(snapped) and self._count(fault)
 
     def _cut(self, fault: Fault) -> bool:
         connections = self._connections(fault)
         if not connections:
             return False
-        network = self.world.network
+        network = self.scene.network
         paths = [c.path for c in connections if c.way in _WAYS[fault.kind]]
         before = [network.hits["cut", path] for path in paths]
         network.cut.update(paths)
@@ -200,7 +198,7 @@ class Faults:
         connections = self._connections(fault)
         if not connections:
             return False
-        network = self.world.network
+        network = self.scene.network
         (path,) = (c.path for c in connections if c.way in _WAYS[fault.kind])
         before = network.hits["hole", path]
         network.holes[path] += 1
@@ -214,13 +212,14 @@ class Faults:
         caller = self._caller(fault)
         if caller is None:
             return False
-        before = caller.refusals
-        caller.stuck += 1
+        stuck, refusals = self.scene.stuck, self.scene.refusals
+        before = refusals[caller.name]
+        stuck[caller.name] += 1
 
         def end() -> None:
-            caller.stuck -= 1
+            stuck[caller.name] -= 1
 
-        return self._last(fault, lambda: caller.refusals > before, end)
+        return self._last(fault, lambda: refusals[caller.name] > before, end)
 
     def _drain(self, fault: Fault) -> bool:
         node = self._node(fault)
@@ -230,10 +229,10 @@ class Faults:
         caller = self._caller(fault)
         if caller is None:
             return False
-        keys = [key for key in caller.caller.peers if self.world.node_at(key) is not None]
+        keys = [key for key in caller.caller.peers if self.scene.node_at(key) is not None]
         key = keys[fault.node % len(keys)]
         caller.gone(key)
-        self.world.after(fault.seconds, caller.found, key)
+        self.scene.after(fault.seconds, caller.found, key)
         return self._count(fault)
 
     def _stale(self, fault: Fault) -> bool:
@@ -241,7 +240,7 @@ class Faults:
         if caller is None:
             return False
         caller.found(STALE_KEY)
-        for node in self.world.nodes:
+        for node in self.nodes:
             caller.found(node.name)
         return self._count(fault)
 
@@ -249,15 +248,15 @@ class Faults:
         caller, node = self._caller(fault), self._node(fault)
         if caller is None or node is None:
             return False
-        first, second = self.world.keys_of(node.name)
+        first, second = self.scene.keys_of(node.name)
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 
     def _die(self, fault: Fault) -> bool:
-        living = [caller for caller in self.world.callers if not caller.dead]
+        living = [caller for caller in self.callers if not caller.dead]
         caller = self._caller(fault)
         if caller is None or len(living) < 2:  # noqa: PLR2004
             return False
-        self.world.note("dies", caller.name)
+        self.scene.note("dies", caller.name)
         caller.die(good_bye=fault.kind is Kind.CALLER_LEAVES)
         return self._count(fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dingo_zmq.model import Code
 from dingo_zmq.protocol import caller as calling
@@ -13,9 +13,7 @@ from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.credit import KEPT_SPARE
 from dingo_zmq.protocol.intake import Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
-
-if TYPE_CHECKING:
-    from dingo_zmq.testing.hosts import CallerHost, NodeHost
+from dingo_zmq.protocol.roster import Peer
 
 
 class MeasuredFunction(Function):
@@ -97,13 +95,9 @@ class History:
         """A rule was broken."""
         self.faults.setdefault(rule, []).append(f"{self.now:.3f} {what}")
 
-    def function(self, node: str, name: str, pool: str, slots: int, fingerprint: str) -> Function:
-        """Return a function for a node that starts."""
-        return MeasuredFunction(name, pool, slots, fingerprint)
-
     # ------------------------------------------------------------------ callers
 
-    def sent(self, host: CallerHost, send: calling.Send) -> None:
+    def sent(self, peer: Peer, send: calling.Send) -> None:
         """A caller has a message for a node."""
         message = send.message
         self.kinds[type(message).__name__] += 1
@@ -112,26 +106,25 @@ class History:
                 self.traffic[id] += 1
                 self.sends[id] += 1
         elif isinstance(message, m.Go):
-            peer = host.caller.peers[send.key]
             life = self.lives[peer.incarnation]
             for name, numbers in message.refs.items():
                 for number in numbers:
                     self.trials[peer.lanes[name].open[number].id][life] = None
 
-    def settled_at(self, entries: list[Entry], node: str, now: float) -> None:
+    def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
         for entry in entries:
             code = entry.failure.code if entry.failure else None
-            ending = Ending(entry.status, code, entry.body, tuple(entry.buffers), node, now)
+            ending = Ending(entry.status, code, entry.body, tuple(entry.buffers), node, self.now)
             self.endings[entry.id].append(ending)
 
-    def told(self, entry: Entry, status: int, now: float) -> None:
+    def told(self, entry: Entry, status: int) -> None:
         """A caller delivers a report that is not final."""
-        self.tellings[entry.id].append((status, entry.attempt, now))
+        self.tellings[entry.id].append((status, entry.attempt, self.now))
 
     # ------------------------------------------------------------------ nodes
 
-    def published(self, host: NodeHost, caller: CallerHost, publish: serving.Publish) -> None:
+    def published(self, node: str, life: int, caller: calling.Caller, publish: serving.Publish) -> None:
         """A node has a message for a caller."""
         message = publish.message
         self.kinds[type(message).__name__] += 1
@@ -139,19 +132,19 @@ class History:
             for answer in publish.answers:
                 self.traffic[answer.id] += 1
         elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
-            peer = caller.caller.links.get(message.link)
-            if peer is not None and not caller.dead and self.lives.get(peer.incarnation) == (host.name, host.life):
-                self.fault("over credit", f"{host.name}: {message.reason} {message.refs}")
+            peer = caller.links.get(message.link)
+            if peer is not None and not caller.closed and self.lives.get(peer.incarnation) == (node, life):
+                self.fault("over credit", f"{node}: {message.reason} {message.refs}")
 
-    def started(self, host: NodeHost, held: Held) -> None:
+    def started(self, node: str, life: int, held: Held) -> None:
         """A task was handed to a worker."""
-        self.trials[held.id][host.name, host.life] = None
+        self.trials[held.id][node, life] = None
 
-    def executed(self, host: NodeHost, held: Held, now: float) -> None:
+    def executed(self, node: str, life: int, held: Held) -> None:
         """A worker calls the function."""
         fingerprint = held.lane.function.fingerprint
         execution = Execution(
-            now, host.name, host.life, held.body, tuple(held.buffers), fingerprint, held.link.token, held.number
+            self.now, node, life, held.body, tuple(held.buffers), fingerprint, held.link.token, held.number
         )
         self.executions[held.id].append(execution)
 
@@ -159,9 +152,9 @@ class History:
         """A node's process began."""
         self.lives[incarnation] = (node, life)
 
-    def died(self, node: str, life: int, now: float) -> None:
+    def died(self, node: str, life: int) -> None:
         """A node's process ended."""
-        self.deaths[node, life] = now
+        self.deaths[node, life] = self.now
 
     def watched(self, topic: str) -> None:
         """A copy for watchers was published."""

@@ -67,9 +67,12 @@ class NodeEnd(Protocol):
 
     name: str
     life: int
-    up: bool
     powered: bool
     frozen: bool
+
+    @property
+    def up(self) -> bool:
+        """Whether its process lives."""
 
     def subscribed(self, caller: str) -> None:
         """A subscription has come."""
@@ -189,7 +192,7 @@ class Network:
             return False
         c.up, dice = False, self.world.dice
         flights = list(c.flying)
-        keep = 0 if self.cut[c.path] or dice.random() < 0.5 else dice.randint(0, len(flights))
+        keep = 0 if self.cut[c.path] or dice.choice((True, False)) else dice.randint(0, len(flights))
         for flight in flights[keep:]:
             flight.alive = False
             del c.flying[flight]

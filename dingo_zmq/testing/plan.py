@@ -9,6 +9,10 @@ from typing import Any
 
 HEAL_AT, LATE_HEAL_AT = 18.0, 50.0
 JOBS_LEAST = 200
+LONG = 0.1
+"""seconds of a task from which on there may only be so many"""
+STALE_KEY = "nowhere"
+"""a node that is found and does not exist"""
 OTHER_VERSION = "other"
 OUR_VERSION = "ours"
 
@@ -127,10 +131,21 @@ class Plan:
     loss: float = 0.0
     repeats: float = 0.0
     heal_at: float = HEAL_AT
+    delicate: frozenset[str] = frozenset()
+    """functions that all nodes say are never to be started twice, to callers that know only their name"""
+
+    def at_most_once(self, job: Job) -> bool:
+        """Return whether a task may be started once only."""
+        return job.at_most_once or (job.function in self.delicate and not job.fingerprint)
 
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
+
+
+def chance(dice: Random, share: float) -> bool:
+    """Return whether it happens, which it does in a share of all cases."""
+    return dice.random() < share
 
 
 def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
@@ -146,8 +161,10 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     if harsh is None:
         harsh = faults and seed % 3 == 2  # noqa: PLR2004
     nodes = [_node(dice, first=n == 0) for n in range(dice.choice((3, 3, 3, 4, 5)))]
-    callers = [dice.uniform(0, 0.5) if dice.random() < 0.8 else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))]
-    heal_at = LATE_HEAL_AT if faults and dice.random() < 0.2 else HEAL_AT
+    callers = [
+        dice.uniform(0, 0.5) if chance(dice, 0.8) else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))
+    ]
+    heal_at = LATE_HEAL_AT if faults and chance(dice, 0.2) else HEAL_AT
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -164,31 +181,31 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
 
 def _node(dice: Random, *, first: bool) -> NodePlan:
     pools = {"shared": dice.choice((1, 1, 2, 4))}
-    if dice.random() < 0.3:
+    if chance(dice, 0.3):
         pools["own"] = dice.choice((1, 2))
     functions = {}
     for name in SECONDS:
-        if first or dice.random() < 0.9:
+        if first or chance(dice, 0.9):
             pool = "own" if "own" in pools and name == "slow" else "shared"
-            functions[name] = (pool, OUR_VERSION if first or dice.random() < 0.85 else OTHER_VERSION)
+            functions[name] = (pool, OUR_VERSION if first or chance(dice, 0.85) else OTHER_VERSION)
     return NodePlan(pools, functions, dice.choice((300, 1000, 3000)))
 
 
 def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool, heal_at: float) -> list[Job]:
     jobs: list[Job] = []
     budget = 4.0 * sum(sum(node.pools.values()) for node in nodes)
-    killers = dice.choice((1, 1, 2)) if faults and dice.random() < 0.3 else 0
+    killers = dice.choice((1, 1, 2)) if faults and chance(dice, 0.3) else 0
     while len(jobs) < JOBS_LEAST:
-        caller = len(jobs) % len(callers) if len(jobs) < 50 else dice.randrange(len(callers))
-        at = callers[caller] + (dice.uniform(0, 2) if dice.random() < 0.3 else dice.uniform(0, heal_at - 6))
+        caller = len(jobs) % len(callers) if len(jobs) < JOBS_LEAST / 4 else dice.randrange(len(callers))
+        at = callers[caller] + (dice.uniform(0, 2) if chance(dice, 0.3) else dice.uniform(0, heal_at - 6))
         function = dice.choice(list(SECONDS))
         for _ in range(dice.choice((1, 3, 10, 30, 60))):
-            job = _job(dice, f"t{len(jobs)}", caller, function if dice.random() < 0.9 else "quick", at)
-            if job.seconds > 0.1:
+            job = _job(dice, f"t{len(jobs)}", caller, function if chance(dice, 0.9) else "quick", at)
+            if job.seconds > LONG:
                 if budget < job.seconds:
                     job = replace(job, seconds=0.01)
                 budget -= job.seconds
-            if killers and dice.random() < 0.03 and not job.at_most_once:
+            if killers and chance(dice, 0.03) and not job.at_most_once:
                 killers -= 1
                 job = replace(job, killer=True, cancel_after=None)
             jobs.append(job)
@@ -199,22 +216,22 @@ def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: boo
 
 def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
     seconds = SECONDS[function] * dice.uniform(0.5, 2)
-    if dice.random() < 0.02:
+    if chance(dice, 0.02):
         seconds = dice.uniform(0.1, 4)
     cancel_after = None
-    if dice.random() < 0.04:
+    if chance(dice, 0.04):
         cancel_after = dice.choice((0.0, dice.uniform(0, 0.1), dice.uniform(0, 3)))
     return Job(
         id=id,
         caller=caller,
         function=function,
-        at=at + dice.uniform(0, 0.05) if dice.random() < 0.5 else at,
+        at=at + dice.uniform(0, 0.05) if chance(dice, 0.5) else at,
         seconds=seconds,
-        at_most_once=dice.random() < 0.15,
-        monitor_progress=dice.random() < 0.15,
-        watched=dice.random() < 0.03,
-        buffers=(id.encode() * 3, b"") if dice.random() < 0.05 else (),
-        fingerprint=OUR_VERSION if dice.random() < 0.3 else "",
+        at_most_once=chance(dice, 0.15),
+        monitor_progress=chance(dice, 0.15),
+        watched=chance(dice, 0.03),
+        buffers=(id.encode() * 3, b"") if chance(dice, 0.05) else (),
+        fingerprint=OUR_VERSION if chance(dice, 0.3) else "",
         cancel_after=cancel_after,
     )
 
@@ -222,14 +239,14 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
 def _faults(dice: Random, heal_at: float) -> list[Fault]:
     theme = dice.choices((COMMON, GENTLE, dice.sample(COMMON, 3)), (5, 1, 3))[0]
     kinds = [dice.choice(theme) for _ in range(dice.choice((2, 4, 6, 9, 12)))]
-    if dice.random() < 0.15:
+    if chance(dice, 0.15):
         kinds.append(dice.choice((Kind.CALLER_DIES, Kind.CALLER_LEAVES)))
     return [_fault(dice, kind, heal_at) for kind in kinds]
 
 
 def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
     seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
-    if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and dice.random() < 0.3:
+    if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and chance(dice, 0.3):
         seconds = dice.uniform(12, heal_at)
     return Fault(
         kind=kind,
@@ -237,5 +254,5 @@ def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
         seconds=seconds,
         node=dice.randrange(1000),
         caller=dice.randrange(1000),
-        breaks=dice.random() < 0.7,
+        breaks=chance(dice, 0.7),
     )

@@ -18,6 +18,7 @@ import re
 import stat
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,13 @@ def board_folder(folder: Path | str | None = None) -> Path:
     Raises:
         ConfigError: if it cannot be made or is not safe, see `private_folder`.
     """
-    chosen = folder or os.environ.get("DINGO_ZMQ_RUNTIME_DIR") or platformdirs.user_runtime_dir("dingo-zmq")
-    return private_folder(Path(chosen))
+    return private_folder(Path(folder or os.environ.get("DINGO_ZMQ_RUNTIME_DIR") or _runtime_folder()))
+
+
+def _runtime_folder() -> str:
+    with warnings.catch_warnings():  # about a missing XDG_RUNTIME_DIR: the place it then takes is good enough
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_dir("dingo-zmq")
 
 
 def note_path(folder: Path, node: str, token: str) -> Path:

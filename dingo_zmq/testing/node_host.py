@@ -1,0 +1,209 @@
+"""The doer around a `Node` of the simulated world, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dingo_zmq.errors import PeerError
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import node as serving
+from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.intake import Held
+from dingo_zmq.protocol.roster import Side
+from dingo_zmq.testing.history import MeasuredFunction
+from dingo_zmq.testing.hosts import MESH, TICK_LEAST, Host
+from dingo_zmq.testing.network import Connection, Frames
+from dingo_zmq.testing.plan import NodePlan
+from dingo_zmq.testing.scene import Scene
+from dingo_zmq.testing.workers import Workers
+
+GRACE_SECONDS = 8.0
+
+
+class NodeHost(Host):
+    """The doer around a `Node`, with its workers; a new `life` begins with each start."""
+
+    def __init__(self, scene: Scene, name: str, plan: NodePlan) -> None:
+        super().__init__(scene, name)
+        scene.nodes[name] = self
+        self.plan = plan
+        self.node: serving.Node | None = None
+        self.life = 0
+        self.powered = True
+        self._exit_at = float("inf")
+        self.workers: Workers | None = None
+        self._tick_at = float("inf")
+        self._ticks = 0
+
+    @property
+    def up(self) -> bool:
+        """Whether its process lives."""
+        return self.node is not None
+
+    # ------------------------------------------------------------------ life
+
+    def boot(self) -> None:
+        """Start the process, unless it runs."""
+        if self.node is not None:
+            return
+        self.life += 1
+        self.powered = True
+        identity = serving.Identity(
+            node=f"id-{self.name}",
+            incarnation=self.scene.dice.randbytes(8),
+            name=self.name,
+            mesh=MESH,
+            pace=self.plan.pace,
+        )
+        self.scene.history.born(self.name, self.life, identity.incarnation)
+        functions = [
+            MeasuredFunction(name, pool, self.plan.pools[pool], fingerprint)
+            for name, (pool, fingerprint) in self.plan.functions.items()
+        ]
+        self.node = serving.Node(identity, functions, self.plan.pools, self.scene.now)
+        self.workers = Workers(self, self.node)
+        self.node.watch(b"watch/", True)
+        self.scene.note("boot", self.name, self.life)
+        for connection in self.scene.network.of("", self.name):
+            if connection.up:  # of a life that ended without a word: the machine knows it no more
+                self.scene.after(self.scene.dice.uniform(0, 0.5), self._reset, connection, connection.epoch)
+        self._perform()
+
+    def crash(self, *, powered: bool = True) -> None:
+        """End the process at once; `powered`: its machine lives and resets the connections."""
+        if self.node is None:
+            return
+        self.scene.note("crash", self.name, self.life, powered)
+        self.scene.history.died(self.name, self.life)
+        self.node, self.powered = None, powered
+        self.workers = None
+        self._exit_at, self._tick_at = float("inf"), float("inf")
+        self._ticks += 1
+        self.forget()
+        connections = [c for c in self.scene.network.of("", self.name) if c.up]
+        if powered:
+            for connection in connections:
+                self.scene.after(0.001, self._reset, connection, connection.epoch)
+        else:
+            self.scene.network.heartbeats(connections)
+
+    def _reset(self, connection: Connection, epoch: int) -> None:
+        self.scene.network.snap(connection, epoch)
+
+    def drain(self) -> bool:
+        """Ask the node to finish and go; return whether it will."""
+        node = self.node
+        if node is None or node.draining or not self.awake:
+            return False
+        self._exit_at = self.scene.now + GRACE_SECONDS
+        self.do(node.drain)
+        return True
+
+    # ------------------------------------------------------------------ what happens to it
+
+    def subscribed(self, caller: str) -> None:
+        """A subscription has come."""
+        self.handle("subscriptions", self._subscribed, self.life, caller)
+
+    def _subscribed(self, life: int, caller: str) -> None:
+        if self.node is not None and life == self.life:
+            self.do(self.node.subscribed, caller)
+
+    def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
+        """A message has come."""
+        self.handle((connection, epoch), self._message, frames)
+
+    def _message(self, frames: Frames) -> None:
+        node = self.node
+        if node is None:
+            return
+        try:
+            message = wire.decode_caller(frames)
+        except PeerError as exc:
+            self.scene.history.fault("wire", f"{self.name}: {exc}")
+            return
+        self.do(node.received, message, tuple(frames[1:]))
+        link = node.links.get(message.link)
+        if link is not None and type(message) is m.Tasks:
+            self.scene.history.check_link(self.name, link)
+
+    def do(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Tell the decider something, and perform what comes of it."""
+        call(*arguments, self.scene.now)
+        self._perform()
+
+    def _perform(self) -> None:
+        node, workers = self.node, self.workers
+        while node is not None and workers is not None and (actions := node.take()):
+            for action in actions:
+                if node is not self.node:  # a task has killed it
+                    return
+                match action:
+                    case serving.Publish():
+                        self._publish(node, action)
+                    case serving.Start():
+                        for held in action.bundle.all:
+                            self.scene.history.started(self.name, self.life, held)
+                        workers.work(action.bundle)
+                    case serving.Note():
+                        self.scene.note("log", self.name, action.caller, action.text)
+        self._set_alarm()
+
+    def _publish(self, node: serving.Node, publish: serving.Publish) -> None:
+        scene = self.scene
+        caller, _, rest = publish.topic.decode().partition("/")
+        if caller == "pulse":
+            return
+        if caller == "watch":
+            scene.history.watched(rest)
+            return
+        if scene.stuck[caller]:
+            scene.refusals[caller] += 1
+            scene.note("refused", self.name, caller, publish.message)
+            node.unpublished(publish)
+            return
+        scene.history.published(self.name, self.life, scene.callers[caller], publish)
+        scene.note("publish", self.name, caller, publish.message)
+        frames: list[bytes] = []
+        for key in scene.keys_of(self.name):
+            connection = scene.network.connections.get((caller, key, Side.REPORTS))
+            if connection is not None and connection.up and connection.subscribed:
+                frames = frames or [wire.encode(publish.message, publish.topic), *publish.buffers]
+                scene.network.send(connection, frames)
+
+    # ------------------------------------------------------------------ for its workers
+
+    def executed(self, held: Held) -> None:
+        """A worker calls the function."""
+        self.scene.stamp(held.id.encode())
+        self.scene.note("execute", self.name, held.id, held.number, held.attempt)
+        self.scene.history.executed(self.name, self.life, held)
+
+    def killed(self) -> None:
+        """A task has killed the process; somebody starts it again."""
+        self.crash()
+        self.scene.after(self.scene.dice.uniform(0.2, 1.0), self.boot)
+
+    # ------------------------------------------------------------------ time
+
+    def _set_alarm(self) -> None:
+        if self.node is None:
+            return
+        wakeup = max(self.node.wakeup, self.scene.now + TICK_LEAST)
+        if wakeup < self._tick_at:
+            self._tick_at = wakeup
+            self._ticks += 1
+            self.scene.after(wakeup - self.scene.now, self._tick, self._ticks)
+
+    def _tick(self, number: int) -> None:
+        node = self.node
+        if node is None or number != self._ticks:
+            return
+        if self.postpone(self._tick, number):
+            return
+        self._tick_at = float("inf")
+        self.do(node.tick)
+        if node is self.node and node.draining and (node.drained or self.scene.now >= self._exit_at):
+            self.crash()
+            self.scene.after(self.scene.dice.uniform(0.1, 2.0), self.boot)

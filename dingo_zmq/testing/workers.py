@@ -1,0 +1,127 @@
+"""Workers of a node in the simulated world: what a task does is in its job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from dingo_zmq.model import Status
+from dingo_zmq.protocol.intake import Held
+from dingo_zmq.protocol.node import Node
+from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.testing.scene import Scene
+
+GROUP_MOST = 8
+LONG = 0.2
+"""seconds from which on a task tells of its progress and looks whether it is cancelled"""
+STEP = 1.0
+"""seconds between two looks"""
+
+Answer: TypeAlias = tuple[Held, int, bytes, tuple[Any, ...]]
+
+
+class Employer(Protocol):
+    """What workers need of the process they are in."""
+
+    name: str
+    scene: Scene
+    workers: Workers | None
+
+    def postpone(self, call: Callable[..., None], *arguments: Any) -> bool:
+        """Where it sleeps, have something done as soon as it is awake, and return True."""
+
+    def do(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Tell the decider something, and perform what comes of it."""
+
+    def executed(self, held: Held) -> None:
+        """A worker calls the function."""
+
+    def killed(self) -> None:
+        """A task has killed the process."""
+
+
+class Workers:
+    """
+    All workers of one process; they end with it.
+
+    Args:
+        host: whose they are.
+        node: the decider that gives them work.
+    """
+
+    def __init__(self, host: Employer, node: Node) -> None:
+        self.host, self.scene, self.node = host, host.scene, node
+        self._results: list[tuple[Bundle, list[Answer], float, bool]] = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether their process lives."""
+        return self.host.workers is self
+
+    def work(self, bundle: Bundle) -> None:
+        """One worker takes what it does next from its bundle: some quick tasks, or a long one."""
+        if not self.alive or self.host.postpone(self.work, bundle):
+            return
+        answers: list[Answer] = []
+        seconds = 0.0
+        while bundle.todo and len(answers) < GROUP_MOST and seconds < LONG:
+            held = bundle.todo[0]
+            job = self.scene.jobs[held.id]
+            long = job.seconds >= LONG and not held.cancelled
+            if long and answers:
+                break
+            bundle.todo.popleft()
+            if held.cancelled:
+                answers.append(_cancelled(held))
+                continue
+            self.host.executed(held)
+            if job.killer:
+                self.host.killed()
+                return
+            if long:
+                self._long(bundle, held, job.seconds)
+                return
+            seconds += job.seconds
+            answers.append(_answer(held))
+        self.scene.after(seconds, self._done, bundle, answers, seconds)
+
+    def _long(self, bundle: Bundle, held: Held, left: float, spent: float = 0.0) -> None:
+        """A task that takes long: it tells of its progress, and ends early where it is cancelled."""
+        if not self.alive or self.host.postpone(self._long, bundle, held, left, spent):
+            return
+        if left <= 0 or held.cancelled:
+            self._done(bundle, [_cancelled(held) if left > 0 else _answer(held)], spent)
+            return
+        if spent:
+            self.host.do(self.node.progressed, held, b"still at it")
+        step = min(left, STEP)
+        self.scene.after(step, self._long, bundle, held, left - step, spent + step)
+
+    def _done(self, bundle: Bundle, answers: list[Answer], seconds: float) -> None:
+        """A worker hands over what it has finished, and goes on with its bundle."""
+        if not self.alive or self.host.postpone(self._done, bundle, answers, seconds):
+            return
+        if not self._results:
+            self.scene.after(self.scene.dice.uniform(0, 0.001), self._round)
+        self._results.append((bundle, answers, seconds, not bundle.todo))
+        if bundle.todo:
+            self.work(bundle)
+
+    def _round(self) -> None:
+        """The I/O thread comes round: what workers have finished goes out."""
+        if not self.alive or self.host.postpone(self._round):
+            return
+        results, self._results = self._results, []
+        for bundle, answers, seconds, ended in results:
+            self.node.finished(bundle, answers, seconds, ended, self.scene.now)
+        for link in dict.fromkeys(held.link for _, answers, _, _ in results for held, *_ in answers):
+            self.scene.history.check_link(self.host.name, link)
+        self.host.do(self.node.flush)
+
+
+def _answer(held: Held) -> Answer:
+    return held, int(Status.SUCCESS), b"answer to " + held.body, held.buffers
+
+
+def _cancelled(held: Held) -> Answer:
+    return held, int(Status.FAIL), b"cancelled", ()

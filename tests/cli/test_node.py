@@ -1,0 +1,208 @@
+"""``dingo-zmq node`` as a person starts it, and the front door: help and version."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import dingo_zmq
+from dingo_zmq.cli import main
+from tests.support import PATIENCE, SERVED, Mesh
+
+GOOD = """
+from dingo_zmq import App
+app = App("mesh")
+
+@app.task
+def add(a: int, b: int = 5) -> int:
+    return a + b
+"""
+
+
+def test_it_says_who_it_is_and_what_to_try(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD)
+    node = mesh.program("node", str(file), "--name", "bench")
+    first, second = node.line("node "), node.line("try: ")
+    assert first.startswith("node bench: add at tcp://127.0.0.1:")
+    assert f"mesh {mesh.name}" in first
+    assert "this host only" in first
+    assert second == "try: dingo-zmq call add 2"
+    call = mesh.run(*second.split()[2:])
+    assert call.out == "7\n"
+    assert node.stop() == 0
+    assert node.err == ""
+
+
+@pytest.mark.parametrize("mode", ['App()', 'App("local")', 'App("mesh")'])
+def test_it_serves_whatever_mode_the_app_has(mesh: Mesh, tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD.replace('App("mesh")', mode))
+    mesh.node(target=file)
+    assert mesh.app().call("add", 1).result(PATIENCE) == 6
+
+
+def test_a_module_by_its_name(mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "some_tasks.py").write_text(GOOD)
+    node = mesh.program("node", "some_tasks:app", PYTHONPATH=str(tmp_path))
+    node.line("node ")
+    assert mesh.app().call("add", 1).result(PATIENCE) == 6
+
+
+def test_a_file_may_import_its_neighbours(mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("FIVE = 5\n")
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD.replace("b: int = 5", "b: int = FIVE").replace("App\n", "App\nfrom neighbour import FIVE\n", 1))
+    mesh.node(target=file)
+    assert mesh.app().call("add", 1).result(PATIENCE) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_like_it\n", ["cannot import", "ModuleNotFoundError", "nothing_like_it", "line 1"]),
+        ("x = 1\ny = (\n", ["cannot import", "SyntaxError"]),
+        ("raise SystemExit(0)\n", ["cannot import", "SystemExit"]),
+        ("1 / 0\n", ["cannot import", "ZeroDivisionError", "line 1"]),
+        ("x = 1\n", ["makes no App", 'app = App("mesh")']),
+        ("from dingo_zmq import App\napp = App()\n", ["nothing to serve", "@app.task"]),
+        ("from dingo_zmq import App\none = App()\ntwo = App()\n", ["several Apps", "one, two"]),
+        ("from dingo_zmq import App\napp = App()\napp.declare('add')\n", ["nothing to serve"]),
+    ],
+    ids=["import", "syntax", "exit", "error", "no app", "no function", "two apps", "declared"],
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_file_that_cannot_be_served(mesh: Mesh, tmp_path: Path, text: str, words: list[str], processes: str) -> None:
+    if processes == "2" and "nothing to serve" not in words and "import" not in text:
+        pytest.skip("one of each kind is enough")
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    node = mesh.run("node", str(file), "--processes", processes)
+    assert (node.wait(), node.out) == (2, "")
+    assert "error: " in node.err
+    for word in words:
+        assert word in node.err
+    assert "Traceback" not in node.err
+
+
+def test_one_of_two_apps(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD + "other = App()\n")
+    node = mesh.program("node", f"{file}:app")
+    node.line("node ")
+    assert mesh.app().call("add", 1).result(PATIENCE) == 6
+    wrong = mesh.run("node", f"{file}:third")
+    assert wrong.wait() == 2
+    assert "has no App named 'third'; hint" not in wrong.err
+    assert "has no App named 'third'" in wrong.err
+    assert "app, other" in wrong.err
+
+
+@pytest.mark.parametrize("target", ["there_is_no_such_file.py", "there_is_no_such_module", ""])
+def test_a_target_that_is_not_there(mesh: Mesh, target: str) -> None:
+    node = mesh.run("node", target)
+    assert node.wait() == 2
+    assert node.err.startswith("error: ")
+    assert "Traceback" not in node.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [str(SERVED), "--threads", "0"],
+        [str(SERVED), "--port", "70000"],
+        [str(SERVED), "--port", "40000", "--processes", "2"],
+        [str(SERVED), "--grace", "-1"],
+        [str(SERVED), "--discovery", "telepathy"],
+        [str(SERVED), "--name", "a" * 201],
+        [str(SERVED), "--name", "a\nb"],
+        [str(SERVED), "--tag", ""],
+        [str(SERVED), "--mesh", "a" * 201],
+    ],
+    ids=["nothing", "threads", "port", "one port for two", "grace", "discovery", "name", "lines", "tag", "mesh"],
+)
+def test_wrong_usage(mesh: Mesh, words: list[str]) -> None:
+    node = mesh.run("node", *words)
+    assert node.wait() == 2
+    assert "rror: " in node.err
+    assert "Traceback" not in node.err
+
+
+def test_the_threads_that_the_app_was_given(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD.replace('App("mesh")', 'App("mesh", threads=3)'))
+    mesh.node(target=file)
+    app = mesh.app()
+    assert app.call("add", 1).result(PATIENCE) == 6
+    assert [peer.slots for peer in app.peers()] == [3]
+
+
+def test_a_node_that_cannot_start_again_after_its_file_broke(mesh: Mesh, tmp_path: Path) -> None:
+    """It goes on trying: the file may be mended."""
+    file = tmp_path / "tasks.py"
+    file.write_text(GOOD + "import os\n@app.task(max_losses=1)\ndef die() -> None:\n    os._exit(1)\n")
+    node = mesh.node(target=file)
+    app = mesh.app()
+    assert app.call("add", 1).result(PATIENCE) == 6
+    file.write_text("broken = (\n")
+    app.options(max_losses=1, at_most_once=True).call("die").wait(PATIENCE)
+    node.line("SyntaxError", "err")
+    waiting = app.call("add", 2)
+    file.write_text(GOOD)
+    assert waiting.result(PATIENCE) == 7
+    assert node.stop() == 0
+
+
+def test_a_log_of_what_happens(mesh: Mesh) -> None:
+    node = mesh.node("talks", "--log-level", "info")
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert "draining" in node.err
+
+
+# ---------------------------------------------------------------------- the front door
+
+
+def test_version() -> None:
+    ran = CliRunner().invoke(main, ["--version"])
+    assert (ran.exit_code, ran.output.strip()) == (0, f"dingo-zmq, version {dingo_zmq.__version__}")
+
+
+def test_the_installed_command(mesh: Mesh) -> None:
+    command = Path(sys.executable).parent / "dingo-zmq"
+    if not command.exists():
+        pytest.skip("not installed")
+    from tests.support import Program
+
+    program = Program(env=mesh.env, command=[str(command), "--version"])
+    assert program.wait() == 0
+    assert dingo_zmq.__version__ in program.out
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+@pytest.mark.parametrize("command", ["", "node", "call", "peers", "watch"])
+def test_help_shows_an_example(command: str, word: str) -> None:
+    ran = CliRunner().invoke(main, [*filter(None, [command]), word], prog_name="dingo-zmq")
+    assert ran.exit_code == 0
+    assert f"Usage: dingo-zmq {command}".strip() in ran.output
+    example = f"dingo-zmq {command or 'call'} "
+    assert any(line.strip().startswith(example) or f"  {example}".rstrip() in line for line in ran.output.splitlines()[1:])
+    assert "node-process" not in ran.output
+
+
+def test_an_unknown_command() -> None:
+    ran = CliRunner().invoke(main, ["nod"])
+    assert ran.exit_code == 2
+    assert "No such command" in ran.output
+
+
+def test_a_traceback_only_when_asked_for(mesh: Mesh) -> None:
+    node = mesh.run("-v", "call", "add", "1", "--discovery", "telepathy")
+    assert "Traceback" in node.err
+    assert json.dumps("telepathy")[1:-1] in node.err

@@ -1,0 +1,100 @@
+"""The loop thread is a worker too: what it runs must never keep the I/O waiting for long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dingo_zmq import App
+
+DEADLINE = 20
+
+
+@pytest.fixture(params=[1, 2])
+def app(request: pytest.FixtureRequest) -> Iterator[App]:
+    """An App that serves and calls in this process."""
+    app = App("mesh", threads=request.param, discovery=["directory"])
+    yield app
+    app.close(wait=False)
+
+
+def test_a_short_function_that_suddenly_blocks_does_not_stop_the_node(app: App) -> None:
+    """What was quick a hundred times waits once: the stand-by thread goes on with the I/O."""
+    gate, inside = threading.Event(), threading.Event()
+
+    def quick(block: bool) -> str:
+        if block:
+            inside.set()
+            assert gate.wait(DEADLINE)
+        return threading.current_thread().name
+
+    async def other(x: int) -> int:
+        return x + 1
+
+    task, free = app.register("quick", quick), app.register("other", other)
+    app.serve(name="both")
+    names = {task.call(False).result(DEADLINE) for _ in range(100)}
+    assert any(name.startswith("dingo-io") for name in names), "the loop thread took none of them"
+
+    blocked = task.call(True)
+    assert inside.wait(DEADLINE)
+    assert [free.call(x).result(DEADLINE) for x in range(20)] == list(range(1, 21))
+    assert not blocked.done()
+    gate.set()
+    blocked.result(DEADLINE)
+    assert task.call(False).result(DEADLINE)
+
+
+def test_tasks_longer_than_a_look_hand_the_loop_back(app: App) -> None:
+    """Long and short tasks in turns, from several threads: each is answered, once."""
+    lock = threading.Lock()
+    ran: list[int] = []
+
+    def mixed(number: int) -> int:
+        if number % 7 == 0:
+            threading.Event().wait(0.006)
+        with lock:
+            ran.append(number)
+        return number * 2
+
+    task = app.register("mixed", mixed)
+    app.serve(name="both")
+    results = [task.call(number) for number in range(400)]
+    assert [result.result(DEADLINE) for result in results] == [2 * n for n in range(400)]
+    assert sorted(ran) == list(range(400))
+
+
+def test_a_task_can_call_and_wait_for_another(app: App) -> None:
+    """A task of the loop thread that waits for a task: the stand-by thread sees to it."""
+
+    async def inner(x: int) -> int:
+        return x * x
+
+    inner_task = app.register("inner", inner)
+
+    def outer(x: int) -> int:
+        return inner_task.call(x).result(DEADLINE) + 1
+
+    task = app.register("outer", outer)
+    app.serve(name="both")
+    assert [task.call(x).result(DEADLINE) for x in range(60)] == [x * x + 1 for x in range(60)]
+
+
+def test_closing_while_the_loop_thread_works_does_not_hang(app: App) -> None:
+    """The App ends though a task of it does not."""
+    gate, inside = threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        inside.set()
+        gate.wait(DEADLINE)
+
+    task = app.register("stuck", stuck)
+    app.serve(name="both")
+    result = task.call()
+    assert inside.wait(DEADLINE)
+    app.close(wait=False)
+    assert result.failure is not None
+    assert result.failure.code.name == "SHUTDOWN"
+    gate.set()

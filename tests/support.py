@@ -1,0 +1,362 @@
+"""Meshes of real processes for tests: nodes, callers, and gates at which tasks can be held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from dingo_zmq import App
+from dingo_zmq.mesh import keys
+
+PATIENCE = 30.0
+"""seconds after which a test gives up waiting for something"""
+
+SERVED = Path(__file__).parent / "served.py"
+PREFIX = "DINGO_ZMQ_"
+
+
+def wait_until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Look again and again, for what nobody tells us of (files, processes of others)."""
+    deadline = time.monotonic() + patience
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
+        threading.Event().wait(0.01)
+    return value
+
+
+class Program:
+    """
+    A command in a process of its own; its lines can be waited for.
+
+    Args:
+        words: after ``python -m dingo_zmq``, or a whole command line if `command` is given.
+        env: its environment.
+    """
+
+    def __init__(self, *words: str, env: dict[str, str], command: list[str] | None = None) -> None:
+        self.command = command or [sys.executable, "-m", "dingo_zmq", *map(str, words)]
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        self.pid = self.process.pid
+        self._news = threading.Condition()
+        self._lines: list[tuple[str, str]] = []
+        self._shown = 0
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, stream), daemon=True, name=f"reads {name} of {self.pid}")
+            for name, stream in (("out", self.process.stdout), ("err", self.process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str, stream: Any) -> None:
+        with stream:
+            for line in stream:
+                with self._news:
+                    self._lines.append((name, line.rstrip("\n")))
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def line(self, text: str, stream: str = "") -> str:
+        """Wait for a line with `text` in it, and return it."""
+
+        def found() -> str | None:
+            return next((line for name, line in self._lines if text in line and stream in ("", name)), None)
+
+        def over() -> bool:
+            return found() is not None or not any(reader.is_alive() for reader in self._readers)
+
+        with self._news:
+            deadline = time.monotonic() + PATIENCE
+            while not over() and time.monotonic() < deadline:
+                self._news.wait(0.5)  # the end of a reader is not told
+            line = found()
+        assert line is not None, f"no line with {text!r}\n{self}"
+        return line
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"does not end\n{self}", pytrace=False)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def end(self) -> None:
+        """End it and its children, whatever they do."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+
+    @property
+    def out(self) -> str:
+        """What it has printed on stdout."""
+        return "".join(f"{line}\n" for name, line in self._lines if name == "out")
+
+    @property
+    def err(self) -> str:
+        """What it has printed on stderr."""
+        return "".join(f"{line}\n" for name, line in self._lines if name == "err")
+
+    def children(self) -> list[int]:
+        """Return the pids of its child processes, Linux only."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def show(self) -> None:
+        """Print what it has printed since the last time, for whoever reads a failure."""
+        lines, self._shown = self._lines[self._shown :], len(self._lines)
+        if lines:
+            print(f"--- {self._title()}", *(f"{name}: {line}" for name, line in lines), sep="\n")
+
+    def _title(self) -> str:
+        code = self.process.poll()
+        state = "running" if code is None else f"ended with {code}"
+        return f"{' '.join(self.command[1:])} (pid {self.pid}, {state})"
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), *(f"{name}: {line}" for name, line in self._lines)])
+
+
+class Mesh:
+    """
+    A mesh of its own: name, key and folders, and everything that was started in it.
+
+    Args:
+        folder: where its configuration and runtime folders are; made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"test-{secrets.token_hex(6)}"
+        self.folder = folder
+        self.settings = {f"{PREFIX}MESH": self.name, f"{PREFIX}DISCOVERY": "directory"}
+        for kind in ("config", "runtime"):
+            (folder / kind[0]).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.settings[f"{PREFIX}{kind.upper()}_DIR"] = str(folder / kind[0])
+        self.programs: list[Program] = []
+        self.apps: list[App] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a process in this mesh."""
+        rest = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {**rest, **self.settings}
+
+    def enter(self, patch: pytest.MonkeyPatch) -> None:
+        """Make this process one of this mesh."""
+        for name, value in self.settings.items():
+            patch.setenv(name, value)
+
+    def program(self, *words: str, **changes: str) -> Program:
+        """Start ``dingo-zmq WORDS``."""
+        program = Program(*words, env={**self.env, **changes})
+        self.programs.append(program)
+        return program
+
+    def script(self, text: str, *words: str) -> Program:
+        """Start a Python program, kept in a file as a person would have it."""
+        file = self.folder / f"script_{secrets.token_hex(3)}.py"
+        file.write_text(text)
+        program = Program(env={**self.env, "PYTHONPATH": str(SERVED.parent.parent)}, command=[sys.executable, str(file), *words])
+        self.programs.append(program)
+        return program
+
+    def run(self, *words: str, **changes: str) -> Program:
+        """Run ``dingo-zmq WORDS`` to its end."""
+        program = self.program(*words, **changes)
+        program.wait()
+        return program
+
+    def node(self, name: str = "one", *words: str, target: Path | str = SERVED) -> Program:
+        """Start a node and wait until it serves."""
+        program = self.program("node", str(target), "--name", name, *words)
+        program.line("node ", "out")
+        return program
+
+    def app(self, **settings: Any) -> App:
+        """Return a caller in this mesh, which is closed at the end of the test."""
+        app = App("mesh", **{"mesh": self.name, "discovery": ["directory"], **settings})
+        self.apps.append(app)
+        return app
+
+    def key(self) -> keys.Key:
+        """Return the key of this mesh."""
+        return keys.local_key(self.settings[f"{PREFIX}CONFIG_DIR"])
+
+    def close_apps(self) -> None:
+        while self.apps:
+            self.apps.pop().close(wait=False)
+
+    def close(self) -> None:
+        self.close_apps()
+        for program in self.programs:
+            program.end()
+
+    def show(self) -> None:
+        for program in self.programs:
+            program.show()
+
+
+@pytest.fixture(scope="module")
+def module_mesh(session_folder: Path) -> Iterator[Mesh]:
+    """A mesh for all tests of a module; they enter it with `shared`."""
+    mesh = Mesh(session_folder / f"m{secrets.token_hex(3)}")
+    yield mesh
+    mesh.close()
+
+
+@pytest.fixture
+def shared(module_mesh: Mesh, own_mesh: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mesh]:
+    """The module's mesh; this process is in it, and what a test opens there ends with the test."""
+    module_mesh.enter(monkeypatch)
+    known = len(module_mesh.programs)
+    yield module_mesh
+    module_mesh.close_apps()
+    for program in module_mesh.programs[known:]:
+        program.end()
+    module_mesh.show()
+    del module_mesh.programs[known:]
+
+
+@pytest.fixture
+def mesh(session_folder: Path, own_mesh: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mesh]:
+    """A mesh for one test alone; this process is in it."""
+    mesh = Mesh(session_folder / f"t{secrets.token_hex(3)}")
+    mesh.enter(monkeypatch)
+    yield mesh
+    mesh.close()
+    mesh.show()
+
+
+class Visitor:
+    """A task that waits at a gate."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        connection.settimeout(PATIENCE)
+        with connection.makefile() as lines:
+            word, pid, attempt = lines.readline().split("\t")
+        self.word, self.pid, self.attempt = word, int(pid), int(attempt)
+
+    def go(self) -> None:
+        """Let it pass."""
+        self._connection.close()
+
+    def gone(self) -> None:
+        """Wait until it is no longer there: its process has ended."""
+        with contextlib.suppress(ConnectionResetError):
+            assert self._connection.recv(1) == b""
+
+
+class Gate:
+    """Holds the tasks of `served.wait_at` until they may go on."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener.settimeout(PATIENCE)
+        self.port: int = self._listener.getsockname()[1]
+        self._visitors: list[Visitor] = []
+
+    def next(self) -> Visitor:
+        """Wait for the next task to arrive."""
+        visitor = Visitor(self._listener.accept()[0])
+        self._visitors.append(visitor)
+        return visitor
+
+    def nobody(self) -> bool:
+        """Return whether no task stands there unseen."""
+        self._listener.settimeout(0)
+        try:
+            self._visitors.append(Visitor(self._listener.accept()[0]))
+        except BlockingIOError:
+            return True
+        finally:
+            self._listener.settimeout(PATIENCE)
+        return False
+
+    def open(self) -> None:
+        """Let all pass who are there and who come later."""
+        self._listener.close()
+        for visitor in self._visitors:
+            visitor.go()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate for tasks, opened at the end."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+class Context:
+    """A ZeroMQ context that keeps its sockets until the end, for what is no dingo-zmq."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._sockets: list[zmq.Socket[bytes]] = []
+
+    def socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        self._sockets.append(socket)
+        return socket
+
+    def monitor(self, socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+        """Return a socket with the events of another one."""
+        monitor = socket.get_monitor_socket()
+        self._sockets.insert(0, monitor)
+        return monitor
+
+    def close(self) -> None:
+        for socket in self._sockets:
+            socket.close(0)
+        self._context.term()
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    """A ZeroMQ context of a test's own."""
+    context = Context()
+    yield context
+    context.close()
+
+
+def closed_port() -> int:
+    """Return the first of two ports that nobody listens on."""
+    for first in range(42000, 46000, 2):
+        with socket.socket() as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", first))
+                two.bind(("127.0.0.1", first + 1))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no free pair of ports")

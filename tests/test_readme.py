@@ -1,0 +1,141 @@
+"""What the README says is true: its code runs, and its commands exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```\n", re.M | re.S)
+BLOCKS = [match[2] for match in FENCE.finditer(README) if match[1] == "python"]
+NAMED = {block.split()[1]: block for block in BLOCKS if block.startswith("# ")}  # "# tasks.py" begins a file
+SECONDS = 30
+
+
+def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter as somebody would who installed the package."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+def run(block: str, folder: Path) -> str:
+    """Run a block as a script, and return what it prints."""
+    script = folder / "script.py"
+    script.write_text(block)
+    done = python(script, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[list[str]]:
+    """Serve the README's tasks.py beside its caller.py in `tmp_path`; give what the node says at first."""
+    for name, block in NAMED.items():
+        (tmp_path / name).write_text(block)
+    command = [sys.executable, "-m", "dingo_zmq", "node", "tasks.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield [process.stdout.readline(), process.stdout.readline()]
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                assert process.wait(SECONDS) == 0
+            finally:
+                process.kill()
+
+
+def test_the_first_block_prints_five(tmp_path: Path) -> None:
+    assert run(BLOCKS[0], tmp_path) == "5\n"
+
+
+def test_the_first_screen_has_what_one_needs() -> None:
+    lines = README.splitlines()
+    code = BLOCKS[0].splitlines()
+
+    assert lines.index("```python") < 25
+    assert "__main__" not in BLOCKS[0]
+    assert len([line for line in code if line]) <= 8
+    first_screen = "\n".join(lines[:35])
+    assert all(text in first_screen for text in ("pip install dingo-zmq", "make demo", "make test"))
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        pytest.param(before[2], after[2], id=before[2].splitlines()[0])
+        for before, after in zip(FENCE.finditer(README), list(FENCE.finditer(README))[1:], strict=False)
+        if (before[1], after[1]) == ("python", "text")
+    ],
+)
+def test_a_block_with_its_output_below_prints_that(code: str, output: str, tmp_path: Path) -> None:
+    assert run(code, tmp_path) == output
+
+
+def test_every_block_is_run_by_a_test_here() -> None:
+    shown = [
+        before
+        for before, after in zip(FENCE.findall(README), FENCE.findall(README)[1:], strict=False)
+        if (before[0], after[0]) == ("python", "text")
+    ]
+
+    assert set(BLOCKS) == {BLOCKS[0], *NAMED.values(), *(block for _, block in shown)}
+    assert set(NAMED) == {"tasks.py", "caller.py"}
+
+
+def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None:
+    called = python("-m", "dingo_zmq", "call", "add", "2", "3", cwd=tmp_path)
+    by_program = python("caller.py", cwd=tmp_path)
+
+    mesh = os.environ["DINGO_ZMQ_MESH"]
+    shown = re.search(r"^    node bench: (.*)\n    (try: .*\n)", README, re.M)
+    assert shown is not None
+    expected = re.escape(shown[1]).replace("47100", r"\d+").replace("mesh\\ default", f"mesh {mesh}")
+    assert re.fullmatch(rf"node \S+: {expected}\n", node[0])
+    assert node[1] == shown[2]
+    assert (called.returncode, called.stdout, called.stderr) == (0, "5\n", "")
+    assert (by_program.returncode, by_program.stdout, by_program.stderr) == (0, "5\n", "")
+
+
+def test_every_command_named_is_listed_by_help(tmp_path: Path) -> None:
+    listed = python("-m", "dingo_zmq", "--help", cwd=tmp_path).stdout
+    commands = set(re.findall(r"^  (\w+)  ", listed.partition("Commands:")[2], re.M))
+
+    assert set(re.findall(r"`dingo-zmq ([a-z]\w*)", README)) == commands
+
+
+def test_every_option_of_a_node_named_is_in_its_help(tmp_path: Path) -> None:
+    helped = python("-m", "dingo_zmq", "node", "--help", cwd=tmp_path).stdout
+    paragraph = re.search(r"^Options of a node: (.*?)\n\n", README, re.M | re.S)
+
+    assert paragraph is not None
+    assert set(re.findall(r"`(--[a-z-]+)`", paragraph[1])) == set(re.findall(r"(--[a-z-]+)", helped)) - {"--help"}
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`| {4})make ([a-z]+)", README))
+
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_variable_named_is_read_by_the_package() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "dingo_zmq").rglob("*.py"))
+    named = set(re.findall(r"DINGO_ZMQ_\w+", README))
+
+    assert named == set(re.findall(r"DINGO_ZMQ_[A-Z_]+", sources)) - {"DINGO_ZMQ_CONTROL_FD"}
+
+
+def test_every_file_linked_exists() -> None:
+    links = re.findall(r"\]\(([^)#][^)]*)\)", README)
+
+    assert links
+    assert all((ROOT / link).exists() for link in links)
