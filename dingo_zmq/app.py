@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
@@ -31,6 +32,10 @@ R = TypeVar("R")
 
 MODES = ("local", "mesh")
 CLOSE_SECONDS = 3.0
+PATIENCE_SECONDS = 2.0
+"""after this, `close` says what it waits for"""
+
+_log = logging.getLogger("dingo_zmq")
 GRACE_SECONDS = 30.0
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
@@ -130,6 +135,16 @@ class TaskFunction(Generic[P, R]):
         return f"<task {self.__name__}{self._function.signature.text}>"
 
 
+class _Decorator(Protocol):
+    """What ``app.task(...)`` with arguments returns."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+
 class _Caller:
     """``app.options(...)``: calls by name with these options."""
 
@@ -198,7 +213,15 @@ class App:
 
     # ------------------------------------------------------------------ functions
 
-    def register(self, name: str, fn: Callable[P, R], **options: Any) -> TaskFunction[P, R]:
+    @overload
+    def register(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], **options: Any
+    ) -> TaskFunction[P, R]: ...
+
+    @overload
+    def register(self, name: str, fn: Callable[P, R], **options: Any) -> TaskFunction[P, R]: ...
+
+    def register(self, name: str, fn: Callable[..., Any], **options: Any) -> TaskFunction[..., Any]:
         """
         Make a function callable as a task; both callers and nodes do this.
 
@@ -213,17 +236,18 @@ class App:
         return self._keep(self.registry.register(name, fn, options=Options().replace(**options)))
 
     @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
+
+    @overload
     def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
 
     @overload
-    def task(
-        self, /, *, name: str | None = None, **options: Any
-    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+    def task(self, /, *, name: str | None = None, **options: Any) -> _Decorator: ...
 
     def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Register the decorated function, under its own name unless another is given; see `register`."""
 
-        def decorate(fn: Callable[P, R]) -> TaskFunction[P, R]:
+        def decorate(fn: Callable[..., Any]) -> TaskFunction[..., Any]:
             return self.register(name or fn.__name__, fn, **options)
 
         return decorate if fn is None else decorate(fn)
@@ -413,11 +437,20 @@ class App:
 
 def _wait_for(engine: Engine, timeout: float | None) -> None:
     end = None if timeout is None else time.monotonic() + timeout
+    said = False
     while results := engine.results():
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
-        wait(results, left)
+        wait(results, _sooner(left, None if said else PATIENCE_SECONDS))
+        if not said and not results[0].done():
+            said = True
+            _log.warning("closing waits for %d tasks; %s: %s", len(results), results[0].name, results[0].why())
+
+
+def _sooner(left: float | None, patience: float | None) -> float | None:
+    given = [seconds for seconds in (left, patience) if seconds is not None]
+    return min(given) if given else None
 
 
 def _mesh(engine: Engine) -> MeshEngine:

@@ -201,6 +201,11 @@ class Mesh:
         program.line("node ", "out")
         return program
 
+    @staticmethod
+    def address(node: Program) -> str:
+        """Return where a node takes tasks, as it has printed it."""
+        return node.line(" at tcp://", "out").split(" at ")[1].split(",")[0]
+
     def app(self, **settings: Any) -> App:
         """Return a caller in this mesh, which is closed at the end of the test."""
         app = App("mesh", **{"mesh": self.name, "discovery": ["directory"], **settings})

@@ -172,7 +172,7 @@ def _rss(pid: int) -> float:
 def first_result(folder: Path) -> float:
     """Return the seconds from starting a node to the first result at a caller that waits for it."""
     app = App("mesh")
-    task = app.declare("add")
+    task = app.declare("add", add)
     try:
         app.engine()
         began = time.perf_counter()

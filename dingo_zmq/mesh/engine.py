@@ -172,6 +172,8 @@ class MeshEngine:
                 append(ticket)
                 if reactor.sleeping:
                     reactor.wake()
+                if not reactor.running:  # unset before the loop looks into the inbox for the last time
+                    result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
             return result
 
         return submit

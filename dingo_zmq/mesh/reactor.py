@@ -97,7 +97,7 @@ class Reactor:
         self._ready: dict[int, Callable[[], None]] = {}
         self._bell = _Bell()
         self.watch_fd(self._bell.fd, self._bell.hush)
-        self._running = True
+        self.running = True
         self._forked = False
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -138,7 +138,7 @@ class Reactor:
         Raises:
             Closed: after its end, or in a process that was forked.
         """
-        if self._forked or not self._running:
+        if self._forked or not self.running:
             raise Closed("this App is closed" if not self._forked else FORKED)
         self._calls.append(fn)
         if self.sleeping:
@@ -174,7 +174,7 @@ class Reactor:
         """Close all parts and end the loop; return whether it ended within `timeout` seconds."""
         if self._forked:
             return True
-        self._running = False
+        self.running = False
         self.wake()
         return self.is_current or self._ended.wait(timeout)
 
@@ -237,7 +237,7 @@ class Reactor:
                 if self._leader is not me:
                     return False
                 self._owner = ident
-                if not self._running:
+                if not self.running:
                     self._finish()
                     return False
                 wait = self._round()
@@ -268,7 +268,7 @@ class Reactor:
 
     def _may_sleep(self) -> float | None:
         self.sleeping = True
-        if self._calls or not self._running:
+        if self._calls or not self.running:
             self.sleeping = False
             return None
         soonest = monotonic() + IDLE_SECONDS
@@ -323,7 +323,7 @@ class Reactor:
 
     def _crash(self) -> None:
         _log.critical("the I/O thread died", exc_info=True)
-        self._running = False
+        self.running = False
         self._on_crash()
 
     def _after_fork(self) -> None:

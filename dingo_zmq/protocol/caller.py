@@ -164,10 +164,10 @@ class Caller:
         if not candidates:
             return None
         lane = candidates[0][0]
-        if lane.at_most_once and not route.fingerprint:
-            return None
         if len(candidates) > 1:
             lane, _ = self._dispatcher.choose(candidates, self.peers.values(), now)
+        if lane.at_most_once and not route.fingerprint:
+            return None
         peer = self.peers[lane.key]
         return Express(route, lane, peer.token, lane.sent + 1, peer.heard.total)
 

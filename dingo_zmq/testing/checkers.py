@@ -98,7 +98,7 @@ def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
         return _innocent(cast, entry, ending.at)
     causes = {
         Code.CANCELLED: entry.id in cast.scene.history.cancelled,
-        Code.UNKNOWN: job.at_most_once and _may_be_unknown(cast),
+        Code.UNKNOWN: cast.scene.plan.at_most_once(job) and _may_be_unknown(cast),
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
 
@@ -139,7 +139,7 @@ def told_when_asked(cast: Cast) -> Iterator[str]:
 def at_most_once(cast: Cast) -> Iterator[str]:
     """A task with at_most_once starts at most once, also where its caller has died."""
     for id, runs in cast.scene.history.executions.items():
-        if cast.scene.jobs[id].at_most_once and len(runs) > 1:
+        if cast.scene.plan.at_most_once(cast.scene.jobs[id]) and len(runs) > 1:
             yield f"{id} ran {len(runs)} times: {[(round(r.at, 3), r.node, r.life) for r in runs]}"
 
 
@@ -237,8 +237,10 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
             yield f"{node.name} remembers {link.caller}, who is dead"
         if link.kept:
             yield f"{node.name} keeps {list(link.kept)} for {link.caller}"
-        if any(lane.held for lane in link.lanes.values()):
+        if link.running or any(lane.held for lane in link.lanes.values()):
             yield f"{node.name} holds {[list(lane.held) for lane in link.lanes.values()]} for {link.caller}"
+    if node.node.held:
+        yield f"{node.name} counts {node.node.held} tasks"
     starter = node.node.starter
     for name, pool in starter.pools.items():
         if pool.free != pool.slots or pool.asking or any(True for held in pool.ready):

@@ -13,7 +13,6 @@ from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.credit import KEPT_SPARE
 from dingo_zmq.protocol.intake import Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
-from dingo_zmq.protocol.roster import Peer
 
 
 class MeasuredFunction(Function):
@@ -21,8 +20,8 @@ class MeasuredFunction(Function):
 
     __slots__ = ("largest",)
 
-    def __init__(self, name: str, pool: str, slots: int, fingerprint: str) -> None:
-        super().__init__(name, pool, slots, "", fingerprint)
+    def __init__(self, name: str, pool: str, slots: int, fingerprint: str, delicate: bool) -> None:
+        super().__init__(name, pool, slots, "", fingerprint, delicate)
         self.largest = slots
 
     def allowance(self, now: float) -> int:
@@ -97,7 +96,7 @@ class History:
 
     # ------------------------------------------------------------------ callers
 
-    def sent(self, peer: Peer, send: calling.Send) -> None:
+    def sent(self, caller: calling.Caller, send: calling.Send) -> None:
         """A caller has a message for a node."""
         message = send.message
         self.kinds[type(message).__name__] += 1
@@ -105,7 +104,8 @@ class History:
             for _, _, id, *_ in message.items:
                 self.traffic[id] += 1
                 self.sends[id] += 1
-        elif isinstance(message, m.Go):
+        elif isinstance(message, m.Go) and message.link in caller.links:
+            peer = caller.links[message.link]
             life = self.lives[peer.incarnation]
             for name, numbers in message.refs.items():
                 for number in numbers:

@@ -134,7 +134,7 @@ class CallerHost(Host):
     # ------------------------------------------------------------------ doing
 
     def _submit(self, entry: Entry) -> None:
-        """The thread that calls sends a lone task itself, where there is a place; the decider hears of it later."""
+        """Where there is a place for a lone task, who calls sends it; the decider hears of it later."""
         place, self._place = self._place, None
         self._route = entry.route
         if place is None or place.route != entry.route or entry.buffers:
@@ -224,7 +224,7 @@ class CallerHost(Host):
 
     def _send(self, send: calling.Send) -> None:
         scene = self.scene
-        scene.history.sent(self.caller.peers[send.key], send)
+        scene.history.sent(self.caller, send)
         connection = scene.network.connections.get((self.name, send.key, Side.TASKS))
         up = connection is not None and connection.up
         scene.note("send" if up else "unsent", self.name, send.key, send.message)

@@ -58,7 +58,7 @@ class NodeHost(Host):
         )
         self.scene.history.born(self.name, self.life, identity.incarnation)
         functions = [
-            MeasuredFunction(name, pool, self.plan.pools[pool], fingerprint)
+            MeasuredFunction(name, pool, self.plan.pools[pool], fingerprint, name in self.scene.plan.delicate)
             for name, (pool, fingerprint) in self.plan.functions.items()
         ]
         self.node = serving.Node(identity, functions, self.plan.pools, self.scene.now)

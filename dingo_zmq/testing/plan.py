@@ -172,6 +172,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         jobs=_jobs(dice, nodes, callers, faults, heal_at),
         faults=_faults(dice, heal_at) if faults else [],
         heal_at=heal_at,
+        delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
         delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,

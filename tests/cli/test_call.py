@@ -120,14 +120,14 @@ def test_a_discovery_that_is_none(shared: Mesh) -> None:
 
 
 def test_a_node_of_another_mesh(shared: Mesh, node: Program) -> None:
-    address = node.line(" at ").split(" at ")[1].split(",")[0]
+    address = shared.address(node)
     call = shared.run("call", "add", "2", "--mesh", "elsewhere", "--peer", address, "--timeout", "0.5")
     assert (call.wait(), call.out) == (3, "")
     assert f"one belongs to mesh '{shared.name}', not 'elsewhere'" in call.err
 
 
 def test_a_peer_by_its_address_alone(shared: Mesh, node: Program) -> None:
-    address = node.line(" at ").split(" at ")[1].split(",")[0]
+    address = shared.address(node)
     call = shared.run("call", "add", "2", "3", "--peer", address, "--discovery", "none")
     assert (call.wait(), call.out) == (0, "5\n")
 

@@ -25,7 +25,7 @@ def test_a_table(shared: Mesh) -> None:
     peers = shared.run("peers")
     assert (peers.wait(), peers.err) == (0, "")
     head = next(line for line in peers.out.splitlines() if "name" in line)
-    for column in ("name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "wire"):
+    for column in ("name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "version"):
         assert column in head
     rows = [line for line in peers.out.splitlines() if "tcp://" in line]
     assert [next(name for name in ("alpha", "beta") if name in row) for row in rows] == ["alpha", "beta"]
@@ -42,7 +42,7 @@ def test_json(shared: Mesh, nodes: list[Program], gate: Gate) -> None:
     assert (alpha["running"], beta["running"]) == (3, 1)
     assert (alpha["queued"], beta["queued"]) == (0, 0)
     assert (alpha["state"], alpha["sources"], alpha["version"]) == ("ready", ["directory"], 1)
-    assert alpha["address"] in nodes[1].line("node ")
+    assert alpha["address"] == shared.address(nodes[1])
     assert alpha["functions"]["add"] == "(a: int, b: int = 5) -> int"
     assert 0 <= alpha["pulse_age"] < 60
     assert alpha["node"] != beta["node"]
@@ -69,7 +69,7 @@ def test_nobody(mesh: Mesh) -> None:
 
 
 def test_a_node_that_refuses_us(shared: Mesh, nodes: list[Program]) -> None:
-    address = nodes[0].line(" at ").split(" at ")[1].split(",")[0]
+    address = shared.address(nodes[0])
     (peer,) = listed(shared, "--mesh", "elsewhere", "--peer", address, "--discovery", "none")
     assert peer["state"].startswith("refused us: beta belongs to mesh")
 

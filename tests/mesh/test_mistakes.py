@@ -218,7 +218,7 @@ def test_a_peer_that_is_not_there(mesh: Mesh) -> None:
 
 
 def test_a_node_of_another_mesh(shared: Mesh, node: Program) -> None:
-    address = node.line(" at ").split(" at ")[1].split(",")[0]
+    address = shared.address(node)
     other = shared.app(mesh="elsewhere", peers=[address])
     result = other.call("add", 1)
     why = wait_until(lambda: "belongs" in (text := result.why()) and text, "the refusal")

@@ -10,7 +10,7 @@ import pytest
 
 from dingo_zmq import App
 from tests import served
-from tests.support import PATIENCE, Gate, Mesh, Program, wait_until
+from tests.support import PATIENCE, Gate, Mesh, Program, closed_port, wait_until
 
 
 def alive(pid: int) -> bool:
@@ -50,8 +50,8 @@ def pids(app: App, gate: Gate, count: int) -> dict[int, int]:
 
 def test_two_processes_are_two_nodes_and_dead_ones_start_again(mesh: Mesh, app: App, gate: Gate) -> None:
     node = mesh.node("twin", "--processes", "2", "--threads", "1")
-    assert node.line("node ", "out").startswith("node twin-1, twin-2: add, ")
-    ready(app, "twin-1", "twin-2")
+    assert node.line("node ", "out").startswith("node twin/1, twin/2: add, ")
+    ready(app, "twin/1", "twin/2")
     before = pids(app, gate, 2)
     assert sorted(before) == sorted(node.children())
     assert set(before.values()) == {1}
@@ -63,13 +63,13 @@ def test_two_processes_are_two_nodes_and_dead_ones_start_again(mesh: Mesh, app: 
     after = wait_until(lambda: len(now := pids(app, gate, 2)) == 2 and now, "two processes again")
     assert killed not in after
     assert len(set(after) & set(before)) == 1
-    ready(app, "twin-1", "twin-2")
+    ready(app, "twin/1", "twin/2")
     assert node.stop() == 0
 
 
 def test_a_killed_process_costs_no_task(mesh: Mesh, app: App, tmp_path: Path) -> None:
     node = mesh.node("twin", "--processes", "2", "--threads", "2")
-    ready(app, "twin-1", "twin-2")
+    ready(app, "twin/1", "twin/2")
     mark = app.declare("mark", served.mark)
     results = [mark.call(tmp_path / "marks", str(number)) for number in range(400)]
     os.kill(results[20].result(PATIENCE), signal.SIGKILL)
@@ -206,7 +206,7 @@ def test_answers_are_flushed_before_the_end(mesh: Mesh, app: App, gate: Gate) ->
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_children_do_not_outlive_their_supervisor(mesh: Mesh, app: App, gate: Gate, number: signal.Signals) -> None:
     node = mesh.node("parent", "--processes", "2", "--threads", "1")
-    ready(app, "parent-1", "parent-2")
+    ready(app, "parent/1", "parent/2")
     for _ in range(2):
         app.call("wait_at", gate.port)
     visitors = [gate.next(), gate.next()]
@@ -231,11 +231,9 @@ def test_a_child_told_to_end_by_hand_drains_and_is_replaced(mesh: Mesh, app: App
 
 
 def test_the_port_that_was_asked_for(mesh: Mesh, app: App) -> None:
-    from tests.support import closed_port
-
     port = closed_port()
     node = mesh.node("fixed", "--port", str(port))
-    assert f"tcp://127.0.0.1:{port}" in node.line("node ")
+    assert f"tcp://127.0.0.1:{port}" in node.line("node ", "out")
     assert mesh.app(peers=[f"tcp://127.0.0.1:{port}"], discovery=[]).call("add", 1).result(PATIENCE) == 6
     taken = mesh.run("node", str(served.__file__), "--port", str(port))
     assert taken.wait() == 2
@@ -246,8 +244,6 @@ def test_the_port_that_was_asked_for(mesh: Mesh, app: App) -> None:
 
 def test_a_node_and_its_caller_find_each_other_after_a_restart_on_the_same_port(mesh: Mesh) -> None:
     """A static peer is the same address with a new incarnation: open tasks are sent again."""
-    from tests.support import closed_port
-
     port = closed_port()
     app = mesh.app(peers=[f"tcp://127.0.0.1:{port}"], discovery=[])
     waiting = app.call("add", 1)

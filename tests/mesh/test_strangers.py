@@ -40,7 +40,7 @@ class Raw:
     ) -> None:
         self.name = secrets.token_hex(8)
         self.push, self.sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
-        address = node.line(" at ", "out").split(" at ")[1].split(",")[0]
+        address = Mesh.address(node)
         host, _, port = address.rpartition(":")
         for socket, endpoint in ((self.push, address), (self.sub, f"{host}:{int(port) + 1}")):
             if key is not None:
