@@ -10,22 +10,22 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.local import LocalEngine
-from dingo_zmq.mapping import mapped
-from dingo_zmq.model import Options
+from dingo_zmq.model import Options, check_part
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.result import Result
+from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
 
 if TYPE_CHECKING:
     import inspect
 
-    from dingo_zmq.mesh.caller import PeerInfo
     from dingo_zmq.mesh.engine import MeshEngine
+    from dingo_zmq.mesh.info import PeerInfo
 
-__all__ = ["MODES", "App", "TaskFunction"]
+__all__ = ["MODES", "App"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,120 +44,14 @@ _apps: weakref.WeakSet[App] = weakref.WeakSet()
 class Engine(Protocol):
     """What an App needs of a mode."""
 
-    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
-        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+    def submitter(self, function: Function, options: Options) -> Submit:
+        """Return what sends a task of `function` with `options`."""
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
 
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN, and end all threads within `timeout` seconds."""
-
-
-class TaskFunction(Generic[P, R]):
-    """
-    A function of an App: call it here, or send it as a task.
-
-    ``add(2, 3)`` calls it in this thread; ``add.call(2, 3)`` sends it and returns a `Result`;
-    ``await add.acall(2, 3)`` sends it and waits; ``add.options(...)`` is the same function with other options.
-    """
-
-    def __init__(self, app: App, function: Function, options: Options) -> None:
-        self._app, self._function, self._options = app, function, options
-        self._submit: Callable[..., Result[R]] = self._first
-        self.__name__ = function.name
-        self.__doc__ = getattr(function.callable, "__doc__", None)
-        self.__wrapped__ = function.callable
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """
-        Call the function here.
-
-        Raises:
-            UsageError: if it is only declared in this program.
-        """
-        if self._function.callable is None:
-            raise UsageError(f"{self.__name__} is only declared here; hint: {self.__name__}.call(...) sends it")
-        value: R = self._function.callable(*args, **kwargs)
-        return value
-
-    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
-        """
-        Send a task and return its `Result` at once.
-
-        Raises:
-            ArgumentError: if the arguments do not fit the signature; nothing was sent.
-            EncodeError: if an argument cannot travel.
-            BodyTooLarge: if they are over the body limit.
-            Busy: at the bound of open tasks, in an event loop; elsewhere `call` waits.
-            Closed: if the App is closed.
-        """
-        return self._submit(args, kwargs)
-
-    async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Send a task and wait for its return; raises what `call` and `Result.result` raise."""
-        return await self._submit(args, kwargs)
-
-    def options(self, **changes: Any) -> TaskFunction[P, R]:
-        """
-        Return the same function with some options changed (see `Options`).
-
-        Raises:
-            UsageError: for an option that does not exist.
-        """
-        return TaskFunction(self._app, self._function, self._options.replace(**changes))
-
-    def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
-        """
-        Send a task for each tuple of arguments and iterate over the returns.
-
-        Args:
-            iterables: one for each argument, as for the builtin `map`; read no further than needed.
-            ahead: tasks open at a time.
-            ordered: in the order of the arguments, or as they are done.
-        """
-        return mapped(self.call, zip(*iterables, strict=False), ahead, ordered)
-
-    def starmap(self, tuples: Iterable[Sequence[Any]], *, ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
-        """Like `map`, with the arguments of each task in one sequence."""
-        return mapped(self.call, tuples, ahead, ordered)
-
-    @property
-    def function(self) -> Function:
-        """What is registered."""
-        return self._function
-
-    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
-        self._submit = self._app._engine_now().submitter(self._function, self._options)
-        return self._submit(args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<task {self.__name__}{self._function.signature.text}>"
-
-
-class _Decorator(Protocol):
-    """What ``app.task(...)`` with arguments returns."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
-
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
-
-
-class _Caller:
-    """``app.options(...)``: calls by name with these options."""
-
-    def __init__(self, app: App, changes: dict[str, Any]) -> None:
-        self._app, self._changes = app, changes
-
-    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
-        """Send a task by the name of its function."""
-        return self._app._by_name(name).options(**self._changes).call(*args, **kwargs)
-
-    async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Send a task by the name of its function and wait for its return."""
-        return await self.call(name, *args, **kwargs)
 
 
 class App:
@@ -242,7 +136,7 @@ class App:
     def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
 
     @overload
-    def task(self, /, *, name: str | None = None, **options: Any) -> _Decorator: ...
+    def task(self, /, *, name: str | None = None, **options: Any) -> Decorator: ...
 
     def task(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Register the decorated function, under its own name unless another is given; see `register`."""
@@ -264,7 +158,7 @@ class App:
         return self._keep(self.registry.declare(name, stub, options=Options().replace(**options)))
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
-        task: TaskFunction[Any, Any] = TaskFunction(self, function, function.options)
+        task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter)
         self._tasks[function.name] = task
         return task
 
@@ -298,9 +192,9 @@ class App:
         """Send a task by the name of its function and wait for its return."""
         return await self.call(name, *args, **kwargs)
 
-    def options(self, **changes: Any) -> _Caller:
+    def options(self, **changes: Any) -> NamedCalls:
         """Return something with `call` and `acall` that uses these options, see `Options`."""
-        return _Caller(self, changes)
+        return NamedCalls(self._by_name, changes)
 
     def map(
         self, name: str, /, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True
@@ -320,7 +214,7 @@ class App:
             if self.mode == "local":
                 self.registry[name]  # raises, and says what it might have been
             function = Registry().declare(name)
-            task = self._unchecked.setdefault(name, TaskFunction(self, function, function.options))
+            task = self._unchecked.setdefault(name, TaskFunction(function, function.options, self._submitter))
         return task
 
     def peers(self) -> list[PeerInfo]:
@@ -364,6 +258,9 @@ class App:
                 self.close(wait=False)
 
     # ------------------------------------------------------------------ life
+
+    def _submitter(self, function: Function, options: Options) -> Submit:
+        return self._engine_now().submitter(function, options)
 
     def _engine_now(self) -> Engine:
         engine = self._engine
@@ -475,7 +372,10 @@ def serve(
 
     Raises:
         ConfigError: where the port cannot be had, or there is nothing to serve.
+        UsageError: for a tag that cannot be one.
     """
+    for tag in tags:
+        check_part("a tag", tag)
     functions = [function for function in app.registry if function.runs_here]
     if not functions:
         raise ConfigError("there is nothing to serve: no function is registered; hint: @app.task")

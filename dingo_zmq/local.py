@@ -13,6 +13,7 @@ from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
+from dingo_zmq.task import Submit
 
 __all__ = ["LocalEngine"]
 
@@ -90,8 +91,8 @@ class LocalEngine:
         """Return how many workers serve a function."""
         return self._own.get(function.name, self._threads)
 
-    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
-        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+    def submitter(self, function: Function, options: Options) -> Submit:
+        """Return what sends a task of `function` with `options`."""
         if function.callable is None:
             raise UsageError(
                 f"{function.name} is only declared here, so local mode cannot run it; "
@@ -119,10 +120,11 @@ class LocalEngine:
         return call
 
     def _pool_for(self, function: Function) -> ThreadPool[_Job] | LoopPool[_Job]:
+        own = self._own.get(function.name)
         if function.is_coroutine:
-            return self._pool("loop", lambda: LoopPool("loop", self._run_coroutine))
-        if function.name in self._own:
-            own = self._own[function.name]
+            name = "loop" if own is None else f"loop {function.name}"
+            return self._pool(name, lambda: LoopPool(name, self._run_coroutine, own))
+        if own is not None:
             return self._pool(f"own {function.name}", lambda: ThreadPool(function.name, own, self._run))
         return self._pool("shared", lambda: ThreadPool("local", self._threads, self._run))
 

@@ -8,9 +8,12 @@ import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dingo_zmq.model import Code, Failure
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["CallbackThread", "LoopPool", "ThreadPool", "failure_of"]
 
@@ -104,16 +107,22 @@ class LoopPool(Generic[T]):
     Args:
         name: for the thread's name.
         run: called with each job; the coroutine it returns must not raise.
+        slots: how many jobs run at a time, None for all.
     """
 
-    def __init__(self, name: str, run: Callable[[T], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, name: str, run: Callable[[T], Coroutine[Any, Any, None]], slots: int | None = None) -> None:
         import asyncio
 
-        self._run = run
+        self._run = run if slots is None else partial(self._in_turn, run, asyncio.Semaphore(slots))
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=f"dingo-{name}", daemon=True)
         self._thread.start()
+
+    @staticmethod
+    async def _in_turn(run: Callable[[T], Coroutine[Any, Any, None]], turns: asyncio.Semaphore, job: T) -> None:
+        async with turns:
+            await run(job)
 
     def _serve(self) -> None:
         self._loop.run_forever()

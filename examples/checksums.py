@@ -30,9 +30,9 @@ from rich.progress import track
 from rich.table import Table
 
 from dingo_zmq import App, Result
-from dingo_zmq.app import TaskFunction
 from dingo_zmq.errors import DingoError
 from dingo_zmq.model import BODY_LIMIT
+from dingo_zmq.task import TaskFunction
 
 AHEAD = 256  # files that are open at a time,
 AHEAD_BYTES = 64 * 1024 * 1024  # and how large they may be together, but for the last one

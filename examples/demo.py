@@ -32,7 +32,7 @@ from dingo_zmq.errors import DingoError
 from dingo_zmq.mesh.supervisor import die_with_parent
 
 if TYPE_CHECKING:
-    from dingo_zmq.mesh.caller import PeerInfo
+    from dingo_zmq.mesh.info import PeerInfo
 
 SOURCES = {"quiet": ("zeroconf",), "known": ("directory", "zeroconf")}  # name of a node: how it is announced
 TO_KILL = "known"

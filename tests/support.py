@@ -20,9 +20,12 @@ import zmq
 
 from dingo_zmq import App
 from dingo_zmq.mesh import keys
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import wire
 
 PATIENCE = 30.0
 """seconds after which a test gives up waiting for something"""
+MILLISECONDS = int(PATIENCE * 1000)
 
 SERVED = Path(__file__).parent / "served.py"
 PREFIX = "DINGO_ZMQ_"
@@ -352,6 +355,42 @@ def context() -> Iterator[Context]:
     context = Context()
     yield context
     context.close()
+
+
+class FakeNode:
+    """A node that holds the key and publishes what it likes."""
+
+    def __init__(self, context: Context, key: keys.Key) -> None:
+        self.pull, self.xpub = context.socket(zmq.PULL), context.socket(zmq.XPUB)
+        port = closed_port()
+        for number, socket in enumerate((self.pull, self.xpub)):
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = key.public, key.secret
+            socket.rcvtimeo = MILLISECONDS
+            socket.bind(f"tcp://127.0.0.1:{port + number}")
+        self.address = f"tcp://127.0.0.1:{port}"
+
+    def hello(self) -> m.Hello:
+        """Wait for a caller's hello."""
+        while not isinstance(hello := wire.decode_caller(self.pull.recv_multipart()), m.Hello):
+            pass
+        return hello
+
+    def subscription(self, start: bytes) -> bytes:
+        """Wait for a subscription that starts so, and return the whole."""
+        while not (frame := self.xpub.recv()).startswith(b"\x01" + start):
+            pass
+        return frame[1:]
+
+    def welcome(self, hello: m.Hello) -> m.Welcome:
+        functions = {"add": (1, "(a, b)", ""), "fake": (1, "()", "")}
+        return m.Welcome(
+            hello.link, hello.number, "fake-id", b"12345678", "fake", hello.mesh, [], 1 << 20, functions, 1, 1000,
+            {"fake": 10}, False,
+        )  # fmt: skip
+
+    def publish(self, caller: str, message: m.Message, *more: bytes) -> None:
+        self.xpub.send_multipart([wire.encode(message, f"{caller}/".encode()), *more])
 
 
 def closed_port() -> int:

@@ -20,7 +20,7 @@ FLOORS = [
     "marshal invoke",
     "registry result config current mapping",
     "protocol",
-    "pool journal",
+    "pool journal task",
     "local",
     "mesh",
     "app",

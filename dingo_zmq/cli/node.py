@@ -45,7 +45,7 @@ def node(target: str, processes: int, grace: float, log_level: str, discovery: s
     Example:
       dingo-zmq node tasks.py --name bench-3 --processes 4
     """
-    from dingo_zmq.mesh.engine import DISCOVERY, announcers
+    from dingo_zmq.mesh.discovery.ways import DISCOVERY, announcers
     from dingo_zmq.mesh.supervisor import Supervisor
 
     log_to_stderr(log_level)

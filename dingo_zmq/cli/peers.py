@@ -12,7 +12,7 @@ import click
 from dingo_zmq.cli.common import in_words, mesh_app, mesh_options
 
 if TYPE_CHECKING:
-    from dingo_zmq.mesh.caller import PeerInfo
+    from dingo_zmq.mesh.info import PeerInfo
 
 __all__ = ["peers", "table"]
 

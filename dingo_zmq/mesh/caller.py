@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
 import secrets
-import socket as sockets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -20,7 +17,9 @@ from zmq.utils.monitor import parse_monitor_message
 from dingo_zmq.errors import PeerError
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
-from dingo_zmq.mesh.discovery.port import Announcement, Changed, Event, Found, Gone, split_tcp
+from dingo_zmq.mesh.discovery.port import Announcement, Changed, Event, Found, Gone
+from dingo_zmq.mesh.info import PeerInfo
+from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
@@ -29,7 +28,7 @@ from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Peer, Side
 from dingo_zmq.protocol.why import why
 
-__all__ = ["MeshCaller", "PeerInfo"]
+__all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
 _EVENTS = (
@@ -48,39 +47,6 @@ _FAILED = (
 _log = logging.getLogger("dingo_zmq.caller")
 
 
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """
-    One node, as `peers` shows it.
-
-    Attributes:
-        name, node: what people call it, and its unique id ("" before its WELCOME).
-        address: endpoint of its tasks socket.
-        state: "ready", "greeting", "apart", "draining", "silent", "refused us: ..." or "locked out".
-        functions: name to signature text.
-        slots: workers of its largest function.
-        running, queued, done: from its last pulse, None before.
-        pulse_age: seconds since then.
-        round_trip: seconds that the last BEAT took to come back.
-        version: protocol version, 0 before its WELCOME.
-        sources: how it was found.
-    """
-
-    name: str
-    node: str
-    address: str
-    state: str
-    functions: dict[str, str]
-    slots: int
-    running: int | None
-    queued: int | None
-    done: int | None
-    pulse_age: float | None
-    round_trip: float | None
-    version: int
-    sources: tuple[str, ...]
-
-
 class _Connection:
     """The sockets to one node."""
 
@@ -88,7 +54,7 @@ class _Connection:
         self.key, self.reports, self.push = key, reports, push
         self.monitor: zmq.Socket[bytes] = push.get_monitor_socket(_EVENTS)
         self.nodes: dict[str, None] = {}  # the announced ids that led here
-        self.probing: dict[str, bool] | None = None
+        self.probe: Probe | None = None
         self.locked_out = False
 
 
@@ -408,45 +374,16 @@ class MeshCaller:
                 self.decider.disconnected(connection.key, side, now)
             self._probe(connection)
 
-    # ------------------------------------------------------------------ is the process dead?
-
     def _probe(self, connection: _Connection) -> None:
-        """Ask the kernel of the other side: ports that refuse mean a dead process, silence means nothing."""
-        if connection.probing is None:
-            results: dict[str, bool] = {}
-            connection.probing = results
-            for endpoint in (connection.key, connection.reports):
-                self._probe_port(connection, endpoint, results)
+        """Find out whether the process at the other end is dead."""
+        if connection.probe is None:
+            done = partial(self._probed, connection)
+            connection.probe = Probe(self._reactor, (connection.key, connection.reports), done)
+            connection.probe.start()
 
-    def _probe_port(self, connection: _Connection, endpoint: str, results: dict[str, bool]) -> None:
-        host, port = split_tcp(endpoint)
-        family = sockets.AF_INET6 if host.startswith("[") else sockets.AF_INET
-        probe = sockets.socket(family, sockets.SOCK_STREAM)
-        probe.setblocking(False)
-
-        def done(code: int) -> None:
-            probe.close()
-            results[endpoint] = code == errno.ECONNREFUSED
-            self._probed(connection, results)
-
-        def ready() -> None:
-            self._reactor.unwatch_fd(probe.fileno())
-            done(probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_ERROR))
-
-        try:
-            code = probe.connect_ex((host.strip("[]"), port))
-        except OSError as exc:
-            code = exc.errno or errno.EIO
-        if code == errno.EINPROGRESS:
-            self._reactor.watch_fd(probe.fileno(), ready, writable=True)
-        else:
-            done(code)
-
-    def _probed(self, connection: _Connection, results: dict[str, bool]) -> None:
-        if len(results) < len(Side):
-            return
-        connection.probing = None
-        if all(results.values()) and self._connections.get(connection.key) is connection:
+    def _probed(self, connection: _Connection, refused: bool) -> None:
+        connection.probe = None
+        if refused and self._connections.get(connection.key) is connection:
             now = monotonic()
             self._take_inbox(now)
             self.decider.refused(connection.key, now)

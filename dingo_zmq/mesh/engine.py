@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Busy, Closed, ConfigError, PeerError
+from dingo_zmq.errors import ArgumentError, BodyTooLarge, Busy, Closed, PeerError
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
-from dingo_zmq.mesh.caller import MeshCaller, PeerInfo
-from dingo_zmq.mesh.discovery import DirectorySource, Finder, StaticSource, ZeroconfSource
-from dingo_zmq.mesh.discovery.port import Announcement, Announcer, Source
-from dingo_zmq.mesh.node import LOOP, SHARED, MeshNode
+from dingo_zmq.mesh.caller import MeshCaller
+from dingo_zmq.mesh.discovery import Finder
+from dingo_zmq.mesh.discovery.port import Announcement, Announcer
+from dingo_zmq.mesh.discovery.ways import DISCOVERY, announcers, sources
+from dingo_zmq.mesh.info import PeerInfo
+from dingo_zmq.mesh.node import MeshNode
+from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reactor import FORKED, Reactor
 from dingo_zmq.model import BODY_LIMIT, Code, Failure, Options, Report, Status, check_part
 from dingo_zmq.pool import CallbackThread
@@ -30,11 +33,10 @@ from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
+from dingo_zmq.task import Submit
 
-__all__ = ["DISCOVERY", "MeshEngine", "MeshSettings"]
+__all__ = ["MeshEngine", "MeshSettings"]
 
-DISCOVERY = ("directory", "zeroconf")
-COROUTINE_SLOTS = 64
 CRASHED = 70
 """exit code of a process whose I/O thread died"""
 _SUCCESS = int(Status.SUCCESS)
@@ -89,7 +91,6 @@ class MeshEngine:
 
     def __init__(self, settings: MeshSettings) -> None:
         check_part("the name of a mesh", settings.mesh)
-        check_discovery(settings.discovery)
         self.settings = settings
         self.id = secrets.token_hex(8)
         self.key = keys.local_key()
@@ -98,7 +99,7 @@ class MeshEngine:
         self._unusable = ""
         self._room = threading.Condition()
         self._waiting_for_room = 0
-        self._finder = Finder(self._sources(), settings.mesh)
+        self._finder = Finder(sources(settings.discovery, settings.peers), settings.mesh)
         self.caller = MeshCaller(
             self.id,
             settings.mesh,
@@ -132,20 +133,10 @@ class MeshEngine:
     def _forked(self) -> None:
         self._unusable = FORKED
 
-    def _sources(self) -> list[Source]:
-        sources: list[Source] = []
-        if self.settings.peers:
-            sources.append(StaticSource(self.settings.peers))
-        if "directory" in self.settings.discovery:
-            sources.append(DirectorySource())
-        if "zeroconf" in self.settings.discovery:
-            sources.append(ZeroconfSource())
-        return sources
-
     # ------------------------------------------------------------------ calling
 
-    def submitter(self, function: Function, options: Options) -> Callable[..., Result[Any]]:
-        """Return what a call of `function` with `options` is: (args, kwargs) -> Result."""
+    def submitter(self, function: Function, options: Options) -> Submit:
+        """Return what sends a task of `function` with `options`."""
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
         route = Route(name, signature.fingerprint)
@@ -288,8 +279,7 @@ class MeshEngine:
             self.settings.limit,
             pace(),
         )
-        pools = _pools(served, own, threads)
-        node = MeshNode(identity, served, pools, partial(_pool_of, own), self.key, port=port)
+        node = MeshNode(identity, served, own, threads, self.key, port=port)
 
         def start() -> None:
             node.open(self.reactor)
@@ -371,60 +361,6 @@ class MeshEngine:
         with self._room:
             self._room.notify_all()
         self._callbacks.close()
-
-
-def check_discovery(names: Sequence[str]) -> None:
-    """
-    Check names of ways of discovery.
-
-    Raises:
-        ConfigError: for one that does not exist.
-    """
-    for name in names:
-        if name not in DISCOVERY:
-            raise ConfigError(f"unknown discovery {name!r}; there are: {', '.join(DISCOVERY)}")
-
-
-def announcers(names: Sequence[str]) -> list[Announcer]:
-    """Return the announcers of that name, ready to use."""
-    from dingo_zmq.mesh.discovery import DirectoryAnnouncer, ZeroconfAnnouncer
-
-    makers: dict[str, Callable[[], Announcer]] = {
-        "directory": DirectoryAnnouncer,
-        "zeroconf": ZeroconfAnnouncer,
-    }
-    check_discovery(names)
-    return [makers[name]() for name in names]
-
-
-def pace() -> int:
-    """
-    Return how fast this machine runs Python, in loops per millisecond of a fixed piece of work.
-
-    Takes about 5 ms; callers compare nodes by it until they know a function's run time there.
-    """
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        total = 0
-        for number in range(20_000):
-            total += number & 7
-        best = min(best, time.perf_counter() - began)
-    return max(1, int(20.0 / best))
-
-
-def _pools(functions: Iterable[Function], own: Mapping[str, int], threads: int) -> dict[str, int]:
-    pools = {}
-    for function in functions:
-        name = _pool_of(own, function)
-        pools[name] = {SHARED: threads, LOOP: COROUTINE_SLOTS}.get(name) or own[function.name]
-    return pools or {SHARED: threads}
-
-
-def _pool_of(own: Mapping[str, int], function: Function) -> str:
-    if function.name in own:
-        return f"own-{function.name}"
-    return LOOP if function.is_coroutine else SHARED
 
 
 def _checked_size(name: str, body: Body, limit: int) -> int:

@@ -26,9 +26,10 @@ from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.registry import Function
 
-__all__ = ["LOOP", "SHARED", "MeshNode"]
+__all__ = ["MeshNode"]
 
 SHARED, LOOP = "shared", "loop"
+COROUTINE_SLOTS = 64
 FRAMES_A_ROUND = 32
 SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
@@ -48,8 +49,8 @@ class MeshNode:
     Args:
         identity: who it is.
         functions: what it serves, all of them registered.
-        pools: pool name to number of workers; `LOOP` is the event loop, all others are threads.
-        pool_of: the pool of each function.
+        own: functions with workers of their own, and how many.
+        threads: size of the pool that the others share.
         key: admits its holders; None for no security at all.
         host: the address to bind.
         port: the first of a pair of ports, None for a free pair.
@@ -59,8 +60,8 @@ class MeshNode:
         self,
         identity: decider.Identity,
         functions: Iterable[Function],
-        pools: Mapping[str, int],
-        pool_of: Callable[[Function], str],
+        own: Mapping[str, int],
+        threads: int,
         key: keys.Key | None,
         host: str = "127.0.0.1",
         port: int | None = None,
@@ -71,11 +72,15 @@ class MeshNode:
         self.on_drained: Callable[[], None] = lambda: None
         self._identity, self._key, self._host, self._port = identity, key, host, port
         self._functions = {function.name: function for function in functions}
+        pools: dict[str, int] = {SHARED: threads}
+        for function in self._functions.values():
+            name = _pool_of(function, own)
+            pools[name] = own.get(function.name, COROUTINE_SLOTS if name == LOOP else threads)
         served = [
             Served(
                 f.name,
-                pool_of(f),
-                pools[pool_of(f)],
+                _pool_of(f, own),
+                pools[_pool_of(f, own)],
                 f.signature.text,
                 f.signature.fingerprint,
                 f.options.at_most_once,
@@ -83,13 +88,13 @@ class MeshNode:
             for f in self._functions.values()
         ]
         self.decider = decider.Node(identity, served, pools, monotonic())
-        self._threads = pools.get(SHARED, 1)
+        self._threads = threads
         self._given: set[Bundle] = set()  # what the other shared workers have
         self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
         self._told: deque[tuple[Held, bytes]] = deque()
         self._pools: dict[str, ThreadPool[Bundle] | LoopPool[Bundle]] = {
             name: LoopPool(f"{identity.name}-loop", self._run_coroutines)
-            if name == LOOP
+            if name.startswith(LOOP)
             else ThreadPool(f"{identity.name}-{name}", slots - (name == SHARED), self._run)
             for name, slots in pools.items()
         }
@@ -335,6 +340,12 @@ class MeshNode:
         self._told.append((held, data))
         if self._reactor.sleeping:
             self._reactor.wake()
+
+
+def _pool_of(function: Function, own: Mapping[str, int]) -> str:
+    if function.name in own:
+        return f"{LOOP if function.is_coroutine else 'own'}-{function.name}"
+    return LOOP if function.is_coroutine else SHARED
 
 
 def _cancelled(held: Held) -> Answer:

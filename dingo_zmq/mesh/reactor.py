@@ -15,11 +15,9 @@ it is free while the loop sleeps and while a job runs.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
-import socket as sockets
 import threading
 import weakref
 from collections import deque
@@ -31,6 +29,7 @@ from typing import Any, Protocol, TypeVar
 import zmq
 
 from dingo_zmq.errors import Closed
+from dingo_zmq.mesh.bell import Bell
 
 __all__ = ["FORKED", "Part", "Reactor"]
 
@@ -95,7 +94,7 @@ class Reactor:
         self._calls: deque[Job] = deque()
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
-        self._bell = _Bell()
+        self._bell = Bell()
         self.watch_fd(self._bell.fd, self._bell.hush)
         self.running = True
         self._forked = False
@@ -406,46 +405,3 @@ def _mark_forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
-
-
-class _Bell:
-    """Wakes a poller: an eventfd, or a socket pair where there is none."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # a number must not be written to once it may be another file's
-        self._closed = False
-        self._pair: tuple[sockets.socket, sockets.socket] | None = None
-        if hasattr(os, "eventfd"):
-            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self._pair = sockets.socketpair()
-            for end in self._pair:
-                end.setblocking(False)
-            self.fd = self._pair[0].fileno()
-
-    def ring(self) -> None:
-        with self._lock, contextlib.suppress(BlockingIOError):  # it rings already
-            if self._closed:
-                return
-            if self._pair is None:
-                os.eventfd_write(self.fd, 1)
-            else:
-                self._pair[1].send(b"!")
-
-    def hush(self) -> None:
-        try:
-            if self._pair is None:
-                os.eventfd_read(self.fd)
-            else:
-                self._pair[0].recv(4096)
-        except BlockingIOError:
-            return
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._pair is None:
-                os.close(self.fd)
-            else:
-                for end in self._pair:
-                    end.close()

@@ -621,7 +621,7 @@ class Caller:
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
         if self.ledger.queues or len(usable) <= 1:
             return
-        for name in {lane.name for peer in usable for lane in peer.lanes.values() if lane.open}:
+        for name in dict.fromkeys(lane.name for peer in usable for lane in peer.lanes.values() if lane.open):
             found = self._dispatcher.recall(name, usable, now)
             if found is not None and found[1]:
                 peer, entries = found

@@ -426,7 +426,7 @@ class Node:
         if len(group) == 1:
             topic = wire.task_topic(link.caller, name, first.id)
         else:
-            names = {answer.item[1] for answer in group}
+            names = dict.fromkeys([answer.item[1] for answer in group])
             lanes = [link.lanes[n] for n in names]
             topic = f"{link.caller}/{name}/".encode() if len(names) == 1 else f"{link.caller}/".encode()
         items = [answer.item for answer in group]

@@ -141,7 +141,7 @@ class Starter:
     def reclaim(self, now: float) -> None:
         """Queue again what waits behind a task that takes longer than was thought."""
         for bundle in self.active:
-            if bundle.todo and now - bundle.since > STALL_SECONDS:
+            if bundle.todo and now >= bundle.since + STALL_SECONDS:
                 self._take_back(bundle)
 
     def reclaim_all(self) -> None:

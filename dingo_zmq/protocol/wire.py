@@ -91,7 +91,7 @@ def decode_node(frames: Frames) -> Any:
         PeerError: on anything `encode` would not have produced.  Whatever arrives, nothing else is raised.
     """
     frame = frames[0] if frames else b""
-    return _decode(_NODE_DECODERS, frame, frame.find(b"\0") + 1, frames)
+    return _decode(_NODE_DECODERS, frame, frame.find(b"\0") + 1 or len(frame), frames)
 
 
 def topic_of(frame: bytes) -> bytes:

@@ -7,6 +7,6 @@ Aids for testing: the simulated world of the protocol.
 from __future__ import annotations
 
 from dingo_zmq.testing.plan import Fault, Job, Kind, NodePlan, Plan, draw
-from dingo_zmq.testing.world import Outcome, World, play
+from dingo_zmq.testing.world import Outcome, World, play, play_seed
 
-__all__ = ["Fault", "Job", "Kind", "NodePlan", "Outcome", "Plan", "World", "draw", "play"]
+__all__ = ["Fault", "Job", "Kind", "NodePlan", "Outcome", "Plan", "World", "draw", "play", "play_seed"]

@@ -10,6 +10,7 @@ from dingo_zmq.model import Code, Status
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
+from dingo_zmq.protocol.starter import Starter
 from dingo_zmq.testing.cast import Cast
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
@@ -241,12 +242,15 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
             yield f"{node.name} holds {[list(lane.held) for lane in link.lanes.values()]} for {link.caller}"
     if node.node.held:
         yield f"{node.name} counts {node.node.held} tasks"
-    starter = node.node.starter
-    for name, pool in starter.pools.items():
-        if pool.free != pool.slots or pool.asking or any(True for held in pool.ready):
-            yield f"{node.name}: pool {name} has {pool.free} of {pool.slots} free, {len(pool.ready)} ready"
+    yield from _workers(node.name, node.node.starter)
+
+
+def _workers(name: str, starter: Starter) -> Iterator[str]:
+    for pool in starter.pools.values():
+        if pool.free != pool.slots or pool.asking or pool.ready:
+            yield f"{name}: {pool.free} of {pool.slots} free, {len(pool.ready)} ready, {len(pool.asking)} ask"
     if starter.active:
-        yield f"{node.name} has {len(starter.active)} bundles running"
+        yield f"{name} has {len(starter.active)} bundles running"
 
 
 def _restless_peers(cast: Cast, caller: CallerHost) -> Iterator[str]:
@@ -294,7 +298,8 @@ def faults_happened(cast: Cast) -> Iterator[str]:
         if cast.scene.plan.repeats > 0.02 and not cast.scene.network.repeated:  # noqa: PLR2004
             yield "no message was repeated"
     for entry, job in _living(cast):
-        if job.killer and not cast.scene.history.executions.get(entry.id):
+        amo = cast.scene.plan.at_most_once(job)  # ends UNKNOWN, if the node dies before
+        if job.killer and not amo and not cast.scene.history.executions.get(entry.id):
             yield f"the killer {entry.id} never ran"
         if job.cancel_after == 0 and entry.id not in cast.scene.history.cancelled:
             yield f"{entry.id} was not cancelled"

@@ -16,7 +16,7 @@ from dingo_zmq.testing.cast import Cast
 from dingo_zmq.testing.faults import Faults
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
-from dingo_zmq.testing.plan import Plan
+from dingo_zmq.testing.plan import Plan, draw
 from dingo_zmq.testing.scene import Scene, Trace
 
 REST_SECONDS = 60.0
@@ -118,3 +118,8 @@ class World:
 def play(plan: Plan, trace: Trace | None = None) -> Outcome:
     """Run a plan; return what came of it."""
     return World(plan, trace).run()
+
+
+def play_seed(seed: int) -> Outcome:
+    """Run the plan of a seed; return what came of it."""
+    return play(draw(seed))

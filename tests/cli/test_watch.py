@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 
 import pytest
 
-from dingo_zmq import App
-from tests.support import PATIENCE, Mesh, Program
+from dingo_zmq import marshal
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import wire
+from tests.support import PATIENCE, Context, FakeNode, Mesh, Program
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,7 +23,8 @@ def watching(mesh: Mesh, *words: str) -> Program:
     """Start it, and let something happen until it sees that: all that it asked for is known to the node then."""
     probe = mesh.app()
     watch = mesh.program("watch", *words)
-    for _ in range(1000):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         assert probe.call("echo", "is anybody watching?").result(PATIENCE)
         if "anybody" in watch.out:
             return watch
@@ -57,34 +61,58 @@ def test_lines_of_all_tasks(shared: Mesh) -> None:
     ]
 
 
-@pytest.mark.parametrize("part", ["CALLER", "CALLER/add", "CALLER/add/2", "CALLER/add/2/"])
-def test_a_part_of_all_tasks(shared: Mesh, part: str) -> None:
-    """What has been asked for is seen to the end, and nothing else; tasks are repeated until it is heard."""
-    app = shared.app()
-    here = app.engine().id
-    number = 20 if part.count("/") > 1 else 0
-    topic = part.replace("CALLER", here).replace("/2", f"/{number}")
-    watch = shared.program("watch", topic)
-    if not number:
-        while not watch.out:
-            app.call("add", 1).result(PATIENCE)
-            app.call("later", 1).result(PATIENCE)
-    else:
-        other = watching(shared, )
-        other.end()
-    while int((last := app.call("add", 2)).id) < number:
-        last.result(PATIENCE)
-    last.result(PATIENCE)
-    line = watch.line(f"/add/{last.id} SUCCESS", "out")
-    assert line.endswith(f"{here}/add/{last.id} SUCCESS 7")
+@pytest.mark.parametrize(
+    ("task", "ids"),
+    [
+        ("", ["a/add/2", "a/add/20", "a/echo/2", "ab/add/2"]),
+        ("a", ["a/add/2", "a/add/20", "a/echo/2"]),
+        ("a/", ["a/add/2", "a/add/20", "a/echo/2"]),
+        ("a/add", ["a/add/2", "a/add/20"]),
+        ("a/add/2", ["a/add/2"]),
+    ],
+)
+def test_a_task_or_a_part_of_one(mesh: Mesh, context: Context, task: str, ids: list[str]) -> None:
+    fake = FakeNode(context, mesh.key())
+    watch = mesh.program("watch", *filter(None, [task]), "--peer", fake.address, "--discovery", "none")
+    assert fake.subscription(b"watch/") == f"watch/{task.rstrip('/')}/".replace("//", "/").encode()
+    hello = fake.hello()
+    fake.publish(hello.caller, fake.welcome(hello))
+
+    def publish(id_: str, value: str) -> None:
+        body = marshal.encode(value)[0]
+        report = m.Reports(bytes(8), {}, (0, 0), [(1, id_.split("/")[1], 1, 1, 3, body)])
+        fake.publish(f"watch/{id_}", report)
+
+    for id_ in ("a/add/2", "a/add/20", "a/echo/2", "ab/add/2"):
+        publish(id_, "first")
+    publish(ids[0], "last")
+    watch.line("last", "out")
+    assert seen(watch, "first") == [f"{id_} SUCCESS 'first'" for id_ in ids]
     watch.signal(signal.SIGINT)
     assert watch.wait() == 130
-    assert all(text.startswith(topic.rstrip("/")) for text in seen(watch, "/"))
-    assert seen(watch, f"/add/{last.id} ") == [
-        f"{here}/add/{last.id} SENT",
-        f"{here}/add/{last.id} PROGRESS",
-        f"{here}/add/{last.id} SUCCESS 7",
-    ]
+
+
+def test_rubbish_is_told_or_dropped(mesh: Mesh, context: Context) -> None:
+    fake = FakeNode(context, mesh.key())
+    watch = mesh.program("watch", "--peer", fake.address, "--discovery", "none")
+    fake.subscription(b"watch/")
+    hello = fake.hello()
+    fake.publish(hello.caller, fake.welcome(hello))
+    topic = "watch/a/add/2"
+    for status in (1, 2, 3, 4, 5):
+        for body in (b"", b"\xc1", b"\x92\x01", b"\xa9\x1b[31mred"):
+            fake.publish(topic, m.Reports(bytes(8), {}, (0, 0), [(1, "add", 1, 1, status, body)]))
+    fake.publish(topic, m.Reports(bytes(8), {}, (0, 0), []))
+    fake.publish(topic, m.Missing(bytes(8), {}))
+    fake.xpub.send(b"watch/\0U\x01")
+    fake.xpub.send(b"watch/\xff/\xfe/\0" + wire.encode(m.Reports(bytes(8), {}, (0, 0), [(1, "a", 1, 1, 1, b"")])))
+    fake.publish(topic, m.Reports(bytes(8), {}, (0, 0), [(1, "add", 1, 1, 3, b"\xa4last")]))
+    watch.line("last", "out")
+    assert watch.process.poll() is None
+    assert "\x1b" not in watch.out
+    watch.signal(signal.SIGINT)
+    assert watch.wait() == 130
+    assert "Traceback" not in watch.err
 
 
 def test_large_values_are_cut(shared: Mesh) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -98,3 +99,23 @@ def test_closing_while_the_loop_thread_works_does_not_hang(app: App) -> None:
     assert result.failure is not None
     assert result.failure.code.name == "SHUTDOWN"
     gate.set()
+
+
+def test_coroutine_functions_can_have_workers_of_their_own(app: App) -> None:
+    """Two slots for a coroutine function: never more than two at a time, and all are done."""
+    running = most = 0
+
+    async def counted(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        running -= 1
+        return number
+
+    task = app.register("counted", counted)
+    app.allocate("counted", 2)
+    app.serve(name="both")
+    assert [result.result(DEADLINE) for result in [task.call(n) for n in range(50)]] == list(range(50))
+    assert 1 <= most <= 2

@@ -18,10 +18,9 @@ from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
 from tests import served
-from tests.support import PATIENCE, Context, Mesh, Program, closed_port, wait_until
+from tests.support import MILLISECONDS, PATIENCE, Context, FakeNode, Mesh, Program, wait_until
 
 M = TypeVar("M", bound=m.Message)
-MILLISECONDS = int(PATIENCE * 1000)
 
 
 class Raw:
@@ -279,38 +278,6 @@ def test_messages_on_the_reports_socket_that_are_no_subscriptions(
 # ---------------------------------------------------------------------- rubbish at a caller
 
 
-class FakeNode:
-    """A node that holds the key and publishes what it likes."""
-
-    def __init__(self, context: Context, key: keys.Key) -> None:
-        self.pull, self.xpub = context.socket(zmq.PULL), context.socket(zmq.XPUB)
-        port = closed_port()
-        for number, socket in enumerate((self.pull, self.xpub)):
-            socket.curve_server = True
-            socket.curve_publickey, socket.curve_secretkey = key.public, key.secret
-            socket.rcvtimeo = MILLISECONDS
-            socket.bind(f"tcp://127.0.0.1:{port + number}")
-        self.address = f"tcp://127.0.0.1:{port}"
-
-    def hello(self) -> m.Hello:
-        """Wait for a caller's hello, and for its subscription."""
-        while not self.xpub.recv().startswith(b"\x01"):
-            pass
-        while not isinstance(hello := wire.decode_caller(self.pull.recv_multipart()), m.Hello):
-            pass
-        return hello
-
-    def welcome(self, hello: m.Hello) -> m.Welcome:
-        functions = {"add": (1, "(a, b)", ""), "fake": (1, "()", "")}
-        return m.Welcome(
-            hello.link, hello.number, "fake-id", b"12345678", "fake", hello.mesh, [], 1 << 20, functions, 1, 1000,
-            {"fake": 10}, False,
-        )  # fmt: skip
-
-    def publish(self, caller: str, message: m.Message, *more: bytes) -> None:
-        self.xpub.send_multipart([wire.encode(message, f"{caller}/".encode()), *more])
-
-
 def node_messages(token: bytes, hello: m.Hello, fake: FakeNode) -> list[m.Message]:
     refs = {"fake": [1, 2]}
     return [
@@ -335,6 +302,7 @@ def test_rubbish_published_to_a_caller(shared: Mesh, node: Program, fake: FakeNo
     engine = app.engine()
     engine.caller.watcher = lambda *_: None
     engine.subscribe("watch/")
+    fake.subscription(b"")
     hello = fake.hello()
     caller = hello.caller
     fake.publish(caller, fake.welcome(hello))
@@ -371,6 +339,7 @@ def test_rubbish_published_to_a_caller(shared: Mesh, node: Program, fake: FakeNo
 def test_a_final_report_that_cannot_be_read(shared: Mesh, fake: FakeNode, status: Status, body: bytes) -> None:
     app = shared.app(peers=[fake.address], discovery=[])
     result = app.options(monitor_progress=True).call("fake")
+    fake.subscription(b"")
     hello = fake.hello()
     fake.publish(hello.caller, fake.welcome(hello))
     while not isinstance(tasks := wire.decode_caller(fake.pull.recv_multipart()), m.Tasks):

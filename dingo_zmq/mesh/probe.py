@@ -1,0 +1,61 @@
+"""Asking the kernel of the other side whether a process still listens."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from dingo_zmq.mesh.discovery.port import split_tcp
+from dingo_zmq.mesh.reactor import Reactor
+
+__all__ = ["Probe"]
+
+
+class Probe:
+    """
+    Tries to connect to some ports, without waiting.
+
+    Ports that refuse mean a dead process; silence or any other error means nothing.
+
+    Args:
+        reactor: watches the attempts.
+        endpoints: as ``tcp://host:port``.
+        done: called once, with whether all of them refused.
+    """
+
+    def __init__(self, reactor: Reactor, endpoints: Sequence[str], done: Callable[[bool], None]) -> None:
+        self._reactor, self._done = reactor, done
+        self._endpoints, self._left = endpoints, len(endpoints)
+        self._refused = True
+
+    def start(self) -> None:
+        """Try; `done` may be called before this returns."""
+        for endpoint in self._endpoints:
+            self._try(endpoint)
+
+    def _try(self, endpoint: str) -> None:
+        host, port = split_tcp(endpoint)
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        attempt = socket.socket(family, socket.SOCK_STREAM)
+        attempt.setblocking(False)
+        try:
+            code = attempt.connect_ex((host.strip("[]"), port))
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+        if code == errno.EINPROGRESS:
+            self._reactor.watch_fd(attempt.fileno(), partial(self._ready, attempt), writable=True)
+        else:
+            self._ended(attempt, code)
+
+    def _ready(self, attempt: socket.socket) -> None:
+        self._reactor.unwatch_fd(attempt.fileno())
+        self._ended(attempt, attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _ended(self, attempt: socket.socket, code: int) -> None:
+        attempt.close()
+        self._left -= 1
+        self._refused &= code == errno.ECONNREFUSED
+        if not self._left:
+            self._done(self._refused)

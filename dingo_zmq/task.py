@@ -1,0 +1,133 @@
+"""What an App hands out for each of its functions: something to call here, or to send as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+from dingo_zmq.errors import UsageError
+from dingo_zmq.mapping import mapped
+from dingo_zmq.model import Options
+from dingo_zmq.registry import Function
+from dingo_zmq.result import Result
+
+__all__ = ["Decorator", "NamedCalls", "Submit", "Submitter", "TaskFunction"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Submit: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Result[Any]]
+"""sends a task with these arguments"""
+Submitter: TypeAlias = Callable[[Function, Options], Submit]
+"""prepares to send tasks of a function"""
+
+
+class TaskFunction(Generic[P, R]):
+    """
+    A function of an App: call it here, or send it as a task.
+
+    ``add(2, 3)`` calls it in this thread; ``add.call(2, 3)`` sends it and returns a `Result`;
+    ``await add.acall(2, 3)`` sends it and waits; ``add.options(...)`` is the same function with other options.
+
+    Args:
+        function: what is registered.
+        options: how its tasks are treated.
+        submitter: gives what a call of it is, once the App has started.
+    """
+
+    def __init__(self, function: Function, options: Options, submitter: Submitter) -> None:
+        self._function, self._options, self._submitter = function, options, submitter
+        self._submit: Callable[..., Result[R]] = self._first
+        self.__name__ = function.name
+        self.__doc__ = getattr(function.callable, "__doc__", None)
+        self.__wrapped__ = function.callable
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """
+        Call the function here.
+
+        Raises:
+            UsageError: if it is only declared in this program.
+        """
+        if self._function.callable is None:
+            raise UsageError(f"{self.__name__} is only declared here; hint: {self.__name__}.call(...) sends it")
+        value: R = self._function.callable(*args, **kwargs)
+        return value
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """
+        Send a task and return its `Result` at once.
+
+        Raises:
+            ArgumentError: if the arguments do not fit the signature; nothing was sent.
+            EncodeError: if an argument cannot travel.
+            BodyTooLarge: if they are over the body limit.
+            Busy: at the bound of open tasks, in an event loop; elsewhere `call` waits.
+            Closed: if the App is closed.
+        """
+        return self._submit(args, kwargs)
+
+    async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Send a task and wait for its return; raises what `call` and `Result.result` raise."""
+        return await self._submit(args, kwargs)
+
+    def options(self, **changes: Any) -> TaskFunction[P, R]:
+        """
+        Return the same function with some options changed (see `Options`).
+
+        Raises:
+            UsageError: for an option that does not exist.
+        """
+        return TaskFunction(self._function, self._options.replace(**changes), self._submitter)
+
+    def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
+        """
+        Send a task for each tuple of arguments and iterate over the returns.
+
+        Args:
+            iterables: one for each argument, as for the builtin `map`; read no further than needed.
+            ahead: tasks open at a time.
+            ordered: in the order of the arguments, or as they are done.
+        """
+        return mapped(self.call, zip(*iterables, strict=False), ahead, ordered)
+
+    def starmap(self, tuples: Iterable[Sequence[Any]], *, ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
+        """Like `map`, with the arguments of each task in one sequence."""
+        return mapped(self.call, tuples, ahead, ordered)
+
+    @property
+    def function(self) -> Function:
+        """What is registered."""
+        return self._function
+
+    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+        self._submit = self._submitter(self._function, self._options)
+        return self._submit(args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__name__}{self._function.signature.text}>"
+
+
+class Decorator(Protocol):
+    """What ``app.task(...)`` with arguments returns."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+
+class NamedCalls:
+    """``app.options(...)``: calls by name with these options."""
+
+    def __init__(self, by_name: Callable[[str], TaskFunction[..., Any]], changes: dict[str, Any]) -> None:
+        self._by_name, self._changes = by_name, changes
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Send a task by the name of its function."""
+        return self._by_name(name).options(**self._changes).call(*args, **kwargs)
+
+    async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Send a task by the name of its function and wait for its return."""
+        return await self.call(name, *args, **kwargs)

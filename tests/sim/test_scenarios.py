@@ -1,0 +1,158 @@
+"""Stories told on purpose: most of them once went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dingo_zmq.model import Code, Status
+from dingo_zmq.testing import Fault, Job, Kind, NodePlan, Plan, World
+
+EVERYTHING = {"quick": ("shared", ""), "steady": ("shared", ""), "slow": ("shared", "")}
+
+
+def told(
+    jobs: list[Job], faults: list[Fault], *, nodes: int = 2, callers: int = 1, slots: int = 2, **more: Any
+) -> World:
+    """Run a story, check the rules, and return the world at its end."""
+    plan = Plan(
+        seed=7,
+        nodes=[NodePlan({"shared": slots}, EVERYTHING) for _ in range(nodes)],
+        callers=[0.5] * callers,
+        jobs=jobs,
+        faults=faults,
+        **more,
+    )
+    world = World(plan)
+    assert world.run().failures == []
+    return world
+
+
+def jobs(
+    number: int, *, function: str = "steady", at: float = 2.0, seconds: float = 0.02, **more: Any
+) -> list[Job]:
+    """Return some tasks that are alike."""
+    return [Job(f"{function}{at}.{n}", 0, function, at, seconds, **more) for n in range(number)]
+
+
+def endings(world: World) -> list[Any]:
+    """Return how the tasks ended, in order of their acceptance."""
+    return [world.scene.history.endings[id][0] for id in world.scene.history.accepted]
+
+
+def succeeded(world: World) -> bool:
+    """Return whether all tasks did."""
+    return all(ending.status == Status.SUCCESS for ending in endings(world))
+
+
+def runs(world: World) -> list[int]:
+    """Return how often each task ran."""
+    return [len(world.scene.history.executions[id]) for id in world.scene.history.accepted]
+
+
+def test_a_task_stopped_because_it_was_given_up_does_not_fail() -> None:
+    """Cut off, given up, found again: the node stops what it runs, and the task runs a second time."""
+    world = told(
+        jobs(1, function="slow", seconds=15.0), [Fault(Kind.CUT_BOTH, at=3.0, seconds=11.0)], nodes=1, slots=1
+    )
+    assert succeeded(world)
+    assert runs(world) == [2]
+
+
+def test_tasks_with_buffers_leave_in_order() -> None:
+    plain, large = jobs(40, function="quick"), jobs(5, function="quick", buffers=(b"x",))
+    mixed = [replace(job, id=f"t{n}", at=2.0) for n, job in enumerate([*plain[:20], *large, *plain[20:]])]
+    world = told(mixed, [])
+    assert world.scene.history.kinds["Missing"] == 0
+    assert succeeded(world)
+
+
+def test_found_again_while_it_drains_it_gets_no_task() -> None:
+    faults = [Fault(Kind.DRAIN, at=3.0), Fault(Kind.STALE, at=3.0005)]
+    world = told([*jobs(1, function="slow", seconds=4.0), *jobs(30, at=3.001)], faults, nodes=1, delay=0.0003)
+    assert max(world.scene.history.sends.values()) <= 4
+    assert succeeded(world)
+
+
+@pytest.mark.parametrize("kind", [Kind.HOG_CALLER, Kind.PAUSE_CALLER])
+def test_a_caller_that_was_asleep_blames_nobody(kind: Kind) -> None:
+    world = told(jobs(4, function="slow", seconds=6.0), [Fault(kind, at=4.0, seconds=10.0)])
+    assert runs(world) == [1, 1, 1, 1]
+    assert succeeded(world)
+
+
+def test_a_node_that_answers_no_more_is_given_up_while_it_stands() -> None:
+    """A task keeps the GIL: pings are answered, nothing else ever is."""
+    world = told(jobs(20), [Fault(Kind.HOG_NODE, at=2.001, seconds=90.0)], heal_at=100.0)
+    assert succeeded(world)
+    assert max(ending.at for ending in endings(world)) < 40
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.CRASH, Kind.POWER, Kind.PAUSE_NODE, Kind.CUT_BOTH, Kind.CUT_UP, Kind.CUT_DOWN]
+)
+def test_a_node_out_of_reach_is_given_up_within_ten_seconds(kind: Kind) -> None:
+    world = told(jobs(20, seconds=0.1), [Fault(kind, at=2.01, seconds=40.0)], heal_at=45.0)
+    assert succeeded(world)
+    assert max(ending.at for ending in endings(world)) < 12
+
+
+@pytest.mark.parametrize("kind", [Kind.HOLE_UP, Kind.HOLE_DOWN, Kind.STUCK])
+def test_a_silent_hole_costs_half_a_minute(kind: Kind) -> None:
+    world = told(jobs(20, seconds=0.1), [Fault(kind, at=2.01, seconds=40.0)], heal_at=45.0, nodes=3)
+    assert succeeded(world)
+    assert max(ending.at for ending in endings(world)) < (50 if kind is Kind.STUCK else 36)
+
+
+def test_a_killer_is_poison_and_its_neighbours_are_not() -> None:
+    killer = Job("killer", 0, "steady", 2.0, 0.01, killer=True)
+    world = told([*jobs(10), killer, *jobs(10, at=2.1)], [], nodes=3)
+    ended = dict(zip(world.scene.history.accepted, endings(world), strict=True))
+    assert ended.pop("killer").code is Code.POISON
+    assert all(ending.status == Status.SUCCESS for ending in ended.values())
+
+
+def test_at_most_once_ends_unknown_where_it_may_have_started() -> None:
+    world = told(
+        jobs(6, function="slow", seconds=4.0, at_most_once=True), [Fault(Kind.CRASH, at=4.0, seconds=2.0)], nodes=2
+    )
+    codes = [ending.code for ending in endings(world)]
+    assert codes.count(Code.UNKNOWN) == 2  # what ran
+    assert codes.count(None) == 4  # what ran elsewhere, or had not begun
+    assert runs(world) == [1] * 6
+
+
+def test_a_node_gone_for_good_is_forgotten() -> None:
+    """Its machine is off: nobody refuses, nobody answers; once it is announced no more nothing is left of it."""
+    plan = Plan(7, [NodePlan({"shared": 1}, EVERYTHING)] * 2, [0.5], jobs(4), heal_at=60.0)
+    world = World(plan)
+    story: list[str] = []
+    world.scene._trace = story.append
+    world.scene.until(5.0)
+    world.nodes[0].crash(powered=False)
+    world.scene.until(40.0)
+    assert sum("lost" in line for line in story) == 1
+    assert "n0" in world.callers[0].caller.peers
+    world.callers[0].gone("n0")
+    world.scene.until(41.0)
+    assert list(world.callers[0].caller.peers) == ["n1"]
+    assert not any(key == "n0" for _, key, _ in world.scene.network.connections)
+
+
+def test_a_node_known_by_two_addresses_is_one_node() -> None:
+    world = told(jobs(20, at=5.0), [Fault(Kind.ALIAS, at=3.0), Fault(Kind.ALIAS, at=4.0, node=1)])
+    assert len(world.callers[0].caller.peers) == 2
+    assert succeeded(world)
+
+
+def test_answers_kept_eat_credit() -> None:
+    """A caller that cannot be told keeps sending for a while; what is kept for it has a bound."""
+    world = told(
+        [job for at in range(20) for job in jobs(300, function="quick", at=2 + at / 10, seconds=0.0001)],
+        [Fault(Kind.STUCK, at=2.5, seconds=8.0)],
+        nodes=1,
+    )
+    assert succeeded(world)
+    assert runs(world) == [1] * 6000

@@ -1,0 +1,441 @@
+"""What a caller makes of what nodes say and connections do: scripts, with the time in the first column."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from dingo_zmq.model import Code, Options, Status
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.caller import Caller, Drop, Note, Send, Settled, Told
+from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.roster import Side, Stage
+
+ME, NEXT = b"incarnat", b"nextlife"
+SENT, PROGRESS, SUCCESS, FAIL = (int(s) for s in (Status.SENT, Status.PROGRESS, Status.SUCCESS, Status.FAIL))
+
+
+class Steady:
+    """Dice that always fall in the middle: a BEAT each second."""
+
+    def __init__(self) -> None:
+        self._bytes = Random(1)
+
+    def random(self) -> float:
+        return 0.5
+
+    def randbytes(self, n: int, /) -> bytes:
+        return self._bytes.randbytes(n)
+
+
+class Play:
+    """A caller, and a hand for everybody it deals with."""
+
+    def __init__(self) -> None:
+        self.caller = Caller("me", "mesh", Steady())
+
+    def did(self) -> list[Any]:
+        """Return in short what is to be done."""
+        return [short for action in self.caller.take() if (short := self._brief(action)) is not None]
+
+    def _brief(self, action: Any) -> Any:
+        match action:
+            case Send(key=key, message=m.Hello() as hello):
+                short: Any = ("hello", key, hello.number)
+            case Send(key=key, message=m.Tasks() as tasks):
+                short = ("tasks", key, *[(item[1], item[3]) for item in tasks.items])
+            case Send(key=key, message=m.Beat() as beat):
+                short = ("beat", key, beat.heard, beat.open)
+            case Send(key=key, message=m.Bye()):
+                short = ("bye", key)
+            case Send(key=key, message=message):
+                short = (type(message).__name__.lower(), key, message.refs)
+            case Settled(entries=entries):
+                short = ("settled", *[entry.failure.code if entry.failure else entry.status for entry in entries])
+            case Told(status=status):
+                short = ("told", status)
+            case Drop(key=key):
+                short = ("drop", key)
+            case Note():
+                short = None
+        return short
+
+    def connect(self, key: str, now: float) -> None:
+        self.caller.found(key, now)
+        for side in Side:
+            self.caller.connected(key, side, now)
+
+    def token(self, key: str = "n1") -> bytes:
+        return self.caller.peers[key].token
+
+    def welcome(
+        self,
+        key: str,
+        now: float,
+        *,
+        credit: int = 4,
+        incarnation: bytes = ME,
+        echo: int | None = None,
+        node: str = "",
+    ) -> list[Any]:
+        message = m.Welcome(
+            link=self.token(key),
+            echo=self.caller.peers[key].number if echo is None else echo,
+            node=node or key,
+            incarnation=incarnation,
+            name=key,
+            mesh="mesh",
+            tags=[],
+            limit=2**20,
+            functions={"add": (2, "", "", False)},
+            version=m.VERSION,
+            pace=1000,
+            credit={"add": credit},
+            draining=False,
+        )
+        return self.hear(message, now)
+
+    def hear(self, message: m.Message, now: float) -> list[Any]:
+        self.caller.received(message, (), now)
+        return self.did()
+
+    def report(
+        self, number: int, status: int, now: float, *, kept: int = 0, key: str = "n1", credit: int = 4
+    ) -> list[Any]:
+        item = (kept, "add", number, 1, status, b"")
+        return self.hear(m.Reports(self.token(key), {"add": (credit, 1000)}, (0, 0), [item]), now)
+
+    def echo(self, now: float, key: str = "n1", **running: list[int]) -> list[Any]:
+        """A node answers the newest BEAT."""
+        number = self.caller.peers[key].number
+        return self.hear(m.Credit(self.token(key), number, {"add": (4, 1000)}, (0, 0), running, False), now)
+
+    def ready(self, *keys: str, credit: int = 4) -> Play:
+        """Make nodes that are READY, at time 0."""
+        for key in keys or ("n1",):
+            self.connect(key, 0.0)
+            self.welcome(key, 0.0, credit=credit)
+        self.did()
+        return self
+
+    def submit(self, number: int, now: float, **options: Any) -> list[Entry]:
+        chosen = Options(**options)
+        entries = [
+            Entry(Route("add"), f"t{n}", b"", (), chosen, wire_options(chosen), None) for n in range(number)
+        ]
+        self.caller.submit(entries, now)
+        return entries
+
+    def tick(self, now: float) -> list[Any]:
+        self.caller.tick(now)
+        return self.did()
+
+    def ticks(self, begin: float, end: float) -> list[Any]:
+        """Let time pass; return what is done, without the BEATs."""
+        done: list[Any] = []
+        for tenth in range(round(begin * 10), round(end * 10) + 1):
+            done += [short for short in self.tick(tenth / 10) if short[0] != "beat"]
+        return done
+
+
+def test_hello_goes_out_when_both_connections_are_up_and_again_until_welcome() -> None:
+    play = Play()
+    play.caller.found("n1", 0.0)
+    play.caller.connected("n1", Side.TASKS, 0.0)
+    assert play.did() == []
+    play.caller.connected("n1", Side.REPORTS, 1.0)
+    assert play.did() == [("hello", "n1", 1)]
+    assert [play.tick(now) for now in (1.05, 1.11, 1.2, 1.32)] == [
+        [],
+        [("hello", "n1", 2)],
+        [],
+        [("hello", "n1", 3)],
+    ]
+    assert play.welcome("n1", 1.4) == []
+    assert play.tick(2.3) == []
+    assert play.tick(2.41) == [("beat", "n1", 0, {})]
+
+
+def test_a_task_waits_for_credit() -> None:
+    play = Play()
+    play.submit(3, 0.0)
+    assert play.did() == []
+    play.connect("n1", 1.0)
+    play.did()
+    assert play.welcome("n1", 1.1, credit=2) == [("tasks", "n1", (1, 1), (2, 1))]
+    assert play.caller.ledger.wanted() == {"add": 1}
+    assert play.report(1, SUCCESS, 1.2, kept=1, credit=3) == [("settled", SUCCESS), ("tasks", "n1", (3, 1))]
+
+
+def test_the_first_final_report_settles_and_a_repeat_is_late() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.did()
+    assert play.report(1, SUCCESS, 0.1, kept=1) == [("settled", SUCCESS)]
+    assert play.report(1, FAIL, 0.2, kept=2) == []
+    assert play.caller.late == 1
+    assert play.caller.ledger.open == 0
+    assert play.caller.peers["n1"].heard.total == 2
+
+
+def test_reports_are_told_in_order() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0, monitor_progress=True)
+    play.did()
+    assert play.report(1, SENT, 0.1) == [("told", SENT)]
+    assert play.report(1, PROGRESS, 0.2) == [("told", PROGRESS)]
+    assert play.report(1, SENT, 0.3) == []  # overtaken on its way
+    assert play.report(1, PROGRESS, 0.4) == [("told", PROGRESS)]
+
+
+def test_missing_and_recalled_put_a_task_back_without_a_loss() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    assert play.hear(m.Missing(play.token(), {"add": [1]}), 1.0) == [("tasks", "n1", (2, 2))]
+    assert play.hear(m.Missing(play.token(), {"add": [1]}), 1.0) == []
+    assert play.hear(m.Recalled(play.token(), {"add": [2]}, m.GIVEN_BACK), 2.0) == [("tasks", "n1", (3, 3))]
+    assert (entry.losses, entry.recalls) == (0, 1)
+
+
+def test_a_draining_node_gets_nothing_even_where_it_was_found_again() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.did()
+    play.caller.found("n1", 0.5)
+    assert play.hear(m.Recalled(play.token(), {"add": [1]}, m.DRAINING), 1.0) == []
+    assert play.caller.ledger.wanted() == {"add": 1}
+
+
+def test_a_late_answer_of_a_node_that_was_given_up_counts_and_the_other_is_stopped() -> None:
+    play = Play().ready("n1", "n2")
+    (entry,) = play.submit(1, 0.0)
+    ((_, first, _),) = play.did()
+    other = "n2" if first == "n1" else "n1"
+    play.caller.disconnected(first, Side.REPORTS, 0.1)
+    for now in range(1, 6):
+        play.tick(float(now))
+        play.echo(now + 0.01, other)
+    done = play.tick(5.2) + play.tick(5.3)
+    assert ("tasks", other, (1, 2)) in done
+    assert entry.losses == 0
+    assert play.report(1, SUCCESS, 6.0, kept=1, key=first) == [
+        ("cancel", other, {"add": [1]}),
+        ("settled", SUCCESS),
+    ]
+
+
+def test_silence_is_loss_after_half_a_minute_or_five_seconds_after_a_break() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    assert play.ticks(0.1, 30.0) == []
+    assert entry.lane is not None
+    play.ticks(30.1, 30.1)
+    assert entry.lane is None
+    broken = Play().ready()
+    (entry,) = broken.submit(1, 0.0)
+    broken.caller.disconnected("n1", Side.TASKS, 0.0)
+    broken.ticks(0.1, 5.0)
+    assert entry.lane is not None
+    broken.ticks(5.1, 5.1)
+    assert entry.lane is None
+
+
+def test_who_was_asleep_itself_waits_before_it_judges() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.caller.disconnected("n1", Side.TASKS, 0.0)
+    play.caller.connected("n1", Side.TASKS, 59.0)
+    play.tick(60.0)
+    assert entry.lane is not None
+    play.ticks(60.1, 63.9)
+    assert entry.lane is not None
+    play.ticks(64.0, 64.2)
+    assert entry.lane is None
+
+
+def test_after_a_break_a_beat_goes_first_and_tasks_wait_for_its_echo() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.did()
+    play.caller.disconnected("n1", Side.TASKS, 0.2)
+    play.submit(1, 0.3)
+    play.caller.connected("n1", Side.TASKS, 0.4)
+    assert play.did() == [("beat", "n1", 0, {"add": [1]})]  # also what is younger than the BEAT before
+    assert play.tick(0.5) == []
+    assert play.echo(0.6) == [("tasks", "n1", (2, 1))]
+
+
+def test_what_the_socket_refuses_was_never_sent() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    (send,) = play.caller.take()
+    assert isinstance(send, Send)
+    play.caller.unsent(send, 0.1)
+    assert (entry.attempt, entry.lane) == (0, None)
+    assert play.tick(1.0) == [("beat", "n1", 0, {})]
+    assert play.echo(1.1) == [("tasks", "n1", (2, 1))]
+
+
+def test_go_means_it_may_have_started() -> None:
+    for begun, code in ((True, Code.UNKNOWN), (False, None)):
+        play = Play().ready()
+        (entry,) = play.submit(1, 0.0, at_most_once=True)
+        play.did()
+        if begun:
+            assert play.hear(m.Claim(play.token(), {"add": [1]}), 0.1) == [("go", "n1", {"add": [1]})]
+        play.caller.refused("n1", 1.0)
+        assert (entry.failure.code if entry.failure else None) is code
+
+
+def test_one_suspect_at_a_time_and_a_go_that_was_lost_is_given_again() -> None:
+    play = Play().ready()
+    first, second = play.submit(2, 0.0)
+    play.did()
+    first.losses = second.losses = 1
+    both = m.Claim(play.token(), {"add": [1, 2]})
+    assert play.hear(both, 0.1) == [("go", "n1", {"add": [1]})]
+    assert play.hear(both, 1.1) == [("go", "n1", {"add": [1]})]
+    second.started = True  # as where the losses were counted after both had their GO
+    assert play.hear(both, 2.1) == [("go", "n1", {"add": [1, 2]})]
+
+
+def test_a_killer_is_poison_after_three_deaths_that_count() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    for life in range(3):
+        play.echo(life + 0.1, add=[life + 1] if life == 0 else [1])
+        assert entry.started
+        play.caller.refused("n1", life + 0.2)
+        assert entry.losses == life + 1
+        play.did()
+        play.welcome("n1", life + 0.3, incarnation=bytes([life] * 8))
+    assert entry.failure is not None
+    assert entry.failure.code is Code.POISON
+
+
+def test_silence_counts_only_once_another_incarnation_shows() -> None:
+    for incarnation, losses in ((NEXT, 1), (ME, 0)):
+        play = Play().ready()
+        (entry,) = play.submit(1, 0.0)
+        play.echo(0.1, add=[1])
+        for side in Side:
+            play.caller.disconnected("n1", side, 0.2)
+        play.ticks(0.3, 6.0)
+        assert (entry.lane, entry.losses) == (None, 0)
+        for side in Side:
+            play.caller.connected("n1", side, 6.1)
+        play.hear(m.Refused(play.token(), m.REFUSED_UNKNOWN, "", [1]), 6.2)
+        play.welcome("n1", 6.3, incarnation=incarnation)
+        assert entry.losses == losses
+
+
+def test_a_restart_is_somebody_else() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    before = play.token()
+    play.echo(0.1, add=[1])
+    play.caller.peers["n1"].sent_at[99] = 0.5
+    assert play.welcome("n1", 0.6, incarnation=NEXT, echo=99) == [("hello", "n1", 2)]
+    assert play.token() != before
+    assert (entry.lane, entry.losses) == (None, 1)
+    assert play.welcome("n1", 0.7, incarnation=NEXT) == [("tasks", "n1", (1, 2))]
+    play.caller.received(m.Reports(before, {}, (0, 0), [(1, "add", 1, 1, FAIL, b"")]), (), 0.8)
+    assert play.did() == []  # no token of that life counts any more
+
+
+def test_a_good_bye_is_a_hint_and_a_node_gone_for_good_is_dropped() -> None:
+    play = Play().ready()
+    play.caller.gone("n1", 0.1)
+    play.submit(1, 0.2)
+    assert play.did() == []
+    play.tick(1.0)
+    assert play.echo(1.1) == [("tasks", "n1", (1, 1))]  # it says itself that it is not draining
+    for side in Side:
+        play.caller.disconnected("n1", side, 2.0)
+    assert ("drop", "n1") in play.ticks(2.1, 8.0)
+    assert play.caller.peers == {}
+    assert play.caller.ledger.wanted() == {"add": 1}
+
+
+def test_another_mesh_is_barred_until_it_is_reached_anew() -> None:
+    play = Play()
+    play.connect("n1", 0.0)
+    play.did()
+    play.hear(m.Refused(play.token(), m.REFUSED_MESH, "theirs", [1]), 0.1)
+    assert play.caller.peers["n1"].stage is Stage.BARRED
+    assert play.ticks(0.2, 10.0) == []
+    play.caller.disconnected("n1", Side.TASKS, 10.0)
+    play.caller.connected("n1", Side.TASKS, 11.0)
+    assert play.did() == [("hello", "n1", 2)]
+
+
+def test_a_node_reached_at_two_addresses_has_one_link() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.did()
+    play.connect("tcp://there", 1.0)
+    play.did()
+    assert play.welcome("tcp://there", 1.1, node="n1") == [("drop", "n1"), ("tasks", "tcp://there", (1, 2))]
+    assert list(play.caller.peers) == ["tcp://there"]
+
+
+def test_cancel_reaches_what_has_not_started() -> None:
+    play = Play().ready(credit=2)
+    first, second, third = play.submit(3, 0.0)
+    play.did()
+    play.echo(0.1, add=[1])
+    assert not play.caller.cancel(first, 0.2)
+    assert play.caller.cancel(second, 0.2)
+    assert play.caller.cancel(third, 0.2)
+    assert not play.caller.cancel(third, 0.2)
+    assert ("cancel", "n1", {"add": [2]}) in play.did()
+    assert play.caller.ledger.open == 1
+
+
+def test_close_settles_everything_and_says_good_bye() -> None:
+    play = Play().ready(credit=1)
+    play.submit(2, 0.0)
+    play.did()
+    play.caller.close(1.0)
+    done = play.did()
+    assert done.count(("settled", Code.SHUTDOWN)) == 2
+    assert done[-1] == ("bye", "n1")
+    assert play.caller.ledger.open == 0
+    assert play.tick(5.0) == []
+
+
+def test_bodies_with_buffers_keep_the_order_of_numbers() -> None:
+    play = Play().ready(credit=9)
+    options = Options()
+    bodies: list[tuple[bytes, ...]] = [(), (), (b"large",), ()]
+    entries = [Entry(Route("add"), f"t{n}", b"", buffers, options, None, None) for n, buffers in enumerate(bodies)]
+    play.caller.peers["n1"].lanes["add"].run_time = 1e-6  # so that all are placed at once
+    play.caller.peers["n1"].lanes["add"].told_at = 0.0
+    play.caller.submit(entries, 0.0)
+    assert play.did() == [("tasks", "n1", (1, 1), (2, 1)), ("tasks", "n1", (3, 1)), ("tasks", "n1", (4, 1))]
+
+
+def test_a_lane_that_is_not_there_gives_everything_back() -> None:
+    play = Play().ready()
+    play.submit(2, 0.0)
+    play.did()
+    play.hear(m.Recalled(play.token(), {"add": [1]}, m.UNKNOWN_FUNCTION), 1.0)
+    assert "add" not in play.caller.peers["n1"].lanes
+    assert play.caller.ledger.wanted() == {"add": 2}
+
+
+def test_free_workers_are_used() -> None:
+    play = Play().ready("n1", "n2", credit=9)
+    for peer in play.caller.peers.values():
+        peer.lanes["add"].run_time, peer.lanes["add"].told_at = 2.0, 0.0
+    entries = play.submit(8, 0.0)
+    play.did()
+    for entry in entries:
+        if entry.lane is not None and entry.lane.key == "n2":
+            play.report(entry.number, SUCCESS, 0.1, kept=entry.number, key="n2", credit=20)
+    play.caller.peers["n2"].lanes["add"].run_time = 0.01
+    assert ("recall", "n1", {"add": [3, 4]}) in play.tick(0.2)
+    assert ("recall", "n1", {"add": [3, 4]}) not in play.tick(0.3)

@@ -1,0 +1,293 @@
+"""What a node makes of what callers send: scripts, with the time in the first column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dingo_zmq.model import Status
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.intake import Function
+from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Node, Note, Publish, Start
+
+LINK, OTHER, ME, ELSE = b"link0001", b"link0002", b"incarnat", b"anotherr"
+SUCCESS = int(Status.SUCCESS)
+ONCE = m.TaskOptions(at_most_once=True)
+WATCHED = m.TaskOptions(monitor_progress=True)
+
+
+def node(slots: int = 2) -> Node:
+    identity = Identity(node="id1", incarnation=ME, name="bench", mesh="mesh")
+    return Node(identity, [Function("add", "shared", slots)], {"shared": slots}, 0.0)
+
+
+def hello(
+    number: int = 1, link: bytes = LINK, believed: bytes = b"", mesh: str = "mesh", caller: str = "me"
+) -> m.Hello:
+    return m.Hello(link, caller, number, believed, mesh, [m.VERSION])
+
+
+def tasks(*numbers: int, attempt: int = 1, options: m.TaskOptions | None = None, heard: int = 0) -> m.Tasks:
+    return m.Tasks(LINK, "me", heard, {}, [("add", n, f"t{n}", attempt, options, b"") for n in numbers])
+
+
+def beat(
+    last: int = 0, covered: int = 0, opens: m.Refs | None = None, *, heard: int = 0, number: int = 9
+) -> m.Beat:
+    return m.Beat(LINK, "me", number, heard, {"add": (last, covered, 0)}, opens or {}, ME)
+
+
+def brief(action: Any) -> Any:
+    """Return in short what is to be done: kind and what matters of it; None where nothing does."""
+    if isinstance(action, Start):
+        return ("start", *[held.number for held in action.bundle.all])
+    if isinstance(action, Note):
+        return "note"
+    match action.message:
+        case m.Pulse():
+            short: Any = None
+        case m.Welcome(echo=echo, credit=credit):
+            short = ("welcome", echo, credit)
+        case m.Credit(echo=echo, lanes=lanes, running=running):
+            short = ("credit", echo, lanes["add"][0], running)
+        case m.Reports(items=items):
+            short = ("reports", *[(item[0], item[2], item[4]) for item in items])
+        case m.Refused(reason=reason):
+            short = ("refused", reason)
+        case m.Recalled(refs=refs, reason=reason):
+            short = ("recalled", refs, reason)
+        case message:
+            short = (type(message).__name__.lower(), message.refs)
+    return short
+
+
+def did(machine: Node) -> list[Any]:
+    return [short for action in machine.take() if (short := brief(action)) is not None]
+
+
+def play(machine: Node, *script: tuple[float, m.Message, list[Any]]) -> None:
+    for when, message, expected in script:
+        machine.received(message, (), when)
+        assert did(machine) == expected, (when, message)
+
+
+def linked(slots: int = 2) -> Node:
+    """Return a node to which a caller has a link."""
+    machine = node(slots)
+    play(machine, (0.0, hello(), [("welcome", 1, {"add": slots})]))
+    return machine
+
+
+def finish(machine: Node, now: float, status: int = SUCCESS) -> list[Any]:
+    """Have every worker finish what it has; return what is done then."""
+    for bundle in list(machine.starter.active):
+        answers = [(held, status, b"done", ()) for held in bundle.all]
+        bundle.todo.clear()
+        machine.finished(bundle, answers, 0.5, True, now)
+    machine.flush(now)
+    return did(machine)
+
+
+def test_a_link_is_opened_once_and_asked_for_often() -> None:
+    play(
+        node(),
+        (0, hello(1), [("welcome", 1, {"add": 2})]),
+        (1, hello(2), [("welcome", 2, {"add": 2})]),
+        (2, hello(3, believed=ME), [("welcome", 3, {"add": 2})]),
+        (3, hello(4, believed=ELSE), [("refused", m.REFUSED_UNKNOWN)]),
+    )
+
+
+def test_who_is_not_let_in() -> None:
+    old = m.Hello(LINK, "me", 1, b"", "mesh", [99])
+    play(
+        node(),
+        (0, hello(mesh="their"), [("refused", m.REFUSED_MESH)]),
+        (0, old, [("refused", m.REFUSED_VERSION)]),
+        (0, hello(caller="a/b"), []),
+        (0, hello(believed=ME), [("refused", m.REFUSED_UNKNOWN)]),  # it names a link that is not
+        (0, tasks(1), [("refused", m.REFUSED_UNKNOWN)]),
+        (0, beat(), [("refused", m.REFUSED_UNKNOWN)]),
+        (0, m.Cancel(LINK, {"add": [1]}), []),
+        (0, m.Bye(LINK), []),
+    )
+
+
+def test_the_newer_link_of_a_caller_supersedes_the_older() -> None:
+    machine = linked()
+    play(
+        machine,
+        (1, tasks(1, options=ONCE), [("claim", {"add": [1]})]),
+        (2, hello(5, OTHER), [("welcome", 5, {"add": 2})]),
+        (3, hello(4, LINK), []),  # late
+        (4, m.Go(LINK, {"add": [1]}), []),
+        (5, beat(), [("refused", m.REFUSED_UNKNOWN)]),
+    )
+    assert machine.held == 0
+
+
+def test_a_link_made_by_a_late_hello_does_not_speak_for_another_incarnation() -> None:
+    """It would say MISSING of what the other one may have started."""
+    stale = m.Beat(LINK, "me", 9, 0, {"add": (3, 3, 0)}, {"add": [3]}, ELSE)
+    play(linked(), (1, stale, [("refused", m.REFUSED_UNKNOWN)]))
+
+
+def test_a_task_from_arrival_to_answer() -> None:
+    machine = linked()
+    play(
+        machine,
+        (1, tasks(1, 2), [("start", 1), ("start", 2)]),
+        (1, tasks(1, 2), []),
+        (1, tasks(3), [("recalled", {"add": [3]}, m.BUSY)]),
+    )
+    assert finish(machine, 2.0) == [("reports", (1, 1, SUCCESS), (2, 2, SUCCESS))]
+    play(machine, (3, beat(3, 3, {"add": [1]}, heard=2), [("missing", {"add": [1]}), ("credit", 9, 5, {})]))
+    assert machine.drained
+
+
+def test_answers_not_heard_are_published_at_the_second_beat() -> None:
+    machine = linked()
+    play(machine, (1.0, tasks(1), [("start", 1)]))
+    assert finish(machine, 1.5) == [("reports", (1, 1, SUCCESS))]
+    play(
+        machine,
+        (1.9, beat(1, 1, {"add": [1]}), [("credit", 9, 3, {})]),
+        (2.9, beat(1, 1, {"add": [1]}), [("reports", (1, 1, SUCCESS)), ("credit", 9, 3, {})]),
+        (3.9, beat(1, 1, {}, heard=1), [("credit", 9, 3, {})]),
+    )
+
+
+def test_an_answer_refused_by_the_socket_is_published_at_the_next_beat() -> None:
+    machine = linked()
+    play(machine, (1.0, tasks(1), [("start", 1)]))
+    (bundle,) = machine.starter.active
+    machine.finished(bundle, [(bundle.all[0], SUCCESS, b"", ())], 0.5, True, 1.5)
+    machine.flush(1.5)
+    (publish,) = machine.take()
+    assert isinstance(publish, Publish)
+    machine.unpublished(publish)
+    play(machine, (1.9, beat(1, 1, {"add": [1]}), [("reports", (1, 1, SUCCESS)), ("credit", 9, 3, {})]))
+
+
+def test_what_must_not_start_twice_asks_first() -> None:
+    machine = linked(slots=1)
+    play(
+        machine,
+        (1.0, tasks(1, attempt=2), [("claim", {"add": [1]})]),
+        (1.5, beat(1, 1, {"add": [1]}), [("credit", 9, 1, {})]),
+        (2.1, beat(1, 1, {"add": [1]}), [("credit", 9, 1, {}), ("claim", {"add": [1]})]),
+        (2.2, m.Go(LINK, {"add": [1]}), [("start", 1)]),
+        (2.3, m.Go(LINK, {"add": [1]}), []),
+        (2.4, beat(1, 1, {"add": [1]}), [("credit", 9, 1, {"add": [1]})]),
+    )
+
+
+def test_recall_takes_what_has_not_started() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(
+        machine,
+        (1, tasks(1, 2, 3), [("start", 1)]),
+        (2, m.Recall(LINK, {"add": [1, 2, 7]}), [("recalled", {"add": [2]}, m.GIVEN_BACK)]),
+        (3, m.Cancel(LINK, {"add": [1, 3]}), []),
+    )
+    assert machine.held == 1
+    assert next(iter(machine.starter.active)).all[0].cancelled
+    assert finish(machine, 4.0, int(Status.FAIL)) == []  # nobody waits for it
+    assert machine.held == 0
+
+
+def test_a_beat_cancels_what_its_caller_gave_up() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(
+        machine,
+        (1, tasks(1, 2, 3), [("start", 1)]),
+        (2, beat(3, 2, {"add": [2]}), [("credit", 9, 9, {"add": [1]})]),
+    )
+    assert list(machine.links[LINK].lanes["add"].held) == [1, 2, 3]
+    assert next(iter(machine.starter.active)).all[0].cancelled
+    play(machine, (3, beat(3, 3, {"add": [3]}), [("credit", 9, 9, {"add": [1]})]))
+    assert list(machine.links[LINK].lanes["add"].held) == [1, 3]
+
+
+def test_draining_gives_back_and_takes_no_more() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(machine, (1, tasks(1, 2), [("start", 1)]))
+    next(iter(machine.starter.active)).todo.popleft()  # the worker has begun
+    machine.drain(2.0)
+    machine.drain(2.0)
+    assert did(machine) == [("recalled", {"add": [2]}, m.DRAINING), ("credit", 0, 9, {"add": [1]})]
+    play(machine, (3, tasks(3), [("recalled", {"add": [3]}, m.DRAINING)]))
+    assert not machine.drained
+    assert finish(machine, 4.0) == [("reports", (1, 1, SUCCESS))]
+    assert not machine.drained  # it has not been heard
+    play(machine, (5, beat(3, 3, {}, heard=1), [("credit", 9, 9, {})]))
+    assert machine.drained
+
+
+def test_silence_for_a_minute_and_bye_end_a_link() -> None:
+    machine = linked()
+    play(machine, (1, tasks(1, 2), [("start", 1), ("start", 2)]))
+    machine.tick(1 + FORGET_SECONDS)
+    assert did(machine) == []
+    machine.tick(3 + FORGET_SECONDS)
+    assert did(machine) == ["note"]
+    assert machine.held == 0
+    assert finish(machine, 70.0) == []
+    play(
+        machine,
+        (71, hello(2, OTHER), [("welcome", 2, {"add": 2})]),
+        (72, m.Bye(OTHER), []),
+        (73, beat(), [("refused", m.REFUSED_UNKNOWN)]),
+    )
+    assert not machine.links
+
+
+def test_a_subscription_that_comes_late_is_answered_until_the_link_is_proved() -> None:
+    machine = linked()
+    machine.subscribed("me", 1.0)
+    machine.subscribed("nobody", 1.0)
+    assert did(machine) == [("welcome", 1, {"add": 2})]
+    play(machine, (2, beat(), [("credit", 9, 2, {})]))
+    machine.subscribed("me", 3.0)
+    assert did(machine) == []
+
+
+def test_progress_is_told_to_who_asked() -> None:
+    machine = linked()
+    play(machine, (1, tasks(1, options=WATCHED), [("reports", (0, 1, 1)), ("start", 1), ("reports", (0, 1, 2))]))
+    (bundle,) = machine.starter.active
+    machine.progressed(bundle.all[0], b"half", 2.0)
+    assert did(machine) == [("reports", (0, 1, 2))]
+    play(machine, (3, tasks(2), [("start", 2)]))
+
+
+def test_watchers_get_copies_of_their_own_task_only() -> None:
+    machine = linked()
+    machine.watch(b"watch/me/add/t1/", True)
+    machine.received(tasks(1, 2), (), 1.0)
+    topics = [action.topic for action in machine.take() if isinstance(action, Publish)]
+    assert topics == [b"watch/me/add/t1/"] * 2
+    machine.watch(b"watch/me/add/t1/", False)
+    for bundle in list(machine.starter.active):
+        machine.finished(bundle, [(bundle.all[0], SUCCESS, b"", ())], 0.1, True, 2.0)
+    machine.flush(2.0)
+    topics = [action.topic for action in machine.take() if isinstance(action, Publish)]
+    assert topics == [b"me/add/"]
+
+
+def test_a_frame_is_bounded_and_a_large_body_goes_alone() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 1000
+    machine.received(tasks(*range(1, 101)), (), 1.0)
+    link = machine.links[LINK]
+    for number, held in list(link.lanes["add"].held.items()):
+        held.link.running += 1
+        link.answer(held, SUCCESS, b"", (b"large",) if number == 70 else ())
+    machine._dirty[link] = None
+    machine.flush(2.0)
+    sizes = [
+        len(a.message.items) for a in machine.take() if isinstance(a, Publish) and isinstance(a.message, m.Reports)
+    ]
+    assert sizes == [64, 5, 1, 30]

@@ -1,0 +1,135 @@
+"""Which task starts next."""
+
+from __future__ import annotations
+
+from dingo_zmq.protocol.intake import GONE, QUEUED, RUNNING, Function, Held, Link
+from dingo_zmq.protocol.messages import TaskOptions
+from dingo_zmq.protocol.starter import Bundle, Starter
+
+
+class Bench:
+    """A starter with one pool and two functions."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.functions = [Function(name, "shared", slots) for name in ("add", "mul")]
+        self.link = Link(b"12345678", "me", self.functions, 0.0)
+        for lane in self.link.lanes.values():
+            lane.granted = 1000
+        self.starter = Starter({"shared": slots})
+
+    def add(self, number: int, name: str = "add", attempt: int = 1, options: TaskOptions | None = None) -> Held:
+        (held,), _ = self.link.accept([(name, number, f"{name}{number}", attempt, options, b"")], ())
+        self.starter.add([held])
+        return held
+
+    def many(self, number: int) -> list[Held]:
+        return [self.add(n + 1) for n in range(number)]
+
+    def takes(self, seconds: float) -> None:
+        self.functions[0].run_time.finished(1, seconds)
+
+    def start(self, now: float = 0.0) -> list[Bundle]:
+        return self.starter.start(now)
+
+
+def ids(bundles: list[Bundle]) -> list[list[str]]:
+    return [[held.id for held in bundle.all] for bundle in bundles]
+
+
+def test_one_by_one_while_nothing_is_known() -> None:
+    bench = Bench(slots=2)
+    bench.many(3)
+    assert ids(bench.start()) == [["add1"], ["add2"]]
+    assert bench.start() == []
+
+
+def test_quick_ones_run_one_after_the_other() -> None:
+    bench = Bench(slots=2)
+    bench.takes(0.00001)
+    bench.many(100)
+    assert [len(bundle.all) for bundle in bench.start()] == [64, 36]
+
+
+def test_a_bundle_is_a_millisecond_and_of_one_function() -> None:
+    bench = Bench(slots=3)
+    bench.takes(0.00009)
+    bench.many(5)
+    bench.add(1, "mul")
+    bench.add(6)
+    assert ids(bench.start()) == [["add1", "add2", "add3", "add4", "add5"], ["mul1"], ["add6"]]
+
+
+def test_longer_ones_are_spread_over_the_workers() -> None:
+    bench = Bench(slots=4)
+    bench.takes(0.0003)
+    bench.many(8)
+    assert sum(len(bundle.all) for bundle in bench.start()) == 8
+    assert len(bench.starter.active) == 4
+
+
+def test_a_worker_that_is_done_is_free_once() -> None:
+    bench = Bench(slots=1)
+    bench.many(2)
+    (bundle,) = bench.start()
+    bundle.todo.clear()
+    bench.starter.ended(bundle)
+    bench.starter.ended(bundle)
+    assert bench.starter.pools["shared"].free == 1
+    assert ids(bench.start()) == [["add2"]]
+
+
+def test_what_waits_behind_a_slow_one_goes_to_others() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.0001)
+    bench.many(4)
+    (bundle,) = bench.start(5.0)
+    bundle.todo.popleft()  # the worker has it
+    assert bench.starter.wakeup == 5.01
+    bench.starter.reclaim(5.009)
+    assert len(bundle.todo) == 3
+    bench.starter.reclaim(bench.starter.wakeup)
+    assert not bundle.todo
+    assert bench.starter.wakeup is None
+    ready = bench.starter.pools["shared"].ready
+    assert [(held.id, held.state) for held in ready] == [(f"add{n}", QUEUED) for n in (2, 3, 4)]
+    assert bench.link.running == 1
+
+
+def test_a_second_attempt_asks_first_and_then_is_next() -> None:
+    bench = Bench(slots=1)
+    asks = bench.add(1, attempt=2)
+    once = bench.add(2, options=TaskOptions(at_most_once=True))
+    bench.add(3)
+    assert bench.starter.claims(0.0) == [asks]  # no more than there are workers
+    assert bench.starter.claims(0.9) == []
+    assert bench.starter.claims(1.1) == [asks]  # again, for it may be lost; the other waits its turn
+    bench.starter.go(asks)
+    bench.starter.go(asks)
+    assert ids(bench.start(1.2)) == [["add1"]]
+    assert asks.go
+    assert bench.starter.claims(1.3) == []  # no worker is free
+    assert once.state is QUEUED
+
+
+def test_one_that_may_start_starts_alone() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.00001)
+    held = bench.add(1, attempt=2)
+    bench.many(0)
+    bench.add(2)
+    bench.starter.go(held)
+    assert ids(bench.start()) == [["add1"]]
+
+
+def test_a_task_held_no_more_is_passed_over() -> None:
+    bench = Bench(slots=1)
+    first, second = bench.add(1), bench.add(2, attempt=2)
+    for held in (first, second):
+        bench.starter.forget(held)
+        bench.link.drop(held)
+    bench.add(3)
+    assert first.state is GONE
+    assert bench.starter.claims(0.0) == []
+    (bundle,) = bench.start()
+    assert [held.state for held in bundle.all] == [RUNNING]
+    assert ids([bundle]) == [["add3"]]
