@@ -383,7 +383,7 @@ class FakeNode:
         return frame[1:]
 
     def welcome(self, hello: m.Hello) -> m.Welcome:
-        functions = {"add": (1, "(a, b)", ""), "fake": (1, "()", "")}
+        functions = {"add": (1, "(a, b)", "", False), "fake": (1, "()", "", False)}
         return m.Welcome(
             hello.link, hello.number, "fake-id", b"12345678", "fake", hello.mesh, [], 1 << 20, functions, 1, 1000,
             {"fake": 10}, False,

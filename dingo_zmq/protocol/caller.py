@@ -405,7 +405,7 @@ class Caller:
             peer.stage, peer.barred = Stage.BARRED, refused.text
             peer.next_hello = peer.next_beat = LATER
             self.out.append(Note(f"refused us: {refused.text}", peer.name, bad=True))
-        elif peer.incarnation:
+        else:
             self._lost(peer, "it knows our link no more", now, proved=False)
             self._close_link(peer)
             if peer.connected:

@@ -27,6 +27,7 @@ FORGET_SECONDS = 60.0
 PULSE_SECONDS = 1.0
 FRAME_REPORTS = 64
 FRAME_BYTES = 256 * 1024
+BURIED_MOST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Node:
         self._next_pulse = now
         self._dirty: dict[Link, None] = {}
         self._watches: dict[bytes, int] = {}
+        self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
         self.out: list[Action] = []
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
@@ -260,7 +262,7 @@ class Node:
         if hello.mesh != me.mesh:
             return m.REFUSED_MESH, f"{me.name} belongs to mesh {me.mesh!r}, not {hello.mesh!r}"
         believed = hello.incarnation
-        if believed and (link is None or believed != me.incarnation):
+        if (believed and (link is None or believed != me.incarnation)) or hello.link in self._buried:
             return m.REFUSED_UNKNOWN, "this node knows no such link"
         return None
 
@@ -369,6 +371,9 @@ class Node:
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.token, None)
+        self._buried[link.token] = None
+        if len(self._buried) > BURIED_MOST:
+            del self._buried[next(iter(self._buried))]
         if self.by_caller.get(link.caller) is link:
             del self.by_caller[link.caller]
         for held in link.bury():

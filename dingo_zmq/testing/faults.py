@@ -13,7 +13,8 @@ from dingo_zmq.testing.plan import STALE_KEY, Fault, Kind
 from dingo_zmq.testing.scene import Scene
 
 RETRY_SECONDS = 0.25
-TRIES = 8
+PROBE_SECONDS = 2.0
+"""a fault that has done no harm so far is tried elsewhere"""
 LATEST = 12.0
 SPARE_SECONDS = 4.0
 """a fault that lasts still has this long to do harm before everything heals"""
@@ -92,8 +93,10 @@ class Faults:
         return True
 
     def _last(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None]) -> bool:
-        """A fault that lasts ends when its time is over and it has done harm; else it is tried elsewhere."""
-        self.scene.after(self._clamped(fault), self._end, fault, hit, end, TRIES)
+        """A fault that lasts ends when its time is over; where it does no harm for a while, it is tried elsewhere."""
+        now, seconds = self.scene.now, self._clamped(fault)
+        first = min(seconds, RETRY_SECONDS)
+        self.scene.after(first, self._end, fault, hit, end, now + seconds, now + PROBE_SECONDS)
         return True
 
     def _clamped(self, fault: Fault) -> float:
@@ -101,14 +104,17 @@ class Faults:
         left = self.scene.plan.heal_at - self.scene.now
         return max(0.1, min(fault.seconds, left - SPARE_SECONDS))
 
-    def _end(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None], tries: int) -> None:
+    def _end(
+        self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None], until: float, probe: float
+    ) -> None:
         if self.healed:
             return
-        if tries and not hit():
-            self.scene.after(RETRY_SECONDS, self._end, fault, hit, end, tries - 1)
+        now, harmed = self.scene.now, hit()
+        if now < (until if harmed else probe):
+            self.scene.after(RETRY_SECONDS, self._end, fault, hit, end, until, probe)
             return
         end()
-        if tries:
+        if harmed:
             self._count(fault)
         else:
             self._try(fault)
@@ -133,7 +139,7 @@ class Faults:
             standing = [c for c in self.scene.network.of(caller.name, node.name) if c.up and node.awake]
             for key in self.scene.keys_of(node.name):
                 found = [c for c in standing if c.key == key]
-                if len(found) == len(Side):
+                if len(found) == len(Side) and not any(self.scene.network.cut[c.path] for c in found):
                     pairs.append(found)
         return pairs[fault.node % len(pairs)] if pairs else []
 

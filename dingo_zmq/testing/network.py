@@ -186,13 +186,19 @@ class Network:
             c.subscribed = True
             node.subscribed(c.caller.name)
 
-    def snap(self, c: Connection, epoch: int | None = None) -> bool:
-        """Break a connection, unless it is broken already; a tail of what is on its way is lost."""
+    def snap(self, c: Connection, epoch: int | None = None, *, cleanly: bool = False) -> bool:
+        """
+        Break a connection, unless it is broken already.
+
+        A tail of what is on its way is lost; cleanly: nothing of what the node has published.
+        """
         if not c.up or (epoch is not None and c.epoch != epoch):
             return False
         c.up, dice = False, self.world.dice
         flights = list(c.flying)
         keep = 0 if self.cut[c.path] or dice.choice((True, False)) else dice.randint(0, len(flights))
+        if cleanly and c.way is Way.DOWN and not self.cut[c.path]:
+            keep = len(flights)
         for flight in flights[keep:]:
             flight.alive = False
             del c.flying[flight]

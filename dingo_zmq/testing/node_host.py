@@ -70,8 +70,14 @@ class NodeHost(Host):
                 self.scene.after(self.scene.dice.uniform(0, 0.5), self._reset, connection, connection.epoch)
         self._perform()
 
-    def crash(self, *, powered: bool = True) -> None:
-        """End the process at once; `powered`: its machine lives and resets the connections."""
+    def crash(self, *, powered: bool = True, cleanly: bool = False) -> None:
+        """
+        End the process.
+
+        Args:
+            powered: whether its machine lives and resets the connections.
+            cleanly: whether it lingers until what it has published has left.
+        """
         if self.node is None:
             return
         self.scene.note("crash", self.name, self.life, powered)
@@ -84,12 +90,12 @@ class NodeHost(Host):
         connections = [c for c in self.scene.network.of("", self.name) if c.up]
         if powered:
             for connection in connections:
-                self.scene.after(0.001, self._reset, connection, connection.epoch)
+                self.scene.after(0.001, self._reset, connection, connection.epoch, cleanly)
         else:
             self.scene.network.heartbeats(connections)
 
-    def _reset(self, connection: Connection, epoch: int) -> None:
-        self.scene.network.snap(connection, epoch)
+    def _reset(self, connection: Connection, epoch: int, cleanly: bool = False) -> None:
+        self.scene.network.snap(connection, epoch, cleanly=cleanly)
 
     def drain(self) -> bool:
         """Ask the node to finish and go; return whether it will."""
@@ -205,5 +211,5 @@ class NodeHost(Host):
         self._tick_at = float("inf")
         self.do(node.tick)
         if node is self.node and node.draining and (node.drained or self.scene.now >= self._exit_at):
-            self.crash()
+            self.crash(cleanly=node.drained)
             self.scene.after(self.scene.dice.uniform(0.1, 2.0), self.boot)

@@ -112,7 +112,8 @@ class World:
             if self.scene.now >= self.plan.heal_at + 2 and not any(checkers.unrest(self.cast)):
                 self.rested_at = self.scene.now
                 self.scene.until(self.scene.now + STILL_SECONDS)
-                return
+                if not any(checkers.unrest(self.cast)):
+                    return
 
 
 def play(plan: Plan, trace: Trace | None = None) -> Outcome:

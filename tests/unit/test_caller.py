@@ -360,6 +360,15 @@ def test_a_good_bye_is_a_hint_and_a_node_gone_for_good_is_dropped() -> None:
     assert play.caller.ledger.wanted() == {"add": 1}
 
 
+def test_a_token_that_the_node_has_buried_is_not_offered_again() -> None:
+    play = Play()
+    play.connect("n1", 0.0)
+    play.did()
+    before = play.token()
+    assert play.hear(m.Refused(before, m.REFUSED_UNKNOWN, "", [1]), 0.1) == [("hello", "n1", 2)]
+    assert play.token() != before
+
+
 def test_another_mesh_is_barred_until_it_is_reached_anew() -> None:
     play = Play()
     play.connect("n1", 0.0)

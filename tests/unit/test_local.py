@@ -93,7 +93,7 @@ def test_a_function_that_raises(app: App, exc: BaseException, coroutine: bool) -
     assert failure.code is Code.RAISED
     assert failure.type.endswith(type(exc).__name__)
     assert "in fails" in failure.traceback
-    assert "local.py" not in failure.traceback
+    assert "dingo_zmq" not in failure.traceback
     assert app.call("fine").result(PATIENCE) == 1
 
 

@@ -118,7 +118,8 @@ def test_the_newer_link_of_a_caller_supersedes_the_older() -> None:
         machine,
         (1, tasks(1, options=ONCE), [("claim", {"add": [1]})]),
         (2, hello(5, OTHER), [("welcome", 5, {"add": 2})]),
-        (3, hello(4, LINK), []),  # late
+        (3, hello(4, LINK), [("refused", m.REFUSED_UNKNOWN)]),  # late
+        (3, hello(6, LINK), [("refused", m.REFUSED_UNKNOWN)]),  # the numbers of its lanes must not begin anew
         (4, m.Go(LINK, {"add": [1]}), []),
         (5, beat(), [("refused", m.REFUSED_UNKNOWN)]),
     )
