@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.local import LocalEngine
-from dingo_zmq.model import Options, check_part
+from dingo_zmq.model import MAX_OPEN, Options, check_part
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.result import Result
 from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
@@ -96,7 +96,7 @@ class App:
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
         given["mesh"] = mesh or os.environ.get("DINGO_ZMQ_MESH")
         given["discovery"] = None if discovery is None else tuple(discovery)
-        self._mesh_settings = {name: value for name, value in given.items() if value is not None}
+        self._settings = {name: value for name, value in given.items() if value is not None}
         self._own: dict[str, int] = {}
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
@@ -275,7 +275,7 @@ class App:
 
     def _make_engine(self) -> Engine:
         if self.mode == "local":
-            return LocalEngine(self.threads, self._own)
+            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN))
         return self.mesh_engine()
 
     def engine(self) -> MeshEngine:
@@ -299,7 +299,7 @@ class App:
         """
         from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 
-        return MeshEngine(MeshSettings(**{**self._mesh_settings, **changes}))
+        return MeshEngine(MeshSettings(**{**self._settings, **changes}))
 
     def close(self, *, wait: bool = True, timeout: float | None = None) -> None:
         """

@@ -13,6 +13,7 @@ from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
+from dingo_zmq.room import Room
 from dingo_zmq.task import Submit
 
 __all__ = ["LocalEngine"]
@@ -76,10 +77,12 @@ class LocalEngine:
     Args:
         threads: size of the shared pool.
         own: functions with workers of their own, and how many.
+        max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
     """
 
-    def __init__(self, threads: int, own: Mapping[str, int]) -> None:
-        self._threads, self._own = threads, dict(own)
+    def __init__(self, threads: int, own: Mapping[str, int], max_open: int) -> None:
+        self._threads, self._own, self._max_open = threads, dict(own), max_open
+        self._room = Room(max_open)
         self._ids = itertools.count(1)
         self._closed = False
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
@@ -101,16 +104,19 @@ class LocalEngine:
         correct, name, ids = function.signature.correct, function.name, self._ids
         monitor = options.monitor_progress
         submit = self._pool_for(function).submit
-        opened = self._open.add
+        tasks, max_open = self._open, self._max_open
+        opened = tasks.add
 
         def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             args, kwargs = correct(args, kwargs)
+            if len(tasks) >= max_open:
+                self._room.wait(self._full)
             job = _Job(self, function, str(next(ids)), args, kwargs, monitor)
             result: Result[Any] = Result(name, job.id, job)
             job.result = result
             opened(job)
             if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                self._open.discard(job)
+                self._ended(job)
                 raise Closed("this App is closed")
             if monitor:
                 result._report(Report(name, job.id, Status.SENT, attempt=1))
@@ -118,6 +124,14 @@ class LocalEngine:
             return result
 
         return call
+
+    def _full(self) -> bool:
+        return len(self._open) >= self._max_open and not self._closed
+
+    def _ended(self, job: _Job) -> None:
+        self._open.discard(job)
+        if self._room.waiting:
+            self._room.freed()
 
     def _pool_for(self, function: Function) -> ThreadPool[_Job] | LoopPool[_Job]:
         own = self._own.get(function.name)
@@ -164,7 +178,7 @@ class LocalEngine:
         try:
             job.claim.pop()
         except IndexError:
-            self._open.discard(job)
+            self._ended(job)
             return None
         if job.monitor:
             job.result._report(Report(job.function.name, job.id, Status.PROGRESS, attempt=1))
@@ -173,11 +187,11 @@ class LocalEngine:
         return now_running
 
     def _succeed(self, job: _Job, value: Any) -> None:
-        self._open.discard(job)
+        self._ended(job)
         job.result._succeed(value, "", 1)
 
     def _fail(self, job: _Job, exc: BaseException) -> None:
-        self._open.discard(job)
+        self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
         job.result._fail(failure_of(exc, code))
 
@@ -202,6 +216,7 @@ class LocalEngine:
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
         self._closed = True
+        self._room.freed()
         for job in list(self._open):
             job.cancelled = True
             if job.claim:

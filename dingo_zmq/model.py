@@ -10,6 +10,7 @@ from dingo_zmq import errors
 
 __all__ = [
     "BODY_LIMIT",
+    "MAX_OPEN",
     "Code",
     "Failure",
     "Options",
@@ -21,6 +22,9 @@ __all__ = [
 
 BODY_LIMIT = 256 * 1024 * 1024
 """Largest body of a task or report, in bytes, unless the App says otherwise."""
+
+MAX_OPEN = 200_000
+"""Tasks of an App that may be open at a time, unless it says otherwise."""
 
 _PART_LIMIT = 200
 

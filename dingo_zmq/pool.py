@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["CallbackThread", "LoopPool", "ThreadPool", "failure_of"]
 
 T = TypeVar("T")
+_OWN = os.path.dirname(__file__) + os.sep
 _log = logging.getLogger(__name__)
 
 
 def failure_of(exc: BaseException, code: Code = Code.RAISED) -> Failure:
-    """Return what is reported of an exception: its class, text and traceback, from the function's own frame on."""
+    """Return what is reported of an exception: class, text, and traceback without the frames of this package."""
     kind = type(exc)
     module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-    own = exc.__traceback__.tb_next if exc.__traceback__ is not None else None
     try:
         message = str(exc)
-        text = "".join(traceback.format_exception(kind, exc, own))
+        told = traceback.TracebackException(kind, exc, exc.__traceback__)
+        frames = [frame for frame in told.stack if not frame.filename.startswith(_OWN)]
+        told.stack = traceback.StackSummary.from_list(frames)
+        text = "".join(told.format())
     except Exception as worse:  # an exception that cannot even be printed
         message, text = f"<{type(worse).__name__} while it was printed>", ""
     return Failure(code, message, f"{module}{kind.__qualname__}", text)

@@ -125,7 +125,8 @@ class Program:
     @property
     def err(self) -> str:
         """What it has printed on stderr."""
-        return "".join(f"{line}\n" for name, line in self._lines if name == "err")
+        lines = [line for name, line in self._lines if name == "err"]
+        return "".join(f"{line}\n" for line in lines if "runs as root" not in line)
 
     def children(self) -> list[int]:
         """Return the pids of its child processes, Linux only."""

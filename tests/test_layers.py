@@ -20,7 +20,7 @@ FLOORS = [
     "marshal invoke",
     "registry result config current mapping",
     "protocol",
-    "pool journal task",
+    "pool journal task room",
     "local",
     "mesh",
     "app",

@@ -118,7 +118,9 @@ def node_process(spec: str) -> None:
         asked.wait()
         drained = engine.drain(told["grace"])
         if not drained:
-            _log.warning("%s: what did not finish within %g s is ended", told["name"], told["grace"])
+            _log.warning(
+                "%s: what did not finish within the grace time of %g s is ended", told["name"], told["grace"]
+            )
     finally:
         engine.close(3.0)
     os._exit(0 if drained else 1)

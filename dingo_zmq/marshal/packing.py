@@ -43,9 +43,7 @@ class _Collector:
         self.buffers: list[Buffer] = []
         self.room = room
 
-    def extension(
-        self, kind: int, content: Buffer, dtype: str | None = None, shape: Sequence[int] = ()
-    ) -> Ext:
+    def extension(self, kind: int, content: Buffer, dtype: str | None = None, shape: Sequence[int] = ()) -> Ext:
         if memoryview(content).nbytes < OUT_OF_BAND:
             return Ext(EXTENSION, _encode([kind, INLINE, dtype, shape, content]))
         if not self.room:

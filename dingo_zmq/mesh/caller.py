@@ -55,7 +55,6 @@ class _Connection:
         self.monitor: zmq.Socket[bytes] = push.get_monitor_socket(_EVENTS)
         self.nodes: dict[str, None] = {}  # the announced ids that led here
         self.probe: Probe | None = None
-        self.locked_out = False
 
 
 class MeshCaller:
@@ -97,7 +96,7 @@ class MeshCaller:
         self._connections: dict[str, _Connection] = {}
         self._keys_of: dict[str, str] = {}  # announced id -> key
         self._keys_by_reports: dict[str, str] = {}
-        self._pulses: dict[str, tuple[m.Pulse, float]] = {}
+        self._pulses: dict[bytes, tuple[m.Pulse, float]] = {}
 
     # ------------------------------------------------------------------ as a part of the reactor
 
@@ -243,7 +242,7 @@ class MeshCaller:
             _log.debug("dropped: %s", exc)
             return
         if type(message) is m.Pulse:
-            self._pulses[message.name] = (message, now)
+            self._pulses[wire.topic_of(frames[0])] = (message, now)
             return
         if frames[0].startswith(b"watch/"):
             if self.watcher is not None:
@@ -331,6 +330,8 @@ class MeshCaller:
 
     def _disconnect(self, connection: _Connection) -> None:
         del self._connections[connection.key]
+        if connection.probe is not None:
+            connection.probe.stop()
         self._keys_by_reports.pop(connection.reports, None)
         for node in connection.nodes:
             self._keys_of.pop(node, None)
@@ -363,12 +364,9 @@ class MeshCaller:
 
     def _connection_event(self, connection: _Connection, side: Side, event: int, now: float) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            connection.locked_out = False
             self.decider.connected(connection.key, side, now)
         elif event in _FAILED:
-            if not connection.locked_out:
-                _log.warning("%s: locked out: it does not accept our key", connection.key)
-            connection.locked_out = True
+            self.decider.locked_out(connection.key, now)
         else:
             if event == zmq.EVENT_DISCONNECTED:
                 self.decider.disconnected(connection.key, side, now)
@@ -402,12 +400,12 @@ class MeshCaller:
 
     def _info(self, connection: _Connection, peer: Peer, now: float) -> PeerInfo:
         welcome = peer.welcome
-        pulse, at = self._pulses.get(peer.name, (None, now))
+        pulse, at = self._pulses.get(wire.pulse_topic(welcome.node) if welcome else b"", (None, now))
         return PeerInfo(
             name=peer.name,
             node=welcome.node if welcome else "",
             address=connection.key,
-            state="locked out" if connection.locked_out else peer.state(now),
+            state=peer.state(now),
             functions={lane.name: lane.signature for lane in peer.lanes.values()},
             slots=max((lane.slots for lane in peer.lanes.values()), default=0),
             running=pulse.running if pulse else None,

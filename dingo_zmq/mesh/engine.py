@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Busy, Closed, PeerError
+from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, PeerError
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.caller import MeshCaller
@@ -25,7 +24,7 @@ from dingo_zmq.mesh.info import PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reactor import FORKED, Reactor
-from dingo_zmq.model import BODY_LIMIT, Code, Failure, Options, Report, Status, check_part
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Told
@@ -33,6 +32,7 @@ from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
+from dingo_zmq.room import Room
 from dingo_zmq.task import Submit
 
 __all__ = ["MeshEngine", "MeshSettings"]
@@ -60,7 +60,7 @@ class MeshSettings:
     peers: tuple[str, ...] = ()
     discovery: tuple[str, ...] = DISCOVERY
     limit: int = BODY_LIMIT
-    max_open: int = 200_000
+    max_open: int = MAX_OPEN
 
 
 class Ticket(Entry):
@@ -96,9 +96,10 @@ class MeshEngine:
         self.key = keys.local_key()
         self._ids = itertools.count(1)
         self._settled = 0
+        self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
-        self._room = threading.Condition()
-        self._waiting_for_room = 0
+        self._turning_away = threading.Lock()
+        self._room = Room(settings.max_open)
         self._finder = Finder(sources(settings.discovery, settings.peers), settings.mesh)
         self.caller = MeshCaller(
             self.id,
@@ -153,7 +154,7 @@ class MeshEngine:
             if self._unusable:
                 raise Closed(self._unusable)
             number = next(ids)
-            if number - self._settled > max_open:
+            if number - self._settled - self._turned_away > max_open:
                 self._wait_for_room(number)
             ticket = Ticket(way, str(number), data, buffers, options, wired, None)
             ticket.engine, ticket.unpack = self, unpack
@@ -170,18 +171,17 @@ class MeshEngine:
         return submit
 
     def _wait_for_room(self, number: int) -> None:
-        if _in_event_loop() or self.reactor.is_current:
-            raise Busy(
-                f"{self.settings.max_open:,} tasks are open, and call() may not wait in an event loop; "
-                "hint: await some of the results first, or give the App a larger max_open"
-            )
-        with self._room:
-            self._waiting_for_room += 1
-            while number - self._settled > self.settings.max_open and not self._unusable:
-                self._room.wait(1.0)
-            self._waiting_for_room -= 1
-        if self._unusable:
-            raise Closed(self._unusable)
+        def full() -> bool:
+            return number - self._settled - self._turned_away > self.settings.max_open and not self._unusable
+
+        try:
+            self._room.wait(full, may_block=not self.reactor.is_current)
+            if self._unusable:
+                raise Closed(self._unusable)
+        except BaseException:
+            with self._turning_away:
+                self._turned_away += 1
+            raise
 
     def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
         """Cancel a task unless it is known to have started."""
@@ -216,9 +216,8 @@ class MeshEngine:
         result = entry.result
         entry.result = None
         self._settled += 1
-        if self._waiting_for_room:
-            with self._room:
-                self._room.notify_all()
+        if self._room.waiting:
+            self._room.freed()
         if entry.status == _SUCCESS:
             try:
                 result._succeed(entry.unpack((entry.body, entry.buffers)), node, entry.attempt)
@@ -351,15 +350,20 @@ class MeshEngine:
         return self.reactor.ask(self.caller.results)
 
     def close(self, timeout: float) -> None:
-        """Settle what is open with FAIL/SHUTDOWN, say good-bye, and end all threads."""
+        """
+        Settle what is open with FAIL/SHUTDOWN, say good-bye, and end all threads.
+
+        In a forked child it touches nothing, since all of it is its parent's.
+        """
+        if self._unusable == FORKED:
+            return
         if not self._unusable:
             self._unusable = "this App is closed"
         for announcer in self._announcers:
             announcer.close()
         self._finder.stop()
         self.reactor.stop(timeout)
-        with self._room:
-            self._room.notify_all()
+        self._room.freed()
         self._callbacks.close()
 
 
@@ -378,8 +382,3 @@ def _decoded_failure(entry: Entry, node: str) -> Failure:
         return decode_failure((entry.body, entry.buffers), node, entry.attempt)
     except PeerError as exc:
         return Failure(Code.GENERIC, f"an unreadable failure: {exc}", "", "", node, entry.attempt)
-
-
-def _in_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None

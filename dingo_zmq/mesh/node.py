@@ -36,6 +36,7 @@ SHORT_SECONDS = 50e-6
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
 
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
 _log = logging.getLogger("dingo_zmq.node")
 
@@ -215,8 +216,11 @@ class MeshNode:
     def _subscriptions(self, now: float) -> None:
         self._subscribable = False
         while mesh_sockets.readable(self._xpub):
-            frame = self._xpub.recv(mesh_sockets.NOBLOCK)
-            wanted, prefix = frame[:1] == b"\x01", frame[1:]
+            frame, *more = mesh_sockets.recv_frames(self._xpub)
+            kind, prefix = frame[:1], frame[1:]
+            if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
+                continue
+            wanted = kind == _SUBSCRIBE
             if prefix.startswith(b"watch/"):
                 self.decider.watch(prefix, wanted)
             elif wanted and prefix.endswith(b"/"):

@@ -29,6 +29,7 @@ class Probe:
         self._reactor, self._done = reactor, done
         self._endpoints, self._left = endpoints, len(endpoints)
         self._refused = True
+        self._waiting: set[socket.socket] = set()
 
     def start(self) -> None:
         """Try; `done` may be called before this returns."""
@@ -45,11 +46,20 @@ class Probe:
         except OSError as exc:
             code = exc.errno or errno.EIO
         if code == errno.EINPROGRESS:
+            self._waiting.add(attempt)
             self._reactor.watch_fd(attempt.fileno(), partial(self._ready, attempt), writable=True)
         else:
             self._ended(attempt, code)
 
+    def stop(self) -> None:
+        """Give up; `done` is not called any more."""
+        while self._waiting:
+            attempt = self._waiting.pop()
+            self._reactor.unwatch_fd(attempt.fileno())
+            attempt.close()
+
     def _ready(self, attempt: socket.socket) -> None:
+        self._waiting.discard(attempt)
         self._reactor.unwatch_fd(attempt.fileno())
         self._ended(attempt, attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 

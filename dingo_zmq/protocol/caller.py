@@ -226,6 +226,7 @@ class Caller:
         if peer is None:
             return
         peer.up.add(side)
+        peer.locked_out = False
         if not peer.connected:
             return
         if not peer.token or peer.stage is Stage.BARRED:
@@ -246,6 +247,13 @@ class Caller:
         if peer is not None:
             peer.up.discard(side)
             peer.broke = peer.resync = True
+
+    def locked_out(self, key: str, now: float) -> None:
+        """A node does not accept our key."""
+        peer = self.peers.get(key)
+        if peer is not None and not peer.locked_out:
+            peer.locked_out = True
+            self.out.append(Note("locked out: it does not accept our key", peer.name, bad=True))
 
     def refused(self, key: str, now: float) -> None:
         """Both ports of a node refuse connections: its process is dead."""

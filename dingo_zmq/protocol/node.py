@@ -465,7 +465,7 @@ class Node:
         running = sum(1 for b in self.starter.active for h in b.all if h.state is RUNNING)
         me = self.identity
         pulse = m.Pulse(me.name, busy, max(0, held - running), self.done, int(now - self._began))
-        self.out.append(Publish(f"pulse/{me.node}/".encode(), pulse))
+        self.out.append(Publish(wire.pulse_topic(me.node), pulse))
 
 
 def _all_held(link: Link) -> Iterable[Held]:

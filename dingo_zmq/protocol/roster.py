@@ -87,6 +87,7 @@ class Peer:
         self.welcome: m.Welcome | None = None
         self.barred = ""
         self.announced = True
+        self.locked_out = False
         self.blamed: list[tuple[bytes, Entry]] = []
         self.recalled_at = NEVER
         self.open_link(b"", number, NEVER)
@@ -138,6 +139,8 @@ class Peer:
         """Return in a word or two how things stand, for people."""
         if self.stage is Stage.BARRED:
             return f"refused us: {self.barred}"
+        if self.locked_out:
+            return "locked out"
         if self.stage is not Stage.READY:
             return "greeting" if self.connected else "apart"
         if self.draining:

@@ -37,7 +37,7 @@ def _no_node(caller: Caller, route: Route, now: float) -> str:
         return f"no node of mesh {caller.mesh!r} has been found"
     ready = [peer for peer in peers if peer.stage is Stage.READY]
     if not ready:
-        return f"no node has answered yet: {_list(f'{peer.name} is {peer.state(now)}' for peer in peers)}"
+        return f"no node has answered yet: {_list(_standing(peer, now) for peer in peers)}"
     having = [peer for peer in ready if route.name in peer.lanes]
     if not having:
         return f'no node has "{route.name}"{_did_you_mean(route.name, ready)}'
@@ -46,12 +46,20 @@ def _no_node(caller: Caller, route: Route, now: float) -> str:
     return "; ".join(clauses[:5])
 
 
+def _standing(peer: Peer, now: float) -> str:
+    if peer.locked_out:
+        return f"{peer.name} does not accept our key"
+    if peer.barred:
+        return f"{peer.name} refused us: {peer.barred}"
+    return f"{peer.name} is {peer.state(now)}"
+
+
 def _obstacle(peer: Peer, route: Route, now: float) -> str:
     lane = peer.lanes[route.name]
     if route.fingerprint and lane.fingerprint and lane.fingerprint != route.fingerprint:
         return f"{peer.name} has {route.name}{lane.signature}"
     if route.size > peer.limit:
-        return f"{peer.name} takes bodies of up to {peer.limit:,} bytes, and this one has {route.size:,}"
+        return f"{peer.name} has a body limit of {peer.limit:,} bytes, and this one has {route.size:,}"
     if not peer.usable(now):
         return f"{peer.name} is {peer.state(now)}"
     if lane.limit <= lane.sent:

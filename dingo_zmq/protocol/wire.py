@@ -120,6 +120,11 @@ def _check_buffers(message: Any, frames: Frames) -> None:
         raise PeerError(f"more than {MAX_BUFFERS} buffers", frames)
 
 
+def pulse_topic(node: str) -> bytes:
+    """Return the topic of a node's pulses."""
+    return f"pulse/{node}/".encode()
+
+
 def task_topic(caller: str, name: str, id: str) -> bytes:
     """Return the topic of one task."""
     return f"{caller}/{name}/{id}/".encode()

@@ -93,7 +93,7 @@ class Faults:
         return True
 
     def _last(self, fault: Fault, hit: Callable[[], bool], end: Callable[[], None]) -> bool:
-        """A fault that lasts ends when its time is over; where it does no harm for a while, it is tried elsewhere."""
+        """A fault that lasts ends when its time is over; where it does no harm it is soon tried elsewhere."""
         now, seconds = self.scene.now, self._clamped(fault)
         first = min(seconds, RETRY_SECONDS)
         self.scene.after(first, self._end, fault, hit, end, now + seconds, now + PROBE_SECONDS)
@@ -228,8 +228,9 @@ class Faults:
         return self._last(fault, lambda: refusals[caller.name] > before, end)
 
     def _drain(self, fault: Fault) -> bool:
-        node = self._node(fault)
-        return node is not None and node.drain() and self._count(fault)
+        first = fault.node % len(self.nodes)
+        drains = any(node.drain() for node in [*self.nodes[first:], *self.nodes[:first]])
+        return drains and self._count(fault)
 
     def _goodbye(self, fault: Fault) -> bool:
         caller = self._caller(fault)
