@@ -52,14 +52,21 @@ class Program:
     def __init__(self, *words: str, env: dict[str, str], command: list[str] | None = None) -> None:
         self.command = command or [sys.executable, "-m", "dingo_zmq", *map(str, words)]
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         self.pid = self.process.pid
         self._news = threading.Condition()
         self._lines: list[tuple[str, str]] = []
         self._shown = 0
         self._readers = [
-            threading.Thread(target=self._read, args=(name, stream), daemon=True, name=f"reads {name} of {self.pid}")
+            threading.Thread(
+                target=self._read, args=(name, stream), daemon=True, name=f"reads {name} of {self.pid}"
+            )
             for name, stream in (("out", self.process.stdout), ("err", self.process.stderr))
         ]
         for reader in self._readers:
@@ -189,7 +196,9 @@ class Mesh:
         """Start a Python program, kept in a file as a person would have it."""
         file = self.folder / f"script_{secrets.token_hex(3)}.py"
         file.write_text(text)
-        program = Program(env={**self.env, "PYTHONPATH": str(SERVED.parent.parent)}, command=[sys.executable, str(file), *words])
+        program = Program(
+            env={**self.env, "PYTHONPATH": str(SERVED.parent.parent)}, command=[sys.executable, str(file), *words]
+        )
         self.programs.append(program)
         return program
 
@@ -345,8 +354,8 @@ class Context:
         return monitor
 
     def close(self) -> None:
-        for socket in self._sockets:
-            socket.close(0)
+        for each in self._sockets:
+            each.close(0)
         self._context.term()
 
 
@@ -364,11 +373,11 @@ class FakeNode:
     def __init__(self, context: Context, key: keys.Key) -> None:
         self.pull, self.xpub = context.socket(zmq.PULL), context.socket(zmq.XPUB)
         port = closed_port()
-        for number, socket in enumerate((self.pull, self.xpub)):
-            socket.curve_server = True
-            socket.curve_publickey, socket.curve_secretkey = key.public, key.secret
-            socket.rcvtimeo = MILLISECONDS
-            socket.bind(f"tcp://127.0.0.1:{port + number}")
+        for number, each in enumerate((self.pull, self.xpub)):
+            each.curve_server = True
+            each.curve_publickey, socket.curve_secretkey = key.public, key.secret
+            each.rcvtimeo = MILLISECONDS
+            each.bind(f"tcp://127.0.0.1:{port + number}")
         self.address = f"tcp://127.0.0.1:{port}"
 
     def hello(self) -> m.Hello:

@@ -50,7 +50,5 @@ def test_what_is_exported_is_documented(name: str) -> None:
 
 
 def test_local_use_loads_no_network() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOCAL], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", LOCAL], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("5\n[]\n", "", 0)

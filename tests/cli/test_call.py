@@ -72,7 +72,9 @@ def test_wrong_arguments(shared: Mesh, words: list[str], text: str) -> None:
     assert "Traceback" not in call.err
 
 
-@pytest.mark.parametrize("words", [[], ["--timeout", "soon", "add"], ["--timeout", "-1", "add"], ["add", "--mesh"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--timeout", "soon", "add"], ["--timeout", "-1", "add"], ["add", "--mesh"]]
+)
 def test_wrong_usage(shared: Mesh, words: list[str]) -> None:
     call = shared.run("call", *words)
     assert (call.wait(), call.out) == (2, "")
@@ -104,7 +106,9 @@ def test_a_peer_that_is_not_there(mesh: Mesh) -> None:
     assert "no node has answered yet" in call.err
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1:1", "tcp://somewhere", "udp://127.0.0.1:47100", "tcp://127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "peer", ["127.0.0.1:1", "tcp://somewhere", "udp://127.0.0.1:47100", "tcp://127.0.0.1:99999"]
+)
 def test_an_address_that_is_none(shared: Mesh, peer: str) -> None:
     call = shared.run("call", "add", "2", "--timeout", "0.3", "--peer", peer)
     assert call.wait() == 2
@@ -199,7 +203,8 @@ def test_a_broken_pipe_is_quiet(shared: Mesh) -> None:
 import os, subprocess, sys
 read, write = os.pipe()
 os.close(read)
-call = subprocess.run([sys.executable, "-m", "dingo_zmq", "call", "add", "1"], stdout=write, stderr=subprocess.PIPE)
+command = [sys.executable, "-m", "dingo_zmq", "call", "add", "1"]
+call = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
 print(call.stderr.decode())
 """
     )

@@ -39,7 +39,7 @@ def test_it_says_who_it_is_and_what_to_try(mesh: Mesh, tmp_path: Path) -> None:
     assert "Traceback" not in node.err
 
 
-@pytest.mark.parametrize("mode", ['App()', 'App("local")', 'App("mesh")'])
+@pytest.mark.parametrize("mode", ["App()", 'App("local")', 'App("mesh")'])
 def test_it_serves_whatever_mode_the_app_has(mesh: Mesh, tmp_path: Path, mode: str) -> None:
     file = tmp_path / "tasks.py"
     file.write_text(GOOD.replace('App("mesh")', mode))
@@ -57,7 +57,9 @@ def test_a_module_by_its_name(mesh: Mesh, tmp_path: Path) -> None:
 def test_a_file_may_import_its_neighbours(mesh: Mesh, tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("FIVE = 5\n")
     file = tmp_path / "tasks.py"
-    file.write_text(GOOD.replace("b: int = 5", "b: int = FIVE").replace("App\n", "App\nfrom neighbour import FIVE\n", 1))
+    file.write_text(
+        GOOD.replace("b: int = 5", "b: int = FIVE").replace("App\n", "App\nfrom neighbour import FIVE\n", 1)
+    )
     mesh.node(target=file)
     assert mesh.app().call("add", 1).result(PATIENCE) == 6
 
@@ -77,7 +79,9 @@ def test_a_file_may_import_its_neighbours(mesh: Mesh, tmp_path: Path) -> None:
     ids=["import", "syntax", "exit", "error", "no app", "no function", "two apps", "declared"],
 )
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_file_that_cannot_be_served(mesh: Mesh, tmp_path: Path, text: str, words: list[str], processes: str) -> None:
+def test_a_file_that_cannot_be_served(
+    mesh: Mesh, tmp_path: Path, text: str, words: list[str], processes: str
+) -> None:
     if processes == "2" and "nothing to serve" not in words and "import" not in text:
         pytest.skip("one of each kind is enough")
     file = tmp_path / "broken.py"
@@ -192,7 +196,9 @@ def test_help_shows_an_example(command: str, word: str) -> None:
     assert ran.exit_code == 0
     assert f"Usage: dingo-zmq {command}".strip() in ran.output
     example = f"dingo-zmq {command or 'call'} "
-    assert any(line.strip().startswith(example) or f"  {example}".rstrip() in line for line in ran.output.splitlines()[1:])
+    assert any(
+        line.strip().startswith(example) or f"  {example}".rstrip() in line for line in ran.output.splitlines()[1:]
+    )
     assert "node-process" not in ran.output
 
 

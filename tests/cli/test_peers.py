@@ -25,7 +25,18 @@ def test_a_table(shared: Mesh) -> None:
     peers = shared.run("peers")
     assert (peers.wait(), peers.err) == (0, "")
     head = next(line for line in peers.out.splitlines() if "name" in line)
-    for column in ("name", "address", "found by", "state", "functions", "slots", "running", "queued", "pulse", "version"):
+    for column in (
+        "name",
+        "address",
+        "found by",
+        "state",
+        "functions",
+        "slots",
+        "running",
+        "queued",
+        "pulse",
+        "version",
+    ):
         assert column in head
     rows = [line for line in peers.out.splitlines() if "tcp://" in line]
     assert [next(name for name in ("alpha", "beta") if name in row) for row in rows] == ["alpha", "beta"]

@@ -190,7 +190,12 @@ def test_acall_and_await(app: App) -> None:
 
     async def main() -> list[Any]:
         result = add.call(1, 1)
-        return [await add.acall(2, 3), await result, await app.acall("add", 4), await app.options().acall("add", 0, 0)]
+        return [
+            await add.acall(2, 3),
+            await result,
+            await app.acall("add", 4),
+            await app.options().acall("add", 0, 0),
+        ]
 
     assert asyncio.run(main()) == [5, 2, 9, 0]
 

@@ -51,9 +51,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 10.0
 
 
-def announcement(
-    node: str = "n1", mesh: str = "m", incarnation: str = "aa", port: int = 47100
-) -> Announcement:
+def announcement(node: str = "n1", mesh: str = "m", incarnation: str = "aa", port: int = 47100) -> Announcement:
     tasks, reports = (f"tcp://127.0.0.1:{port}",), (f"tcp://127.0.0.1:{port + 1}",)
     return Announcement(node, "bench/1", mesh, incarnation, 1, tasks, reports, "d1")
 
@@ -147,9 +145,7 @@ def test_fields_survive_json() -> None:
     assert from_fields(json.loads(json.dumps(to_fields(told) | {"of a later version": 1}))) == told
 
 
-@pytest.mark.parametrize(
-    "text", ["tcp://bench-3.local:1", "tcp://[fe80::1%eth0]:47100", "tcp://10.0.0.1:65535"]
-)
+@pytest.mark.parametrize("text", ["tcp://bench-3.local:1", "tcp://[fe80::1%eth0]:47100", "tcp://10.0.0.1:65535"])
 def test_an_address_is_split_into_host_and_port(text: str) -> None:
     host, port = split_tcp(text)
 
@@ -681,9 +677,7 @@ def test_a_list_is_found_at_once() -> None:
     with listening(StaticSource(["tcp://a:1", "tcp://[::1]:47100", "tcp://a:1"])) as heard:
         first, second = heard.all()
 
-    assert first == Found(
-        Announcement("tcp://a:1", "", "", "", 0, ("tcp://a:1",), ("tcp://a:2",), ""), "static"
-    )
+    assert first == Found(Announcement("tcp://a:1", "", "", "", 0, ("tcp://a:1",), ("tcp://a:2",), ""), "static")
     assert isinstance(second, Found)
     assert second.announcement.candidates == (("tcp://[::1]:47100", "tcp://[::1]:47101"),)
 

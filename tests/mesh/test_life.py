@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dingo_zmq import App, Code, Result
+from dingo_zmq import Code, Result
 from dingo_zmq.errors import Closed, TaskShutdown, UsageError
 from tests import served
 from tests.support import PATIENCE, Gate, Mesh, Program

@@ -94,7 +94,9 @@ def test_an_argument_that_cannot_travel(app: App) -> None:
 def test_arguments_over_the_body_limit_are_not_sent(shared: Mesh) -> None:
     app = shared.app(limit=100_000)
     length = app.declare("length", served.length)
-    with pytest.raises(BodyTooLarge, match="the arguments of length.. take 100,0.. bytes, over the body limit of 100,000"):
+    with pytest.raises(
+        BodyTooLarge, match="the arguments of length.. take 100,0.. bytes, over the body limit of 100,000"
+    ):
         length.call(bytes(100_000))
     with pytest.raises(BodyTooLarge):
         app.call("echo", "x" * 100_001)
@@ -171,7 +173,9 @@ def test_a_function_that_raises(app: App) -> None:
     ("name", "args", "kind"),
     [("leave", [3], "SystemExit"), ("interrupt", [], "KeyboardInterrupt"), ("leave_later", [0], "SystemExit")],
 )
-def test_a_function_that_wants_to_end_the_process(app: App, node: Program, name: str, args: list[int], kind: str) -> None:
+def test_a_function_that_wants_to_end_the_process(
+    app: App, node: Program, name: str, args: list[int], kind: str
+) -> None:
     before = node.children()
     error = failure_of(app, name, *args)
     assert (error.failure.code, error.failure.type) == (Code.RAISED, kind)
@@ -241,7 +245,9 @@ def test_a_node_whose_function_differs(app: App, shared: Mesh) -> None:
 
 def test_a_differing_node_does_not_keep_others_from_it(mesh: Mesh, tmp_path: Path, gate: Gate) -> None:
     file = tmp_path / "other.py"
-    file.write_text(SERVED.read_text().replace("def add(a: int, b: int = 5)", "def add(a: int, b: int = 5, c: int = 0)"))
+    file.write_text(
+        SERVED.read_text().replace("def add(a: int, b: int = 5)", "def add(a: int, b: int = 5, c: int = 0)")
+    )
     mesh.node("different", target=file)
     mesh.node("same")
     app = mesh.app()

@@ -204,7 +204,9 @@ def test_answers_are_flushed_before_the_end(mesh: Mesh, app: App, gate: Gate) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_children_do_not_outlive_their_supervisor(mesh: Mesh, app: App, gate: Gate, number: signal.Signals) -> None:
+def test_children_do_not_outlive_their_supervisor(
+    mesh: Mesh, app: App, gate: Gate, number: signal.Signals
+) -> None:
     node = mesh.node("parent", "--processes", "2", "--threads", "1")
     ready(app, "parent/1", "parent/2")
     for _ in range(2):

@@ -34,9 +34,7 @@ class Raw:
         server: public key that it expects of the node, where it is another one.
     """
 
-    def __init__(
-        self, context: Context, node: Program, key: keys.Key | None, server: bytes | None = None
-    ) -> None:
+    def __init__(self, context: Context, node: Program, key: keys.Key | None, server: bytes | None = None) -> None:
         self.name = secrets.token_hex(8)
         self.push, self.sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
         address = Mesh.address(node)
@@ -159,7 +157,9 @@ def test_frames_that_are_no_message(raw: Raw, frames: list[bytes]) -> None:
     raw.push.send_multipart(frames)
 
 
-@pytest.mark.parametrize("head", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "head", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"]
+)
 def test_a_length_that_nothing_has(raw: Raw, head: bytes) -> None:
     """A few bytes that announce four thousand million items cost no memory."""
     record = msgspec.msgpack.encode([raw.token, raw.name, 0, {}])
@@ -219,7 +219,9 @@ def test_a_wrong_version(app: App, shared: Mesh, node: Program, context: Context
     assert refused.text == "one speaks protocol version 1, not [7, 9]"
 
 
-def test_a_newer_caller_that_also_speaks_our_version(app: App, shared: Mesh, node: Program, context: Context) -> None:
+def test_a_newer_caller_that_also_speaks_our_version(
+    app: App, shared: Mesh, node: Program, context: Context
+) -> None:
     raw = Raw(context, node, shared.key())
     raw.open(shared.name)
     raw.token = secrets.token_bytes(8)
@@ -236,7 +238,9 @@ def test_a_task_for_a_link_that_nobody_opened(raw: Raw) -> None:
     assert refused.reason == m.REFUSED_UNKNOWN
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x01", b"\x92\x01", b"\x81\xa4args\x01", b"\xd9", b"\x91" * 3000])
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", b"\x01", b"\x92\x01", b"\x81\xa4args\x01", b"\xd9", b"\x91" * 3000]
+)
 def test_a_body_that_is_no_arguments(raw: Raw, body: bytes) -> None:
     raw.send(raw.task(1, body=body))
     status, failure = raw.answer()
@@ -408,7 +412,9 @@ def wait_for_failure(monitor: zmq.Socket[bytes]) -> None:
             return
 
 
-def test_a_caller_with_another_key_is_told_so(shared: Mesh, node: Program, app: App, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_caller_with_another_key_is_told_so(
+    shared: Mesh, node: Program, app: App, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("DINGO_ZMQ_CONFIG_DIR", str(tmp_path))
     other = shared.app()
     result = other.call("add", 1)

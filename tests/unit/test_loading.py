@@ -98,7 +98,9 @@ def test_a_name_that_is_no_app(tmp_path: Path) -> None:
         load_app(f"{write(tmp_path, '', 'empty_tasks.py')}:app")
 
 
-@pytest.mark.parametrize("target", ["no_such_file.py", "no_such_module", "no_such.package.module", "", ":app", "."])
+@pytest.mark.parametrize(
+    "target", ["no_such_file.py", "no_such_module", "no_such.package.module", "", ":app", "."]
+)
 def test_what_is_not_there(target: str) -> None:
     with pytest.raises(ConfigError):
         load_app(target)

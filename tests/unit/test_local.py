@@ -118,7 +118,12 @@ def test_reports_and_the_current_task(app: App) -> None:
     result = steps.options(monitor_progress=True).call(2)
     reports = list(result.reports(PATIENCE))
     assert [report.status for report in reports] == [Status.SENT, *[Status.PROGRESS] * 3, Status.SUCCESS]
-    assert [report.value for report in reports[1:]] == [None, (0.0, "step 0"), (0.5, "step 1"), f"steps/{result.id}/1"]
+    assert [report.value for report in reports[1:]] == [
+        None,
+        (0.0, "step 0"),
+        (0.5, "step 1"),
+        f"steps/{result.id}/1",
+    ]
     assert [report.status for report in steps.call(2).reports(PATIENCE)] == [Status.SUCCESS]
 
 

@@ -205,9 +205,7 @@ def test_nothing_but_peer_error_is_raised_whatever_arrives(data: bytes) -> None:
         marshal.split_arguments(data)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x01", b"\x81\xa4args\x90", b"\x92\x01", b"\x80", b"\x82\x01\x90\x02\x80"]
-)
+@pytest.mark.parametrize("data", [b"\x01", b"\x81\xa4args\x90", b"\x92\x01", b"\x80", b"\x82\x01\x90\x02\x80"])
 def test_what_are_no_arguments_is_a_peer_error(data: bytes) -> None:
     with pytest.raises(PeerError):
         marshal.split_arguments(data)
@@ -263,9 +261,7 @@ def test_progress_of_a_wrong_type_is_an_encode_error(pair: Any) -> None:
 
 
 def test_numpy_is_not_loaded_by_us() -> None:
-    code = (
-        "import sys, dingo_zmq.registry, dingo_zmq.marshal as m; m.encode([1]); print('numpy' in sys.modules)"
-    )
+    code = "import sys, dingo_zmq.registry, dingo_zmq.marshal as m; m.encode([1]); print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

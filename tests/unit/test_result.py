@@ -36,9 +36,7 @@ class FakeOwner:
     def __init__(self) -> None:
         self.asked: list[Result[Any]] = []
         self.obeys = True
-        self._work: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._work: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="dingo-callbacks", daemon=True)
         self.thread.start()
 
@@ -500,9 +498,7 @@ def test_whoever_is_preempted_wherever_all_are_told_once(
     assert at > 20
 
 
-def test_an_end_not_yet_announced_is_announced_by_whoever_comes(
-    owner: FakeOwner, result: Result[int]
-) -> None:
+def test_an_end_not_yet_announced_is_announced_by_whoever_comes(owner: FakeOwner, result: Result[int]) -> None:
     told = [by_callback(owner, result), by_waiter(owner, result)]
     # The settling thread stands between S4 and S5.
     del result._open
@@ -817,9 +813,7 @@ def test_wrap_future_misses_none(owner: FakeOwner, hasty: None) -> None:
 
 
 @pytest.mark.parametrize("wrap", [asyncio.wrap_future, lambda r: r])
-def test_wait_for_gives_up_and_cancels(
-    owner: FakeOwner, result: Result[int], wrap: Callable[..., Any]
-) -> None:
+def test_wait_for_gives_up_and_cancels(owner: FakeOwner, result: Result[int], wrap: Callable[..., Any]) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wrap(result), 0.01)
