@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
 import weakref
 from collections import deque
@@ -30,6 +29,7 @@ import zmq
 
 from dingo_zmq.errors import Closed
 from dingo_zmq.mesh.bell import Bell
+from dingo_zmq.mesh.poll import READABLE, WRITABLE, new_poll
 
 __all__ = ["FORKED", "Part", "Reactor"]
 
@@ -92,7 +92,7 @@ class Reactor:
         self.on_fork: Job = lambda: None
         self._on_crash = on_crash
         self._calls: deque[Job] = deque()
-        self._epoll = select.epoll()
+        self._poll = new_poll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._bell = Bell()
         self.watch_fd(self._bell.fd, self._bell.hush)
@@ -196,12 +196,12 @@ class Reactor:
     def watch_fd(self, fd: int, ready: Callable[[], None], *, writable: bool = False) -> None:
         """Call `ready` when a file descriptor is readable (or writable)."""
         self._ready[fd] = ready
-        self._epoll.register(fd, select.EPOLLOUT if writable else select.EPOLLIN)
+        self._poll.register(fd, WRITABLE if writable else READABLE)
 
     def unwatch_fd(self, fd: int) -> None:
         """The opposite of `watch_fd`, before the descriptor is closed."""
         if self._ready.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            self._poll.unregister(fd)
 
     def run_between(self, job: Job, *, short: bool) -> None:
         """
@@ -279,7 +279,7 @@ class Reactor:
         return max(0.0, soonest - monotonic())
 
     def _sleep(self, wait: float) -> None:
-        ready = self._epoll.poll(wait)
+        ready = self._poll.poll(wait)
         with self._lock:
             if self._leader is not threading.current_thread():
                 return  # the leader sees the same, for nothing was read
@@ -314,7 +314,7 @@ class Reactor:
         for part in self.parts:
             part.close(now)
         self.context.term()
-        self._epoll.close()
+        self._poll.close()
         self._bell.close()
         self._ended.set()
         if self._standby is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from dingo_zmq import App
+from dingo_zmq.mesh.poll import SelectorPoll
 
 DEADLINE = 20
 
@@ -119,3 +120,12 @@ def test_coroutine_functions_can_have_workers_of_their_own(app: App) -> None:
     app.serve(name="both")
     assert [result.result(DEADLINE) for result in [task.call(n) for n in range(50)]] == list(range(50))
     assert 1 <= most <= 2
+
+
+def test_where_there_is_no_epoll_selectors_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop works on what all platforms have."""
+    monkeypatch.setattr("dingo_zmq.mesh.reactor.new_poll", SelectorPoll)
+    with App("mesh", discovery=["directory"]) as app:
+        task = app.register("double", lambda x: 2 * x)
+        app.serve(name="both")
+        assert [task.call(x).result(DEADLINE) for x in range(50)] == [2 * x for x in range(50)]
