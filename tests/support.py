@@ -375,7 +375,7 @@ class FakeNode:
         port = closed_port()
         for number, each in enumerate((self.pull, self.xpub)):
             each.curve_server = True
-            each.curve_publickey, socket.curve_secretkey = key.public, key.secret
+            each.curve_publickey, each.curve_secretkey = key.public, key.secret
             each.rcvtimeo = MILLISECONDS
             each.bind(f"tcp://127.0.0.1:{port + number}")
         self.address = f"tcp://127.0.0.1:{port}"

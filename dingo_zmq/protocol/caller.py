@@ -436,8 +436,12 @@ class Caller:
             if failure is not None:
                 ended.append((entry, failure))
                 continue
-            if entry.started and not proved:
-                peer.blamed.append((incarnation, entry))
+            if entry.started:
+                blame = (incarnation, entry)
+                if blame in peer.blamed:  # given up there before: one death counts once
+                    peer.blamed.remove(blame)
+                if not proved:
+                    peer.blamed.append(blame)
             back.append(entry)
         self.ledger.requeue(back)
         for entry, failure in ended:

@@ -331,6 +331,21 @@ def test_silence_counts_only_once_another_incarnation_shows() -> None:
         assert entry.losses == losses
 
 
+def test_one_death_counts_once_for_a_task_that_was_there_twice() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.echo(0.1, add=[1])
+    play.caller.disconnected("n1", Side.REPORTS, 0.2)
+    play.ticks(0.3, 5.4)  # given up, in silence
+    play.caller.connected("n1", Side.REPORTS, 5.5)
+    play.echo(5.6)
+    assert (entry.number, entry.attempt) == (2, 2)
+    play.hear(m.Claim(play.token(), {"add": [2]}), 5.7)
+    play.caller.refused("n1", 6.0)
+    play.welcome("n1", 6.1, incarnation=NEXT)
+    assert entry.losses == 1
+
+
 def test_a_restart_is_somebody_else() -> None:
     play = Play().ready()
     (entry,) = play.submit(1, 0.0)
