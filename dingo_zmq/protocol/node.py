@@ -24,6 +24,7 @@ from dingo_zmq.protocol.intake import (
 from dingo_zmq.protocol.starter import Bundle, Starter
 
 FORGET_SECONDS = 60.0
+DEAF_SECONDS = 5.0
 PULSE_SECONDS = 1.0
 FRAME_REPORTS = 64
 FRAME_BYTES = 256 * 1024
@@ -96,7 +97,7 @@ class Node:
         self.draining = False
         self.done = 0
         self._began = now
-        self._next_pulse = now
+        self._next_pulse = self._ticked = now
         self._dirty: dict[Link, None] = {}
         self._watches: dict[bytes, int] = {}
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
@@ -130,7 +131,8 @@ class Node:
     @property
     def drained(self) -> bool:
         """Whether nothing runs and nothing is kept."""
-        return not self.starter.active and not any(link.kept for link in self.links.values())
+        alive = self._ticked - DEAF_SECONDS  # nobody will hear what is kept for a caller silent for longer
+        return not self.starter.active and not any(k.kept and k.touched >= alive for k in self.links.values())
 
     def received(self, message: Any, buffers: tuple[Any, ...], now: float) -> None:
         """A caller sent a message (as `wire.decode_caller` returns it)."""
@@ -212,6 +214,7 @@ class Node:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
+        self._ticked = now
         self.starter.reclaim(now)
         if now >= self._next_pulse:
             self._next_pulse = now + PULSE_SECONDS
