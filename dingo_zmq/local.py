@@ -103,7 +103,7 @@ class LocalEngine:
             )
         correct, name, ids = function.signature.correct, function.name, self._ids
         monitor = options.monitor_progress
-        submit = self._pool_for(function).submit
+        pool = self._pool_for(function)
         tasks, max_open = self._open, self._max_open
         opened = tasks.add
 
@@ -120,7 +120,7 @@ class LocalEngine:
                 raise Closed("this App is closed")
             if monitor:
                 result._report(Report(name, job.id, Status.SENT, attempt=1))
-            submit(job)
+            pool.submit(job)  # looked up each time: it gets quicker once all threads are there
             return result
 
         return call
@@ -217,11 +217,12 @@ class LocalEngine:
         """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
         self._closed = True
         self._room.freed()
-        for job in list(self._open):
+        still = list(self._open)
+        for job in still:
             job.cancelled = True
             if job.claim:
                 job.claim.clear()
             job.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
-        for pool in self._pools.values():
-            pool.close(0.0)
-        self._callbacks.close()
+        for pool in self._pools.values():  # where nothing is open, workers may still be settling the last results
+            pool.close(0.0 if still else timeout)
+        self._callbacks.close(timeout)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CallbackThread", "LoopPool", "ThreadPool", "failure_of"]
 
 T = TypeVar("T")
+CALLBACK_SECONDS = 3.0
 _OWN = os.path.dirname(__file__) + os.sep
 _log = logging.getLogger(__name__)
 
@@ -95,9 +96,14 @@ class CallbackThread:
         """Have ``fn(*args)`` called, in the order of these calls; what it raises is logged."""
         self._pool.submit(partial(fn, *args))
 
-    def close(self) -> None:
-        """Let the thread end after what is queued; not waited for."""
-        self._pool.close(0.0)
+    def close(self, timeout: float = CALLBACK_SECONDS) -> None:
+        """
+        Let the thread end after what is queued, so that even at the end of a program everybody is called.
+
+        Args:
+            timeout: seconds to wait for that at most; a callback that closes its own App does not wait.
+        """
+        self._pool.close(timeout)
 
 
 def _call(fn: Callable[[], object]) -> None:

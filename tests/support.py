@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import signal
 import socket
@@ -13,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import zmq
+from click.testing import CliRunner
 
 from dingo_zmq import App
+from dingo_zmq.cli import main
 from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
@@ -157,6 +160,14 @@ class Program:
         return "\n".join([self._title(), *(f"{name}: {line}" for name, line in self._lines)])
 
 
+class Ran(NamedTuple):
+    """What a command in this process came to."""
+
+    code: int
+    out: str
+    err: str
+
+
 class Mesh:
     """
     A mesh of its own: name, key and folders, and everything that was started in it.
@@ -207,6 +218,13 @@ class Mesh:
         program = self.program(*words, **changes)
         program.wait()
         return program
+
+    def invoke(self, *words: str) -> Ran:
+        """Run ``dingo-zmq WORDS`` in this process, which has to be in the mesh; quicker than `run`."""
+        ran = CliRunner().invoke(main, words, prog_name="dingo-zmq")
+        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
+        return Ran(ran.exit_code, ran.stdout, ran.stderr)
 
     def node(self, name: str = "one", *words: str, target: Path | str = SERVED) -> Program:
         """Start a node and wait until it serves."""
@@ -405,7 +423,7 @@ class FakeNode:
 
 def closed_port() -> int:
     """Return the first of two ports that nobody listens on."""
-    for first in range(42000, 46000, 2):
+    for first in random.sample(range(20_000, 32_000, 2), 100):  # below those of outgoing connections
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", first))

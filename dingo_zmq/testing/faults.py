@@ -176,8 +176,11 @@ class Faults:
         return self._count(fault)
 
     def _break(self, fault: Fault) -> bool:
-        snapped = [self.scene.network.snap(c) for c in self._connections(fault) if c.side in _SIDES[fault.kind]]
-        return bool(snapped) and self._count(fault)
+        sides = _SIDES[fault.kind]
+        chosen = [c for c in self._connections(fault) if c.side in sides]
+        if not chosen:  # also of a node that is asleep
+            chosen = [c for c in self.scene.network.connections.values() if c.up and c.side in sides][:1]
+        return any([self.scene.network.snap(c) for c in chosen]) and self._count(fault)
 
     def _cut(self, fault: Fault) -> bool:
         connections = self._connections(fault)

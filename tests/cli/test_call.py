@@ -37,19 +37,24 @@ def good_one(mesh: Mesh) -> None:
     ],
 )
 def test_the_result_goes_to_stdout_and_nothing_else_does(shared: Mesh, words: list[str], out: str) -> None:
-    call = shared.run("call", *words)
-    assert (call.wait(), call.out, call.err) == (0, f"{out}\n", "")
+    call = shared.invoke("call", *words)
+    assert (call.code, call.out, call.err) == (0, f"{out}\n", "")
+
+
+def test_a_process_of_its_own_prints_the_same(shared: Mesh) -> None:
+    call = shared.run("call", "add", "-2", "b=4")
+    assert (call.wait(), call.out, call.err) == (0, "2\n", "")
 
 
 def test_progress_goes_to_stderr(shared: Mesh) -> None:
-    call = shared.run("call", "steps", "4", "--json")
-    assert (call.wait(), call.out) == (0, "4\n")
+    call = shared.invoke("call", "steps", "4", "--json")
+    assert (call.code, call.out) == (0, "4\n")
     assert call.err == "25% step 1\n50% step 2\n75% step 3\n100% step 4\n"
 
 
 def test_a_task_that_fails(shared: Mesh) -> None:
-    call = shared.run("call", "spoil", "rotten")
-    assert (call.wait(), call.out) == (1, "")
+    call = shared.invoke("call", "spoil", "rotten")
+    assert (call.code, call.out) == (1, "")
     assert call.err == "error: served.Spoiled: it was rotten (on one)\n"
     good_one(shared)
 
@@ -65,8 +70,8 @@ def test_a_task_that_fails(shared: Mesh) -> None:
     ],
 )
 def test_wrong_arguments(shared: Mesh, words: list[str], text: str) -> None:
-    call = shared.run("call", *words)
-    assert (call.wait(), call.out) == (2, "")
+    call = shared.invoke("call", *words)
+    assert (call.code, call.out) == (2, "")
     assert call.err.startswith("error: ")
     assert text in call.err
     assert "Traceback" not in call.err
@@ -76,33 +81,33 @@ def test_wrong_arguments(shared: Mesh, words: list[str], text: str) -> None:
     "words", [[], ["--timeout", "soon", "add"], ["--timeout", "-1", "add"], ["add", "--mesh"]]
 )
 def test_wrong_usage(shared: Mesh, words: list[str]) -> None:
-    call = shared.run("call", *words)
-    assert (call.wait(), call.out) == (2, "")
+    call = shared.invoke("call", *words)
+    assert (call.code, call.out) == (2, "")
     assert "Error: " in call.err
     assert "Traceback" not in call.err
 
 
 def test_an_unknown_function(shared: Mesh) -> None:
-    call = shared.run("call", "ad", "2", "--timeout", "0.3")
-    assert (call.wait(), call.out) == (3, "")
+    call = shared.invoke("call", "ad", "2", "--timeout", "0.3")
+    assert (call.code, call.out) == (3, "")
     assert call.err == 'error: ad was not done within 0.3 s: no node has "ad"; did you mean "add" (one)?\n'
 
 
 def test_a_name_that_no_function_can_have(shared: Mesh) -> None:
-    call = shared.run("call", "a/b", "--timeout", "0.3")
-    assert call.wait() == 2
+    call = shared.invoke("call", "a/b", "--timeout", "0.3")
+    assert call.code == 2
     assert "without '/'" in call.err
 
 
 def test_no_node_at_all(mesh: Mesh) -> None:
-    call = mesh.run("call", "add", "2", "--timeout", "0.3")
-    assert (call.wait(), call.out) == (3, "")
+    call = mesh.invoke("call", "add", "2", "--timeout", "0.3")
+    assert (call.code, call.out) == (3, "")
     assert f"no node of mesh '{mesh.name}' has been found" in call.err
 
 
 def test_a_peer_that_is_not_there(mesh: Mesh) -> None:
-    call = mesh.run("call", "add", "2", "--timeout", "0.3", "--peer", f"tcp://127.0.0.1:{closed_port()}")
-    assert call.wait() == 3
+    call = mesh.invoke("call", "add", "2", "--timeout", "0.3", "--peer", f"tcp://127.0.0.1:{closed_port()}")
+    assert call.code == 3
     assert "no node has answered yet" in call.err
 
 
@@ -110,30 +115,30 @@ def test_a_peer_that_is_not_there(mesh: Mesh) -> None:
     "peer", ["127.0.0.1:1", "tcp://somewhere", "udp://127.0.0.1:47100", "tcp://127.0.0.1:99999"]
 )
 def test_an_address_that_is_none(shared: Mesh, peer: str) -> None:
-    call = shared.run("call", "add", "2", "--timeout", "0.3", "--peer", peer)
-    assert call.wait() == 2
+    call = shared.invoke("call", "add", "2", "--timeout", "0.3", "--peer", peer)
+    assert call.code == 2
     assert call.err.startswith("error: ")
     assert peer in call.err
     assert "Traceback" not in call.err
 
 
 def test_a_discovery_that_is_none(shared: Mesh) -> None:
-    call = shared.run("call", "add", "2", "--timeout", "0.3", "--discovery", "telepathy")
-    assert call.wait() == 2
+    call = shared.invoke("call", "add", "2", "--timeout", "0.3", "--discovery", "telepathy")
+    assert call.code == 2
     assert "telepathy" in call.err
 
 
 def test_a_node_of_another_mesh(shared: Mesh, node: Program) -> None:
     address = shared.address(node)
-    call = shared.run("call", "add", "2", "--mesh", "elsewhere", "--peer", address, "--timeout", "0.5")
-    assert (call.wait(), call.out) == (3, "")
+    call = shared.invoke("call", "add", "2", "--mesh", "elsewhere", "--peer", address, "--timeout", "0.5")
+    assert (call.code, call.out) == (3, "")
     assert f"one belongs to mesh '{shared.name}', not 'elsewhere'" in call.err
 
 
 def test_a_peer_by_its_address_alone(shared: Mesh, node: Program) -> None:
     address = shared.address(node)
-    call = shared.run("call", "add", "2", "3", "--peer", address, "--discovery", "none")
-    assert (call.wait(), call.out) == (0, "5\n")
+    call = shared.invoke("call", "add", "2", "3", "--peer", address, "--discovery", "none")
+    assert (call.code, call.out) == (0, "5\n")
 
 
 def test_a_task_that_takes_too_long(shared: Mesh, gate: Gate) -> None:
@@ -145,8 +150,8 @@ def test_a_task_that_takes_too_long(shared: Mesh, gate: Gate) -> None:
 
 
 def test_a_task_that_tells_of_progress_takes_too_long_all_the_same(shared: Mesh, tmp_path: Path) -> None:
-    call = shared.program("call", "steps_until", str(tmp_path / "never"), "--timeout", "0.5")
-    assert call.wait() == 3
+    call = shared.invoke("call", "steps_until", str(tmp_path / "never"), "--timeout", "0.5")
+    assert call.code == 3
     assert "not yet" in call.err
     assert "was not done within 0.5 s" in call.err.splitlines()[-1]
     (tmp_path / "never").touch()
@@ -169,10 +174,10 @@ def test_unknown_after_a_loss(mesh: Mesh, tmp_path: Path) -> None:
 
 
 def test_values_that_json_has_not(shared: Mesh, tmp_path: Path) -> None:
-    call = shared.run("call", "reverse", "abc", "--json")
-    assert call.wait() == 0, call
+    call = shared.invoke("call", "reverse", "abc", "--json")
+    assert call.code == 0, call
     json.loads(call.out)
-    plain = shared.run("call", "reverse", "abc")
+    plain = shared.invoke("call", "reverse", "abc")
     assert plain.out == "b'cba'\n"
 
 

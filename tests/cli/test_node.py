@@ -78,20 +78,23 @@ def test_a_file_may_import_its_neighbours(mesh: Mesh, tmp_path: Path) -> None:
     ],
     ids=["import", "syntax", "exit", "error", "no app", "no function", "two apps", "declared"],
 )
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_file_that_cannot_be_served(
-    mesh: Mesh, tmp_path: Path, text: str, words: list[str], processes: str
-) -> None:
-    if processes == "2" and "nothing to serve" not in words and "import" not in text:
-        pytest.skip("one of each kind is enough")
+def test_a_file_that_cannot_be_served(mesh: Mesh, tmp_path: Path, text: str, words: list[str]) -> None:
     file = tmp_path / "broken.py"
     file.write_text(text)
-    node = mesh.run("node", str(file), "--processes", processes)
+    node = mesh.run("node", str(file))
     assert (node.wait(), node.out) == (2, "")
     assert "error: " in node.err
     for word in words:
         assert word in node.err
     assert "Traceback" not in node.err
+
+
+def test_several_processes_that_cannot_start(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("import nothing_like_it\n")
+    node = mesh.run("node", str(file), "--processes", "3")
+    assert (node.wait(), node.out) == (2, "")
+    assert "nothing_like_it" in node.err
 
 
 def test_one_of_two_apps(mesh: Mesh, tmp_path: Path) -> None:
@@ -118,24 +121,36 @@ def test_a_target_that_is_not_there(mesh: Mesh, target: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [],
-        [str(SERVED), "--threads", "0"],
-        [str(SERVED), "--port", "70000"],
-        [str(SERVED), "--port", "40000", "--processes", "2"],
-        [str(SERVED), "--grace", "-1"],
         [str(SERVED), "--discovery", "telepathy"],
         [str(SERVED), "--name", "a" * 201],
         [str(SERVED), "--name", "a\nb"],
         [str(SERVED), "--tag", ""],
         [str(SERVED), "--mesh", "a" * 201],
     ],
-    ids=["nothing", "threads", "port", "one port for two", "grace", "discovery", "name", "lines", "tag", "mesh"],
+    ids=["discovery", "name", "lines", "tag", "mesh"],
 )
-def test_wrong_usage(mesh: Mesh, words: list[str]) -> None:
+def test_what_a_node_cannot_be_told(mesh: Mesh, words: list[str]) -> None:
     node = mesh.run("node", *words)
     assert node.wait() == 2
     assert "rror: " in node.err
     assert "Traceback" not in node.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [str(SERVED), "--threads", "0"],
+        [str(SERVED), "--port", "70000"],
+        [str(SERVED), "--port", "40000", "--processes", "2"],
+        [str(SERVED), "--grace", "-1"],
+    ],
+    ids=["nothing", "threads", "port", "one port for two", "grace"],
+)
+def test_wrong_usage(mesh: Mesh, words: list[str]) -> None:
+    node = mesh.invoke("node", *words)
+    assert node.code == 2
+    assert "Error: " in node.err
 
 
 def test_the_threads_that_the_app_was_given(mesh: Mesh, tmp_path: Path) -> None:
@@ -209,6 +224,8 @@ def test_an_unknown_command() -> None:
 
 
 def test_a_traceback_only_when_asked_for(mesh: Mesh) -> None:
+    plain = mesh.invoke("call", "add", "1", "--discovery", "telepathy")
+    assert (plain.code, plain.out) == (2, "")
     node = mesh.run("-v", "call", "add", "1", "--discovery", "telepathy")
     assert "Traceback" in node.err
     assert json.dumps("telepathy")[1:-1] in node.err

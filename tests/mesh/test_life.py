@@ -94,9 +94,13 @@ def test_close_waits_no_longer_than_told(shared: Mesh, gate: Gate) -> None:
 
 
 def test_a_clean_end_of_a_with_block_waits(shared: Mesh) -> None:
+    called: list[int] = []
     with shared.app() as app:
         results = [app.call("add", n) for n in range(500)]
+        for result in results:
+            result.add_done_callback(lambda result: called.append(result.result(0)))
     assert [result.result(0) for result in results] == list(range(5, 505))
+    assert sorted(called) == list(range(5, 505))
 
 
 def test_an_exception_in_a_with_block_does_not_wait(shared: Mesh, gate: Gate) -> None:

@@ -70,6 +70,26 @@ class Raw:
             pass
         return frames
 
+    def watch(self, topic: str, mesh: str, probe: App) -> None:
+        """Subscribe, and wait until the node knows it: it has seen a later subscription, to all of `probe`."""
+        self.open(mesh)
+        self.sub.subscribe(topic)
+        self.sub.subscribe(f"watch/{probe.engine().id}/")
+        for _ in range(MILLISECONDS // 50):
+            probe.call("echo", "is anybody watching?").result(PATIENCE)
+            if self.sub.poll(50) and self.sub.recv_multipart()[0].startswith(b"watch/"):
+                break
+        self.pass_by(probe)
+
+    def pass_by(self, probe: App) -> None:
+        """Drop the copies of a task of `probe` and of those before; fail at any other."""
+        last = probe.call("echo", "the last one")
+        head = f"watch/{probe.engine().id}/echo/"
+        while (topic := wire.topic_of(self.watched()[0]).decode()) != f"{head}{last.id}/":
+            assert topic.startswith(head)
+        for _ in ("PROGRESS", "SUCCESS"):
+            assert wire.topic_of(self.watched()[0]).decode() == f"{head}{last.id}/"
+
     def silent(self) -> bool:
         """Return whether nothing waits."""
         return self.sub.poll(0) == 0
@@ -259,8 +279,7 @@ def test_messages_on_the_reports_socket_that_are_no_subscriptions(
 ) -> None:
     """An XSUB can send anything there; it takes nothing away from those who watch."""
     watch = Raw(context, node, shared.key())
-    watch.sub.subscribe("watch/")
-    watch.open(shared.name)  # the subscription before it has been read by then
+    watch.watch("watch/", shared.name, shared.app())
     stranger = context.socket(zmq.XSUB)
     keys.secure_client(stranger, shared.key())
     stranger.connect(watch.sub.getsockopt(zmq.LAST_ENDPOINT))
@@ -432,10 +451,9 @@ def test_a_plain_subscriber_sees_every_report_of_one_task_and_of_no_other(
 ) -> None:
     app = shared.app()
     steps = app.declare("steps", served.steps)
-    watcher = Raw(context, node, shared.key())
+    watcher, probe = Raw(context, node, shared.key()), shared.app()
     topic = f"watch/{app.engine().id}/steps/2/"
-    watcher.sub.subscribe(topic)
-    watcher.open(shared.name)  # what was subscribed before is known to the node by now
+    watcher.watch(topic, shared.name, probe)
 
     results = [steps.call(count) for count in (1, 3, *range(4, 25))]
     assert results[1].id == "2"
@@ -448,14 +466,13 @@ def test_a_plain_subscriber_sees_every_report_of_one_task_and_of_no_other(
     told = [marshal.decode_progress((item[5], ())) for item in items[2:5]]
     assert told == [(n / 3, f"step {n}") for n in (1, 2, 3)]
     assert marshal.decode((items[-1][5], ())) == 3
-    assert watcher.silent()
+    watcher.pass_by(probe)
 
 
 def test_a_watched_task_that_is_monitored_and_fails(shared: Mesh, node: Program, context: Context) -> None:
     app = shared.app()
     watcher = Raw(context, node, shared.key())
-    watcher.sub.subscribe(f"watch/{app.engine().id}/spoil/1/")
-    watcher.open(shared.name)
+    watcher.watch(f"watch/{app.engine().id}/spoil/1/", shared.name, shared.app())
     result = app.options(monitor_progress=True).call("spoil", "rotten")
     assert result.wait(PATIENCE).fail
     items = [wire.decode_node(watcher.watched()).items[0] for _ in range(3)]

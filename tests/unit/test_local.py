@@ -268,6 +268,22 @@ def test_callbacks(app: App) -> None:
     assert got == [2]
 
 
+def test_the_end_of_a_with_block_comes_after_all_callbacks() -> None:
+    got: list[int] = []
+    with App("local") as app:
+        task = app.register("double", lambda a: 2 * a)
+        for number in range(1000):
+            task.call(number).add_done_callback(lambda result: got.append(result.result(0)))
+    assert sorted(got) == [2 * number for number in range(1000)]
+
+
+def test_the_end_of_a_with_block_comes_after_all_results() -> None:
+    for _ in range(50):
+        with App("local") as app:
+            results = [app.register("one", lambda: 1).call()]
+        assert results[0].result(0) == 1
+
+
 def test_many_threads_call(app: App) -> None:
     task = app.register("double", lambda a: 2 * a)
     totals: list[int] = []

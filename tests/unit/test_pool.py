@@ -137,6 +137,27 @@ def test_callbacks_run_in_order_and_one_that_fails_is_logged(caplog: pytest.LogC
     callbacks.close()
 
 
+def test_closing_waits_for_the_callbacks_that_are_due() -> None:
+    callbacks, got = CallbackThread(), list[int]()
+    for number in range(1000):
+        callbacks.call_soon(got.append, number)
+    callbacks.close(PATIENCE)
+    assert got == list(range(1000))
+
+
+def test_a_callback_that_closes_does_not_wait_for_itself() -> None:
+    callbacks, done = CallbackThread(), threading.Event()
+    callbacks.call_soon(lambda: (callbacks.close(PATIENCE), done.set()))
+    assert done.wait(PATIENCE)
+
+
+def test_a_callback_that_hangs_is_not_waited_for_longer_than_told() -> None:
+    callbacks, free = CallbackThread(), threading.Event()
+    callbacks.call_soon(free.wait, PATIENCE)
+    callbacks.close(0.01)
+    free.set()
+
+
 # ---------------------------------------------------------------------- the loop
 
 
