@@ -22,7 +22,7 @@ from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
 if TYPE_CHECKING:
     import inspect
 
-    from dingo_zmq.mesh.engine import MeshEngine
+    from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
     from dingo_zmq.mesh.info import PeerInfo
 
 __all__ = ["MODES", "App"]
@@ -67,6 +67,10 @@ class App:
         discovery: "directory" (nodes of this host) and "zeroconf", both unless told.
         limit: largest body of a task or report, bytes.
         max_open: tasks not settled at a time; at the bound `call` waits, or raises `Busy` in an event loop.
+        key: file of a mesh key; default the one in its usual place or, where there is none, this user's own.
+        bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
+        advertise: where others are told that a node of this App is, as "host" or "host:port".
+        insecure_lan: use no key at all; whoever can reach a node can then run its functions.
 
     Threads and sockets start at the first call or `serve`.  A ``with`` block is optional: its clean end waits
     for what is open, an exception does not.
@@ -85,6 +89,10 @@ class App:
         discovery: Iterable[str] | None = None,
         limit: int | None = None,
         max_open: int | None = None,
+        key: str | os.PathLike[str] | None = None,
+        bind: Iterable[str] = (),
+        advertise: Iterable[str] = (),
+        insecure_lan: bool | None = None,
     ) -> None:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
@@ -94,7 +102,10 @@ class App:
         self.registry = Registry()
         self.threads = threads or default_threads()
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
-        given["mesh"] = mesh or os.environ.get("DINGO_ZMQ_MESH")
+        given["key"] = None if key is None else os.fspath(key)
+        given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
+        given["insecure_lan"] = insecure_lan
+        given["mesh"] = mesh or os.environ.get("DINGO_ZMQ_MESH") or None
         given["discovery"] = None if discovery is None else tuple(discovery)
         self._settings = {name: value for name, value in given.items() if value is not None}
         self._own: dict[str, int] = {}
@@ -109,25 +120,32 @@ class App:
 
     @overload
     def register(
-        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], **options: Any
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], *, version: str = "", **options: Any
     ) -> TaskFunction[P, R]: ...
 
     @overload
-    def register(self, name: str, fn: Callable[P, R], **options: Any) -> TaskFunction[P, R]: ...
+    def register(
+        self, name: str, fn: Callable[P, R], *, version: str = "", **options: Any
+    ) -> TaskFunction[P, R]: ...
 
-    def register(self, name: str, fn: Callable[..., Any], **options: Any) -> TaskFunction[..., Any]:
+    def register(
+        self, name: str, fn: Callable[..., Any], *, version: str = "", **options: Any
+    ) -> TaskFunction[..., Any]:
         """
         Make a function callable as a task; both callers and nodes do this.
 
         Args:
             name: unique in this App; 1 to 200 printable characters without a slash.
             fn: a function, coroutine function, bound method or callable object.
+            version: tasks only go to nodes that have the function in the same version, whatever text that is;
+                a difference in signature is noticed without it.
             options: defaults for its tasks, see `Options`.
 
         Raises:
             UsageError: for a bad or taken name, an unknown option, or a signature that cannot be compiled.
         """
-        return self._keep(self.registry.register(name, fn, options=Options().replace(**options)))
+        chosen = Options().replace(**options)
+        return self._keep(self.registry.register(name, fn, version=version, options=chosen))
 
     @overload
     def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
@@ -147,7 +165,12 @@ class App:
         return decorate if fn is None else decorate(fn)
 
     def declare(
-        self, name: str, stub: Callable[P, R] | inspect.Signature | None = None, **options: Any
+        self,
+        name: str,
+        stub: Callable[P, R] | inspect.Signature | None = None,
+        *,
+        version: str = "",
+        **options: Any,
     ) -> TaskFunction[P, R]:
         """
         Name a function that runs elsewhere; without a stub its arguments are not checked here.
@@ -155,7 +178,8 @@ class App:
         Raises:
             UsageError: as `register`.
         """
-        return self._keep(self.registry.declare(name, stub, options=Options().replace(**options)))
+        chosen = Options().replace(**options)
+        return self._keep(self.registry.declare(name, stub, version=version, options=chosen))
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
         task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter)
@@ -222,6 +246,15 @@ class App:
         engine = self._engine_now()
         return [] if isinstance(engine, LocalEngine) else _mesh(engine).peers()
 
+    def waiting(self) -> list[str]:
+        """Return a line for each function and cause for which tasks wait that no node can take now."""
+        engine = self._engine_now()
+        if isinstance(engine, LocalEngine):
+            return []
+        from dingo_zmq.mesh.info import waiting
+
+        return waiting(_mesh(engine))
+
     # ------------------------------------------------------------------ serving
 
     def serve(
@@ -276,7 +309,9 @@ class App:
     def _make_engine(self) -> Engine:
         if self.mode == "local":
             return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN))
-        return self.mesh_engine()
+        from dingo_zmq.mesh.engine import MeshEngine
+
+        return MeshEngine(self.mesh_settings())
 
     def engine(self) -> MeshEngine:
         """
@@ -290,16 +325,19 @@ class App:
             raise UsageError("this App is in local mode and has no mesh")
         return _mesh(engine)
 
-    def mesh_engine(self, **changes: Any) -> MeshEngine:
+    def mesh_settings(self, **changes: Any) -> MeshSettings:
         """
-        Return an engine of its own for the mesh, whatever the mode of this App; the App does not keep it.
+        Return what this App was told of the mesh, whatever its mode; for tools.
 
         Args:
-            changes: settings that differ from the App's, see `dingo_zmq.mesh.engine.MeshSettings`.
+            changes: settings that differ, see `dingo_zmq.mesh.engine.MeshSettings`.
         """
-        from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
+        from dingo_zmq.config import for_app
+        from dingo_zmq.mesh.engine import MeshSettings
 
-        return MeshEngine(MeshSettings(**{**self._settings, **changes}))
+        given: dict[str, Any] = {**self._settings, **changes}
+        told = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        return MeshSettings(**for_app(told))
 
     def close(self, *, wait: bool = True, timeout: float | None = None) -> None:
         """
@@ -328,8 +366,33 @@ class App:
         self.close(wait=kind is None)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "running" if self._engine else "not started"
-        return f"<App {self.mode}, {len(self._tasks)} functions, {state}>"
+        engine = self._engine
+        if engine is None or self._closed:
+            state = "closed" if self._closed else "not started"
+            return f"<App {self.mode}, {len(self._tasks)} functions, {state}>"
+        if isinstance(engine, LocalEngine):
+            jobs = list(engine._open)
+            queued = sum(bool(job.claim) for job in jobs)
+            running = sum(not job.claim and not job.cancelled for job in jobs)
+            workers = _count(self.threads + sum(self._own.values()), "worker")
+            return f"<App local: {workers}, {running} running, {queued} queued>"
+        return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
+
+
+def _load(engine: MeshEngine) -> str:
+    """Return a glance at a mesh in words; it waits a moment at most, and never raises."""
+    from dingo_zmq.mesh.info import load
+
+    try:
+        now = load(engine)
+    except Exception as exc:
+        return "its I/O thread is busy" if isinstance(exc, TimeoutError) else str(exc)
+    nodes, workers = _count(now.nodes, "node"), _count(now.workers, "worker")
+    return f"{nodes}, {workers}, {now.running} running, {now.queued} queued"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _wait_for(engine: Engine, timeout: float | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -16,8 +18,10 @@ __all__ = [
     "Options",
     "Report",
     "Status",
+    "check_node_name",
     "check_part",
     "error_for",
+    "plain",
 ]
 
 BODY_LIMIT = 256 * 1024 * 1024
@@ -27,6 +31,7 @@ MAX_OPEN = 200_000
 """Tasks of an App that may be open at a time, unless it says otherwise."""
 
 _PART_LIMIT = 200
+_LINES = "\n\t"
 
 
 class Status(IntEnum):
@@ -66,22 +71,37 @@ class Options:
         max_losses: after this many nodes died while the task may have been running, it ends with
             FAIL/POISON.  At least 1.
         monitor_progress: also send the reports SENT and PROGRESS, not the final one alone.
+        node: name or id of the node that is to run it, "" for any.  "bench" also means each of the processes
+            "bench/1", "bench/2" ... of one node.  In local mode it means nothing.
+        needs: tags that the node must have, all of them; given as any iterable of texts.  In local mode they
+            mean nothing.
+
+    Raises:
+        UsageError: for a value that makes no sense.
     """
 
     at_most_once: bool = False
     max_losses: int = 3
     monitor_progress: bool = False
+    node: str = ""
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_losses, int) or self.max_losses < 1:
             raise errors.UsageError(f"max_losses must be a whole number of at least 1, not {self.max_losses!r}")
+        for name in ("at_most_once", "monitor_progress"):
+            if not isinstance(getattr(self, name), bool):
+                raise errors.UsageError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.node != "":
+            check_node_name("node", self.node)
+        object.__setattr__(self, "needs", _checked_tags(self.needs))
 
     def replace(self, **changes: Any) -> Options:
         """
         Return a copy with some fields changed.
 
         Raises:
-            UsageError: for a field that does not exist.
+            UsageError: for a field that does not exist, or a value that makes no sense.
         """
         try:
             return replace(self, **changes)
@@ -90,10 +110,19 @@ class Options:
             raise errors.UsageError(f"unknown option in {sorted(changes)}; there are: {known}") from exc
 
 
+def _checked_tags(needs: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(needs, str | bytes) or not isinstance(needs, Iterable):
+        hint = f', such as ["{needs}"]' if isinstance(needs, str) and needs else ""
+        raise errors.UsageError(f"needs must be a list of tags{hint}, not {needs!r}")
+    return tuple(dict.fromkeys([check_part("a tag in needs", tag) for tag in needs]))
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """
     Why a task failed.  Everything that came from the node is plain text: nothing is rebuilt by name.
+
+    As text, control characters of what the node said are escaped.
 
     Attributes:
         code: the kind of failure.
@@ -114,7 +143,7 @@ class Failure:
     def __str__(self) -> str:
         head = f"{self.type}: {self.message}" if self.type else self.message or self.code.name.lower()
         where = f" (on {self.node})" if self.node else ""
-        return f"{head}{where}"
+        return plain(f"{head}{where}", keep=_LINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +203,8 @@ def error_for(failure: Failure) -> errors.TaskError:
     """Return the exception that stands for a failure; the node's traceback is added as a note."""
     error = _ERRORS.get(failure.code, errors.TaskError)(failure)
     if failure.traceback:
-        error.add_note(f"The traceback on {failure.node or 'the worker'}:\n{failure.traceback.rstrip()}")
+        where = plain(failure.node) or "the worker"
+        error.add_note(f"The traceback on {where}:\n{plain(failure.traceback.rstrip(), keep=_LINES)}")
     return error
 
 
@@ -190,3 +220,44 @@ def check_part(kind: str, text: str) -> str:
             f"{kind} must be 1 to {_PART_LIMIT} printable characters without '/', not {text!r}"
         )
     return text
+
+
+def check_node_name(kind: str, text: str) -> str:
+    """
+    Return `text` if a node can be called so: as for `check_part`, perhaps with a slash and a number behind it.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    name, slash, number = text.rpartition("/") if isinstance(text, str) else ("", "", "")
+    if slash and number.isascii() and number.isdigit():
+        check_part(kind, name)
+        if len(text) <= _PART_LIMIT:
+            return text
+    return check_part(kind, text)
+
+
+def plain(text: str, *, keep: str = "", most: int = 0) -> str:
+    """
+    Return a text that came from elsewhere so that it can be shown to people: it can move no cursor.
+
+    Control characters, marks of writing direction and the like are escaped as in a Python literal.
+
+    Args:
+        text: what is to be shown.
+        keep: characters that stay as they are.
+        most: longest text returned, in characters; what is longer is cut, and ends with "..."; 0 for any.
+    """
+    if not text.isprintable():
+        text = "".join([char if char in keep or _is_plain(char) else _escaped(char) for char in text])
+    if most and len(text) > most:
+        return f"{text[: most - 3]}..."
+    return text
+
+
+def _is_plain(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

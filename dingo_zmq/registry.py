@@ -57,6 +57,7 @@ class Registry:
         name: str,
         function: Callable[..., Any],
         *,
+        version: str = "",
         options: Options | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Function:
@@ -66,21 +67,23 @@ class Registry:
         Args:
             name: 1 to 200 printable characters without a slash.
             function: a function, coroutine function, bound method or callable object.
+            version: callers and nodes whose versions differ do not meet; as for `name`, "" for none.
             options: how its tasks are treated unless a call says otherwise.
             settings: kept as they are.
 
         Raises:
-            UsageError: if the name is bad or taken, or the signature has an annotation that is unsupported
-                or does not resolve.
+            UsageError: if the name is bad or taken, the version is bad, or the signature has an annotation that
+                is unsupported or does not resolve.
         """
-        self._check(name)
-        return self._add(name, function, Signature.of(function, name), options, settings)
+        self._check(name, version)
+        return self._add(name, function, Signature.of(function, name, version=version), options, settings)
 
     def declare(
         self,
         name: str,
         stub: Callable[..., Any] | inspect.Signature | None = None,
         *,
+        version: str = "",
         options: Options | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Function:
@@ -91,23 +94,30 @@ class Registry:
             name: as for `register`.
             stub: a function whose body is ``...`` (it is never called), or a signature; without one,
                 nothing is checked here.
+            version: as for `register`; it needs a stub to go with.
             options: how its tasks are treated unless a call says otherwise.
             settings: kept as they are.
 
         Raises:
             UsageError: as for `register`.
         """
-        self._check(name)
+        self._check(name, version)
         if stub is None:
+            if version:
+                raise UsageError(
+                    f"{name}: a version is compared together with the signature; hint: declare it with a stub"
+                )
             signature = Signature.unchecked(name)
         elif isinstance(stub, inspect.Signature):
-            signature = Signature(name, stub)
+            signature = Signature(name, stub, version=version)
         else:
-            signature = Signature.of(stub, name)
+            signature = Signature.of(stub, name, version=version)
         return self._add(name, None, signature, options, settings)
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, version: str) -> None:
         check_part("the name of a function", name)
+        if version != "":
+            check_part(f"the version of {name}", version)
         if name in self._functions:
             raise UsageError(f"there is already a function {name!r}; names are unique within an App")
 

@@ -265,6 +265,9 @@ class Result(Future[R]):
         """
         Ask that the task be stopped.
 
+        In mesh mode a task that is already at a node may still start, for a moment, although its result is
+        cancelled.
+
         Returns:
             True if the result is cancelled, now or for sure soon; False where it ended otherwise or has to
             be left to run.

@@ -75,8 +75,10 @@ class TaskFunction(Generic[P, R]):
         """
         Return the same function with some options changed (see `Options`).
 
+        ``scan.options(node="bench-3").call(5)`` runs it on that node, ``needs=["psu"]`` on any node with that tag.
+
         Raises:
-            UsageError: for an option that does not exist.
+            UsageError: for an option that does not exist, or a value that makes no sense.
         """
         return TaskFunction(self._function, self._options.replace(**changes), self._submitter)
 
@@ -119,10 +121,16 @@ class Decorator(Protocol):
 
 
 class NamedCalls:
-    """``app.options(...)``: calls by name with these options."""
+    """
+    ``app.options(...)``: calls by name with these options.
+
+    Raises:
+        UsageError: for an option that does not exist, or a value that makes no sense.
+    """
 
     def __init__(self, by_name: Callable[[str], TaskFunction[..., Any]], changes: dict[str, Any]) -> None:
-        self._by_name, self._changes = by_name, changes
+        checked = Options().replace(**changes)
+        self._by_name, self._changes = by_name, {name: getattr(checked, name) for name in changes}
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """Send a task by the name of its function."""

@@ -1,4 +1,4 @@
-"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``."""
+"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``keygen``, ``config``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import click
 
 from dingo_zmq import __version__
 from dingo_zmq.cli.call import call
+from dingo_zmq.cli.config import config
+from dingo_zmq.cli.keygen import keygen
 from dingo_zmq.cli.node import node, node_process
 from dingo_zmq.cli.peers import peers
 from dingo_zmq.cli.watch import watch
@@ -26,5 +28,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (node, node_process, call, peers, watch):
+for command in (node, node_process, call, peers, watch, keygen, config):
     main.add_command(command)

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
 
-from dingo_zmq.app import App
-from dingo_zmq.cli.common import NOBODY, complain, in_words, mesh_app, mesh_options
+from dingo_zmq.cli.common import NOBODY, complain, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.invoke import convert_words
-from dingo_zmq.model import Status
+from dingo_zmq.model import Options, Status
+from dingo_zmq.protocol.ledger import Entry, Route
+from dingo_zmq.registry import Registry
 from dingo_zmq.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dingo_zmq.mesh.engine import MeshEngine
 
 __all__ = ["call"]
 
+PATIENCE_SECONDS = 2.0
+"""after this a call says what it waits for, and again as often at most, whenever that has changed"""
+LOOK_SECONDS = 0.5
+
 _NEGATIVE = re.compile(r"-(\d.*|\.\d.*|inf|nan)")
 _MARK = "\0"
+_GUESS, _NOBODY = "; did you mean ", "no node of mesh "  # as `why` puts it
 
 
 class _Words(click.Command):
@@ -36,62 +49,148 @@ class _Words(click.Command):
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("--at-most-once", is_flag=True, help="Never start it a second time, not even after a loss.")
+@click.option("--node", default="", help="Name or id of the node that is to run it [default: any].")
+@click.option("--need", "needs", multiple=True, metavar="TAG", help="Tag that the node must have; repeatable.")
 @mesh_options
 @in_words
 def call(
-    name: str, args: tuple[str, ...], as_json: bool, timeout: float, at_most_once: bool, **where: Any
+    name: str,
+    args: tuple[str, ...],
+    as_json: bool,
+    timeout: float,
+    at_most_once: bool,
+    node: str,
+    needs: tuple[str, ...],
+    **where: Any,
 ) -> None:
     """
     Run a task on whichever node is free, and print its result.
 
     Words are converted by the function's signature; NAME=VALUE is an argument by name.  The result goes to
-    stdout, everything else to stderr.  Exit code: 0 done, 1 the task failed, 2 usage, 3 nobody could run it
-    in time, 4 unknown after a loss.
+    stdout, everything else to stderr: progress, and after 2 s what it waits for.  Exit code: 0 done, 1 the
+    task failed, 2 usage, 3 nobody could run it in time, 4 unknown after a loss.
 
     \b
     Example:
       dingo-zmq call add 2 3
-      dingo-zmq call scan start=1.5 --json --timeout 10
+      dingo-zmq call scan start=1.5 --need psu --json --timeout 10
     """
+    options = Options(monitor_progress=True, at_most_once=at_most_once, node=node, needs=needs)
     words = [word.removeprefix(_MARK) for word in args]
-    end = time.monotonic() + timeout
+    wait = _Wait(name, timeout)
     app = mesh_app(**where)
     try:
-        signature = _signature(app, name, timeout)
+        Registry().declare(name)  # nobody will ever have what cannot be a name
+        signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
-        caller = app.options(monitor_progress=True, at_most_once=at_most_once)
-        result = caller.call(name, *positional, **named)
-        try:
-            value = _follow(result, end)
-        except TimeoutError:
-            complain(f"{name} was not done within {timeout:g} s: {result.why()}")
-            sys.exit(NOBODY)
+        caller = app.options(monitor_progress=True, at_most_once=at_most_once, node=node, needs=needs)
+        value = _follow(caller.call(name, *positional, **named), wait)
     finally:
         app.close(wait=False)
-    click.echo(_text(value, as_json))
+    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()))
 
 
-def _signature(app: App, name: str, timeout: float) -> str:
-    """Return the signature text of a function, once a node that has it has answered; "" if none does."""
-    engine = app.engine()
-    found = engine.wait_for(lambda peers: any(name in peer.functions for peer in peers), timeout)
-    return next((peer.functions[name] for peer in found if name in peer.functions), "")
+class _Wait:
+    """
+    A wait for a task: how long it may last, and what is said in the meantime.
+
+    Args:
+        name: of the function.
+        timeout: seconds.
+    """
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self._name, self._timeout = name, timeout
+        self._said, self._said_at = "", time.monotonic()
+        self._end = self._said_at + timeout
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self._end
+
+    @property
+    def slice(self) -> float:
+        """Seconds until there may be something to say, or the time is up."""
+        return max(0.0, min(self._said_at + PATIENCE_SECONDS, self._end) - time.monotonic())
+
+    @property
+    def look_seconds(self) -> float:
+        """The same for somebody who has to name it once for many looks: they also hit the end of the time."""
+        left = max(0.0, self._end - time.monotonic())
+        return left / math.ceil(left / LOOK_SECONDS) if left else 0.0
+
+    def say(self, text: str) -> None:
+        """Print something else than what it waits for."""
+        click.echo(plain(text), err=True)
+        self._said, self._said_at = "", time.monotonic()
+
+    def look(self, why: Callable[[], str]) -> None:
+        """
+        Print what it waits for, if it is time for that and something new.
+
+        Raises:
+            SystemExit: where the time is up.
+        """
+        if self.over:
+            _give_up(self._name, self._timeout, why())
+        if time.monotonic() >= self._said_at + PATIENCE_SECONDS:
+            words = why()
+            if words != self._said:
+                click.echo(plain(f"waiting: {words}"), err=True)
+            self._said, self._said_at = words, time.monotonic()
 
 
-def _follow(result: Result[Any], end: float) -> Any:
+def _signature(engine: MeshEngine, route: Route, wait: _Wait) -> str:
+    """Wait for a node that could take such a task, and return the signature text of its function."""
+    entry = Entry(route, "", b"", (), Options(), None, None)  # none that is ever sent: it knows what it waits for
+
+    def told() -> str | None:
+        peers = engine.caller.decider.peers.values()
+        return next((lane.signature for peer in peers if (lane := peer.takes(route)) is not None), None)
+
+    while True:
+        engine.wait_for(lambda _: engine.reactor.ask(told) is not None, wait.slice)
+        signature = engine.reactor.ask(told)
+        if signature is not None:
+            return signature
+        wait.look(lambda: engine.reactor.ask(partial(engine.caller.why, entry)))
+
+
+def _follow(result: Result[Any], wait: _Wait) -> Any:
     """Show progress on stderr until the task is done, and return what it returned."""
-    reports = result.reports(max(0.0, end - time.monotonic()))
-    for report in reports:
+    reports = result.reports(wait.look_seconds)
+    while True:
+        try:
+            report = next(reports)
+        except StopIteration:
+            return result.result(0)
+        except TimeoutError:
+            wait.look(result.why)
+            continue
         if report.status is Status.PROGRESS and report.value is not None:
             fraction, note = report.value
             done = "" if fraction is None else f"{fraction:.0%} "
-            click.echo(f"{done}{note or ''}".rstrip(), err=True)
-        if not report.done and time.monotonic() > end:  # each of them came in time, all together did not
-            break
-    return result.result(0)
+            wait.say(f"{done}{note or ''}".rstrip())
+        if not report.done and wait.over:  # each of them came in time, all together did not
+            wait.look(result.why)
 
 
-def _text(value: Any, as_json: bool) -> str:
+def _give_up(name: str, timeout: float, why: str) -> NoReturn:
+    """Say what it waited for in vain, and leave."""
+    cause, guess, better = why.partition(_GUESS)
+    hint = "dingo-zmq peers shows the nodes and what they are doing"
+    if guess:
+        hint = f"{guess[2:]}{better}"
+    elif cause.startswith(_NOBODY):
+        hint = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
+    complain(f"{name} was not done within {timeout:g} s", hint, cause=cause)
+    sys.exit(NOBODY)
+
+
+def _text(value: Any, as_json: bool, *, terminal: bool) -> str:
+    """Return a value as it is printed; a terminal gets no control characters."""
     if as_json:
         return json.dumps(msgspec.to_builtins(value, enc_hook=str))
-    return value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else repr(value)
+    return plain(text, keep="\n\t") if terminal else text

@@ -4,29 +4,57 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
+from dingo_zmq import config
 from dingo_zmq.app import App
 from dingo_zmq.errors import DingoError, TaskError, TaskUnknown
+from dingo_zmq.model import plain
 
-__all__ = ["DONE", "FAILED", "NOBODY", "UNKNOWN", "USAGE", "complain", "in_words", "mesh_app", "mesh_options"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "NOBODY",
+    "UNKNOWN",
+    "USAGE",
+    "complain",
+    "given",
+    "in_words",
+    "log_to_stderr",
+    "mesh_app",
+    "mesh_options",
+    "plain",
+    "setting_options",
+    "settings",
+]
 
 DONE, FAILED, USAGE, NOBODY, UNKNOWN = range(5)
 """exit codes: done; the task failed; wrong usage; nobody could run it in time; unknown after a loss"""
+LINES_MOST = 5
+"""lines that an error takes, its cause and the hint among them"""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def complain(message: str, hint: str = "") -> None:
-    """Print an error to stderr: what happened, and what to do next."""
+def complain(message: str, hint: str = "", *, cause: str = "") -> None:
+    """Print an error to stderr, in at most five lines: what happened, why, and what to do next."""
     what, _, more = message.partition("; hint: ")
-    click.echo(f"error: {what}", err=True)
+    first, *others = what.split("\n")  # the words of a task may be many lines, which must not look like ours
+    lines = [plain(line) for line in (f"error: {first}", *(f"  {line}" for line in others))]
+    room = LINES_MOST - bool(cause) - bool(hint or more)
+    if len(lines) > room:
+        lines[room - 1 :] = [f"... {len(lines) - room + 1} more lines; dingo-zmq -v shows all of it"]
+    if cause:
+        lines.append(plain(f"cause: {cause}"))
     if hint or more:
-        click.echo(f"hint: {hint or more}", err=True)
+        lines.append(plain(f"hint: {hint or more}"))
+    click.echo("\n".join(lines), err=True)
 
 
 def in_words(command: F) -> F:
@@ -38,8 +66,9 @@ def in_words(command: F) -> F:
             return command(*args, **kwargs)
         except DingoError as exc:
             if click.get_current_context().find_root().params.get("verbose"):
-                raise
-            complain(str(exc))
+                click.echo(plain("".join(traceback.format_exception(exc)), keep="\n").rstrip(), err=True)
+            else:
+                complain(str(exc))
             sys.exit(code_of(exc))
         except KeyboardInterrupt:
             sys.exit(130)
@@ -54,38 +83,67 @@ def code_of(exc: DingoError) -> int:
     return FAILED if isinstance(exc, TaskError) else USAGE
 
 
+def setting_options(*names: str) -> Callable[[F], F]:
+    """Add the options of these settings, and --config; none has a default, so that one sees what was given."""
+
+    def add(command: F) -> F:
+        command = click.option(
+            "--config", metavar="FILE", help="TOML file with settings [default: config.toml beside the keys]."
+        )(command)
+        for name in reversed(names):
+            command = _option(config.SETTINGS[name])(command)
+        return command
+
+    return add
+
+
+def _option(setting: config.Setting) -> Callable[[F], F]:
+    told: dict[str, Any] = {"default": None, "help": setting.help}
+    if setting.kind == "switch":
+        told["is_flag"] = True
+    elif setting.name == "discovery":
+        told["metavar"] = "LIST"
+    elif setting.kind == "list":
+        told |= {"multiple": True, "help": f"{setting.help[:-1]}; repeatable."}
+    elif setting.kind == "whole":
+        most = None if setting.most == math.inf else int(setting.most)
+        told["type"] = click.IntRange(int(setting.least), most)
+    elif setting.kind == "seconds":
+        told["type"] = click.FloatRange(setting.least)
+    elif setting.choices:
+        told["type"] = click.Choice(setting.choices)
+    if setting.default not in (None, (), False) and setting.kind != "list":
+        default = f"{setting.default:g}" if setting.kind == "seconds" else setting.default
+        told["help"] = f"{told['help'][:-1]} [default: {default}]."
+    return click.option(setting.flag, setting.name, **told)
+
+
 def mesh_options(command: F) -> F:
     """Add the options by which a caller finds its mesh."""
-    for option in (
-        click.option("--mesh", envvar="DINGO_ZMQ_MESH", help='Name of the mesh [default: "default"].'),
-        click.option(
-            "--peer",
-            "peers",
-            multiple=True,
-            metavar="TCP",
-            help="Address of a node, tcp://host:port; repeatable.",
-        ),
-        click.option(
-            "--discovery",
-            envvar="DINGO_ZMQ_DISCOVERY",
-            metavar="LIST",
-            help='How nodes are found: "directory", "zeroconf", both with a comma, or "none" [default: both].',
-        ),
-    ):
-        command = option(command)
-    return command
+    return setting_options("mesh", "peers", "discovery", "key", "insecure_lan", "log_level")(command)
 
 
-def sources(discovery: str | None) -> tuple[str, ...] | None:
-    """Return the names in a --discovery option, None where it was not given."""
-    if discovery is None:
-        return None
-    return tuple(name for name in discovery.replace(" ", "").split(",") if name not in ("", "none"))
+def settings(config_file: str | None, flags: Mapping[str, Any]) -> config.Config:
+    """Return the settings of a command; its --config holds for the whole process until the command ends."""
+    config.use(config_file)
+    click.get_current_context().call_on_close(lambda: config.use(None))
+    return config.resolve(flags)
 
 
-def mesh_app(mesh: str | None, peers: tuple[str, ...], discovery: str | None) -> App:
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of those flags that were given and that an App takes."""
+    found = config.resolve(flags)
+    return {
+        name: found[name]
+        for name, value in flags.items()
+        if value is not None and value != () and config.SETTINGS[name].for_app
+    }
+
+
+def mesh_app(**flags: Any) -> App:
     """Return a caller's App for a command."""
-    return App("mesh", mesh=mesh, peers=peers, discovery=sources(discovery))
+    log_to_stderr(settings(flags.pop("config"), flags)["log_level"])
+    return App("mesh", **given(flags))
 
 
 def log_to_stderr(level: str) -> None:

@@ -12,7 +12,7 @@ from types import ModuleType
 from dingo_zmq.app import App
 from dingo_zmq.errors import ConfigError
 
-__all__ = ["load_app"]
+__all__ = ["load_app", "served_files"]
 
 
 def load_app(target: str) -> App:
@@ -40,6 +40,23 @@ def load_app(target: str) -> App:
     if len(apps) > 1:
         raise ConfigError(f"{place} makes several Apps; hint: name one of them: {place}:{_names(module)}")
     return next(iter(apps.values()))
+
+
+def served_files(target: str) -> list[str]:
+    """Return the files of a target that was imported, and of all modules that lie in its folder."""
+    place = target.partition(":")[0]
+    if place.endswith(".py"):
+        main = Path(place).resolve()
+    else:
+        main = Path(getattr(sys.modules.get(place), "__file__", None) or place).resolve()
+    found = {str(main)}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if isinstance(name, str) and name.endswith(".py"):
+            file = Path(name).resolve()
+            if file.is_relative_to(main.parent) and not {"site-packages", "dist-packages"} & {*file.parts}:
+                found.add(str(file))
+    return sorted(found)
 
 
 def _names(module: ModuleType) -> str:

@@ -8,62 +8,69 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from dingo_zmq.app import host_name, serve
-from dingo_zmq.cli.common import in_words, log_to_stderr, sources
-from dingo_zmq.cli.loading import load_app
+from dingo_zmq.cli.common import given, in_words, log_to_stderr, setting_options, settings
+from dingo_zmq.cli.loading import load_app, served_files
+from dingo_zmq.config import use
 
-__all__ = ["node", "node_process"]
+__all__ = ["NODE_SETTINGS", "node", "node_process"]
 
 _log = logging.getLogger(__name__)
-LEVELS = ("debug", "info", "warning", "error")
+NODE_SETTINGS = (
+    "mesh",
+    "name",
+    "tags",
+    "bind",
+    "port",
+    "advertise",
+    "discovery",
+    "key",
+    "insecure_lan",
+    "threads",
+    "processes",
+    "grace",
+    "reload",
+    "log_level",
+)
 
 
 @click.command()
 @click.argument("target", metavar="FILE.py|MODULE[:APP]")
-@click.option("--mesh", envvar="DINGO_ZMQ_MESH", help='Name of the mesh [default: "default"].')
-@click.option("--name", envvar="DINGO_ZMQ_NAME", help="Name of the node [default: this host's].")
-@click.option("--tag", "tags", multiple=True, help="A word that callers can ask for; repeatable.")
-@click.option("--port", type=click.IntRange(1, 65534), help="First of a pair of ports [default: a free pair].")
-@click.option("--threads", type=click.IntRange(1), help="Workers of a process [default: min(8, cores)].")
-@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Node processes.")
-@click.option("--grace", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds to drain.")
-@click.option("--discovery", envvar="DINGO_ZMQ_DISCOVERY", metavar="LIST", help="How it is announced; see call.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="warning", show_default=True)
+@setting_options(*NODE_SETTINGS)
 @in_words
-def node(target: str, processes: int, grace: float, log_level: str, discovery: str | None, **told: Any) -> None:
+def node(target: str, config: str | None, **flags: Any) -> None:
     """
     Serve the functions of a file or module.
 
     The first SIGTERM or Ctrl-C drains: unstarted tasks are given back and running ones finish within --grace
-    seconds; a second one ends at once.
+    seconds; a second one ends at once.  Each option is also a variable (DINGO_ZMQ_MESH), and a line of the
+    file (mesh = "lab"); dingo-zmq config shows what holds.
 
     \b
     Example:
       dingo-zmq node tasks.py --name bench-3 --processes 4
     """
-    from dingo_zmq.mesh.discovery.ways import DISCOVERY, announcers
-    from dingo_zmq.mesh.supervisor import Supervisor
-
-    log_to_stderr(log_level)
+    told = settings(config, flags)
+    log_to_stderr(told["log_level"])
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         _log.warning("this node runs as root, and so does every task")
-    if told["port"] is not None and processes > 1:
+    if told["port"] is not None and told["processes"] > 1:
         raise click.UsageError("--port is for one process; leave it out, and each takes a free pair")
-    found_by = sources(discovery)
-    spec = {**told, "target": target, "grace": grace, "log_level": log_level}
-    spec["name"] = told["name"] or host_name()
+    from dingo_zmq.mesh.supervisor import Supervisor
+
+    spec = {name: told[name] for name in ("tags", "port", "threads", "grace", "log_level", "reload")}
+    spec |= {"target": target, "name": told["name"] or host_name(), "config": config, "app": given(flags)}
 
     def command(number: int) -> list[str]:
-        name = f"{spec['name']}/{number}" if processes > 1 else spec["name"]
+        name = f"{spec['name']}/{number}" if told["processes"] > 1 else spec["name"]
         return [sys.executable, "-m", "dingo_zmq", "node-process", json.dumps({**spec, "name": name})]
 
-    supervisor = Supervisor(
-        command, processes, lambda: announcers(DISCOVERY if found_by is None else found_by), grace, _introduce
-    )
+    supervisor = Supervisor(command, told["processes"], told["grace"], _introduce, reload=told["reload"])
     sys.exit(supervisor.run())
 
 
@@ -73,10 +80,18 @@ def _introduce(children: list[Any]) -> None:
     names = ", ".join(child.announcement.name for child in children)
     where = ", ".join(child.announcement.tasks[0] for child in children)
     functions = ", ".join(first.functions)
-    mesh = first.announcement.mesh
-    click.echo(f"node {names}: {functions} at {where}, mesh {mesh}, this host only (no mesh key)")
+    click.echo(f"node {names}: {functions} at {where}, mesh {first.announcement.mesh}, {_lock(first)}")
+    if not first.reach.open:
+        click.echo("to let other machines in: dingo-zmq keygen, then start it again; copy the key to them")
     name, signature = next(iter(first.functions.items()))
     click.echo(f"try: dingo-zmq call {name} {_example(signature)}".rstrip())
+
+
+def _lock(child: Any) -> str:
+    if not child.reach.open:
+        return "this host only (no mesh key)"
+    key = child.announcement.key
+    return "NO KEY: anybody on the network can run tasks" if key == "none" else f"key {key}"
 
 
 def _example(signature: str) -> str:
@@ -91,6 +106,7 @@ def _example(signature: str) -> str:
 @in_words
 def node_process(spec: str) -> None:
     """Be one of the processes of a node; started by ``dingo-zmq node``."""
+    from dingo_zmq.mesh.engine import MeshEngine
     from dingo_zmq.mesh.supervisor import CONTROL_FD, Control, die_with_parent
 
     told = json.loads(spec)
@@ -101,8 +117,11 @@ def node_process(spec: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     log_to_stderr(told["log_level"])
     sys.setswitchinterval(0.001)  # a busy task must not keep the I/O thread waiting
+    sys.dont_write_bytecode |= told["reload"]  # a second change within one second would not be seen in it
+    use(told["config"])
     app = load_app(told["target"])
-    engine = app.mesh_engine(discovery=(), **({"mesh": told["mesh"]} if told["mesh"] else {}))
+    wanted = app.mesh_settings(**told["app"])
+    engine = MeshEngine(replace(wanted, discovery=()))  # our supervisor announces us
     try:
         announcement = serve(
             engine,
@@ -114,7 +133,8 @@ def node_process(spec: str) -> None:
             announce=False,
         )
         control = Control(fd, on_drain=asked.set, on_orphan=lambda: os._exit(1))
-        control.ready(announcement, {f.name: f.signature.text for f in app.registry if f.runs_here})
+        functions = {f.name: f.signature.text for f in app.registry if f.runs_here}
+        control.ready(announcement, functions, wanted.discovery, engine.reach, served_files(told["target"]))
         asked.wait()
         drained = engine.drain(told["grace"])
         if not drained:

@@ -38,7 +38,8 @@ class Signature:
     Attributes:
         name: of the function, for messages.
         text: such as ``(a: int, b: int = 5) -> int``; the same on all Pythons.
-        fingerprint: 16 hexadecimal characters over names, kinds, presence of defaults, and types.
+        fingerprint: 16 hexadecimal characters over names, kinds, presence of defaults, and types; behind them
+            "@" and the version, where the function was given one.
         is_stream: whether it yields values; the return annotation is then that of one value.
     """
 
@@ -49,6 +50,7 @@ class Signature:
         hints: Mapping[str, Any] | None = None,
         *,
         is_stream: bool = False,
+        version: str = "",
     ) -> None:
         """
         Args:
@@ -56,6 +58,7 @@ class Signature:
             signature: parameters and defaults.
             hints: annotations by parameter and "return"; without, those in `signature`.
             is_stream: whether it yields values even if the return annotation does not say so.
+            version: goes into the fingerprint, so that callers and nodes whose versions differ do not meet.
 
         Raises:
             UsageError: if an annotation is one whose values cannot be checked or sent.
@@ -69,7 +72,7 @@ class Signature:
             result = typing.get_args(result)[0]
         self._return = self._compile("return", result)
         self.text = signature_text(signature, hints)
-        self.fingerprint = fingerprint(signature, hints)
+        self.fingerprint = fingerprint(signature, hints) + (f"@{version}" if version else "")
         self._return_exact = self._return.kind
         self._return_decode, self._return_scan = self._return.decode, self._return.binary
         self._binding = Binding(name, self.text, signature)
@@ -80,7 +83,7 @@ class Signature:
         self._compile_quick_ways()
 
     @classmethod
-    def of(cls, function: Callable[..., Any], name: str = "") -> Signature:
+    def of(cls, function: Callable[..., Any], name: str = "", *, version: str = "") -> Signature:
         """
         Compile the signature of a function, method, callable object or stub.
 
@@ -95,7 +98,7 @@ class Signature:
         except (TypeError, ValueError) as exc:
             raise UsageError(f"{name}: has no signature that can be read: {exc}") from exc
         yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        return cls(name, signature, hints_of_function(name, function), is_stream=yields)
+        return cls(name, signature, hints_of_function(name, function), is_stream=yields, version=version)
 
     @classmethod
     def unchecked(cls, name: str) -> Signature:

@@ -7,19 +7,17 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from dingo_zmq.errors import PeerError
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
-from dingo_zmq.mesh.discovery.port import Announcement, Changed, Event, Found, Gone
-from dingo_zmq.mesh.info import PeerInfo
-from dingo_zmq.mesh.probe import Probe
+from dingo_zmq.mesh.connections import Connection, Connections
+from dingo_zmq.mesh.discovery.port import Event
+from dingo_zmq.mesh.info import PeerInfo, shared_slots
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
@@ -31,30 +29,7 @@ from dingo_zmq.protocol.why import why
 __all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
-_EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
-_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-)
 _log = logging.getLogger("dingo_zmq.caller")
-
-
-class _Connection:
-    """The sockets to one node."""
-
-    def __init__(self, key: str, reports: str, push: zmq.Socket[bytes]) -> None:
-        self.key, self.reports, self.push = key, reports, push
-        self.monitor: zmq.Socket[bytes] = push.get_monitor_socket(_EVENTS)
-        self.nodes: dict[str, None] = {}  # the announced ids that led here
-        self.probe: Probe | None = None
 
 
 class MeshCaller:
@@ -93,9 +68,6 @@ class MeshCaller:
         self.on_news: Callable[[], None] = lambda: None
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
         self._sources_of = sources_of
-        self._connections: dict[str, _Connection] = {}
-        self._keys_of: dict[str, str] = {}  # announced id -> key
-        self._keys_by_reports: dict[str, str] = {}
         self._pulses: dict[bytes, tuple[m.Pulse, float]] = {}
 
     # ------------------------------------------------------------------ as a part of the reactor
@@ -106,10 +78,12 @@ class MeshCaller:
         self._sub = self._socket(zmq.SUB)
         self._sub.setsockopt(zmq.RCVHWM, 0)
         self._sub.subscribe(f"{self.decider.name}/")
-        monitor: zmq.Socket[bytes] = self._sub.get_monitor_socket(_EVENTS)
-        self._monitor = monitor
-        self._watch_monitor(monitor, Side.REPORTS, None)
+        key_id = "none" if self._key is None else keys.key_id(self._key.public)
+        self._connections = Connections(reactor, self._sub, self._new_push, key_id, self)
         reactor.watch(self._sub, self._sub_ready)
+
+    def _new_push(self) -> zmq.Socket[bytes]:
+        return self._socket(zmq.PUSH)
 
     def _sub_ready(self) -> None:
         self._readable = True
@@ -130,9 +104,14 @@ class MeshCaller:
             busy |= self._read(now)
         if now >= self.wakeup:
             caller.tick(now)
+            if now >= self._connections.wakeup:
+                self._connections.tick(now)
             self._perform(now)
-        self.wakeup = caller.wakeup
+        self._set_wakeup()
         return busy
+
+    def _set_wakeup(self) -> None:
+        self.wakeup = min(self.decider.wakeup, self._connections.wakeup)
 
     def hand_out(self) -> None:
         """Tell other threads what was reported, in order."""
@@ -153,11 +132,7 @@ class MeshCaller:
         self.decider.close(now)
         self._perform(now)
         self.hand_out()
-        for connection in list(self._connections.values()):
-            self._disconnect(connection)
-        self._reactor.unwatch(self._monitor)
-        self._sub.disable_monitor()
-        self._monitor.close(0)
+        self._connections.close()
         self._reactor.unwatch(self._sub)
         self._sub.close(0)
 
@@ -187,7 +162,9 @@ class MeshCaller:
             self._expressed.append((entry, place))
             try:
                 frame = wire.encode(place.tasks(self.decider.name, entry))
-                self._connections[place.lane.key].push.send(frame, mesh_sockets.NOBLOCK)
+                push = self._connections.by_key[place.lane.key].push
+                assert push is not None
+                push.send(frame, mesh_sockets.NOBLOCK)
             except zmq.Again:
                 place.refused = True
                 self._reactor.wake()
@@ -265,11 +242,11 @@ class MeshCaller:
                     _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
                     self.on_news()
                 else:
-                    self._drop(action.key)
+                    self._connections.drop(action.key)
 
     def _send(self, send: decider.Send, now: float) -> None:
-        connection = self._connections.get(send.key)
-        if connection is None:
+        connection = self._connections.by_key.get(send.key)
+        if connection is None or connection.push is None:
             self.decider.unsent(send, now)
             return
         frame = wire.encode(send.message)
@@ -284,108 +261,51 @@ class MeshCaller:
             keys.secure_client(socket, self._key)
         return socket
 
-    # ------------------------------------------------------------------ connections
+    # ------------------------------------------------------------------ what connections do
 
     def discovered(self, event: Event) -> None:
         """Discovery tells something; called by the I/O thread."""
         now = monotonic()
         self._take_inbox(now)
-        if isinstance(event, Found | Changed):
-            self._found(event.announcement, now)
-        elif isinstance(event, Gone):
-            key = self._keys_of.pop(event.node, None)
-            connection = self._connections.get(key) if key else None
-            if connection is not None:
-                connection.nodes.pop(event.node, None)
-                if not connection.nodes:
-                    self.decider.gone(connection.key, now)
+        self._connections.discovered(event, now)
         self._perform(now)
-        self.wakeup = self.decider.wakeup
+        self._set_wakeup()
 
-    def _found(self, announcement: Announcement, now: float) -> None:
-        key, reports = announcement.candidates[0]
-        before = self._keys_of.get(announcement.node)
-        if before is not None and before != key:
-            self.discovered(Gone(announcement.node, ""))
-        self._keys_of[announcement.node] = key
-        connection = self._connections.get(key)
-        if connection is None:
-            connection = self._connect(key, reports)
-        connection.nodes[announcement.node] = None
-        self.decider.found(key, now)
-
-    def _connect(self, key: str, reports: str) -> _Connection:
-        push = self._socket(zmq.PUSH)
-        self._connections[key] = connection = _Connection(key, reports, push)
-        self._keys_by_reports[reports] = key
-        self._watch_monitor(connection.monitor, Side.TASKS, connection)
-        push.connect(key)
-        self._sub.connect(reports)
-        return connection
-
-    def _drop(self, key: str) -> None:
-        connection = self._connections.get(key)
-        if connection is not None:
-            self._disconnect(connection)
-
-    def _disconnect(self, connection: _Connection) -> None:
-        del self._connections[connection.key]
-        if connection.probe is not None:
-            connection.probe.stop()
-        self._keys_by_reports.pop(connection.reports, None)
-        for node in connection.nodes:
-            self._keys_of.pop(node, None)
-        self._reactor.unwatch(connection.monitor)
-        connection.push.disable_monitor()
-        connection.monitor.close(0)
-        connection.push.close()
-        self._sub.disconnect(connection.reports)
-
-    def _watch_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
-        self._reactor.watch(monitor, partial(self._read_monitor, monitor, side, connection))
-
-    def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: _Connection | None) -> None:
-        now = monotonic()
+    def found(self, key: str, now: float, label: str) -> None:
+        """There is a node to be reached."""
         self._take_inbox(now)
-        while True:
-            try:
-                frames = monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            event = parse_monitor_message(frames)
-            about = connection
-            if about is None:
-                key = self._keys_by_reports.get(event["endpoint"].decode())
-                about = self._connections.get(key) if key else None
-            if about is not None:
-                self._connection_event(about, side, event["event"], now)
+        self.decider.found(key, now, label)
         self._perform(now)
-        self.wakeup = self.decider.wakeup
+        self._set_wakeup()
 
-    def _connection_event(self, connection: _Connection, side: Side, event: int, now: float) -> None:
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.decider.connected(connection.key, side, now)
-        elif event in _FAILED:
-            self.decider.locked_out(connection.key, now)
-        else:
-            if event == zmq.EVENT_DISCONNECTED:
-                self.decider.disconnected(connection.key, side, now)
-            self._probe(connection)
+    def gone(self, key: str, now: float) -> None:
+        """Nobody announces a node any more."""
+        self._happened(now, self.decider.gone, key)
 
-    def _probe(self, connection: _Connection) -> None:
-        """Find out whether the process at the other end is dead."""
-        if connection.probe is None:
-            done = partial(self._probed, connection)
-            connection.probe = Probe(self._reactor, (connection.key, connection.reports), done)
-            connection.probe.start()
+    def connected(self, key: str, side: Side, now: float) -> None:
+        """One of the two connections to a node is up."""
+        self._happened(now, self.decider.connected, key, side)
 
-    def _probed(self, connection: _Connection, refused: bool) -> None:
-        connection.probe = None
-        if refused and self._connections.get(connection.key) is connection:
-            now = monotonic()
-            self._take_inbox(now)
-            self.decider.refused(connection.key, now)
-            self._perform(now)
+    def disconnected(self, key: str, side: Side, now: float) -> None:
+        """One of the two connections to a node broke."""
+        self._happened(now, self.decider.disconnected, key, side)
+
+    def locked_out(self, key: str, now: float, cause: str) -> None:
+        """A node does not let us in."""
+        self._take_inbox(now)
+        self.decider.locked_out(key, now, cause)
+        self._perform(now)
+        self._set_wakeup()
+
+    def refused(self, key: str, now: float) -> None:
+        """Both ports of a node refuse connections."""
+        self._happened(now, self.decider.refused, key)
+
+    def _happened(self, now: float, tell: Callable[..., None], *what: Any) -> None:
+        self._take_inbox(now)
+        tell(*what, now)
+        self._perform(now)
+        self._set_wakeup()
 
     # ------------------------------------------------------------------ for people
 
@@ -394,20 +314,20 @@ class MeshCaller:
         now = monotonic()
         return [
             self._info(connection, self.decider.peers[key], now)
-            for key, connection in self._connections.items()
+            for key, connection in self._connections.by_key.items()
             if key in self.decider.peers
         ]
 
-    def _info(self, connection: _Connection, peer: Peer, now: float) -> PeerInfo:
+    def _info(self, connection: Connection, peer: Peer, now: float) -> PeerInfo:
         welcome = peer.welcome
         pulse, at = self._pulses.get(wire.pulse_topic(welcome.node) if welcome else b"", (None, now))
         return PeerInfo(
-            name=peer.name,
+            name=peer.name if welcome else connection.name,
             node=welcome.node if welcome else "",
-            address=connection.key,
+            address=connection.tasks,
             state=peer.state(now),
             functions={lane.name: lane.signature for lane in peer.lanes.values()},
-            slots=max((lane.slots for lane in peer.lanes.values()), default=0),
+            slots=shared_slots(lane.slots for lane in peer.lanes.values()),
             running=pulse.running if pulse else None,
             queued=pulse.queued if pulse else None,
             done=pulse.done if pulse else None,
@@ -415,6 +335,8 @@ class MeshCaller:
             round_trip=peer.round_trip,
             version=welcome.version if welcome else 0,
             sources=tuple(sorted({s for node in connection.nodes for s in self._sources_of(node)})),
+            tags=tuple(sorted(peer.tags)),
+            function_slots={lane.name: lane.slots for lane in peer.lanes.values()},
         )
 
 

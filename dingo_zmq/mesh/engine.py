@@ -18,12 +18,15 @@ from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.mesh.discovery import Finder
-from dingo_zmq.mesh.discovery.port import Announcement, Announcer
-from dingo_zmq.mesh.discovery.ways import DISCOVERY, announcers, sources
+from dingo_zmq.mesh.discovery.port import Announcement
+from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
+from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.info import PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
+from dingo_zmq.mesh.reach import Reach, credentials
 from dingo_zmq.mesh.reactor import FORKED, Reactor
+from dingo_zmq.mesh.selfcheck import check_lock
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
@@ -54,6 +57,10 @@ class MeshSettings:
         discovery: which of "directory" (this host) and "zeroconf" find nodes and announce them.
         limit: largest body of a task or report, bytes.
         max_open: tasks not settled at a time; at the bound `call` waits, or raises `Busy` in an event loop.
+        key: file of a mesh key; None for the one in its usual place or, where there is none, this user's own.
+        bind: addresses or interfaces to keep to; none for all of them.
+        advertise: where others are told that a node is, instead of its addresses; "host" or "host:port".
+        insecure_lan: use no key at all, and be open all the same.
     """
 
     mesh: str = "default"
@@ -61,6 +68,14 @@ class MeshSettings:
     discovery: tuple[str, ...] = DISCOVERY
     limit: int = BODY_LIMIT
     max_open: int = MAX_OPEN
+    key: str | None = None
+    bind: tuple[str, ...] = ()
+    advertise: tuple[str, ...] = ()
+    insecure_lan: bool = False
+
+    def credentials(self) -> tuple[keys.Key | None, Reach]:
+        """Return the key and the reach; see `reach.credentials`."""
+        return credentials(self.key, insecure_lan=self.insecure_lan, bind=self.bind, advertise=self.advertise)
 
 
 class Ticket(Entry):
@@ -93,14 +108,14 @@ class MeshEngine:
         check_part("the name of a mesh", settings.mesh)
         self.settings = settings
         self.id = secrets.token_hex(8)
-        self.key = keys.local_key()
+        self.key, self.reach = settings.credentials()
         self._ids = itertools.count(1)
         self._settled = 0
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
         self._turning_away = threading.Lock()
         self._room = Room(settings.max_open)
-        self._finder = Finder(sources(settings.discovery, settings.peers), settings.mesh)
+        self._finder = Finder(sources(settings.discovery, settings.peers, self.reach.interfaces), settings.mesh)
         self.caller = MeshCaller(
             self.id,
             settings.mesh,
@@ -113,7 +128,7 @@ class MeshEngine:
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = threading.Condition(), 0
         self.node: MeshNode | None = None
-        self._announcers: list[Announcer] = []
+        self._herald: Herald | None = None
         self._callbacks = CallbackThread()
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
         self.reactor.on_fork = self._forked
@@ -140,7 +155,7 @@ class MeshEngine:
         """Return what sends a task of `function` with `options`."""
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
-        route = Route(name, signature.fingerprint)
+        route = Route(name, signature.fingerprint, node=options.node, needs=options.needs)
         wired = wire_options(options)
         append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
         ids, max_open = self._ids, self.settings.max_open
@@ -265,7 +280,7 @@ class MeshEngine:
             announce: whether to tell discovery; a supervisor does that for its processes.
 
         Raises:
-            ConfigError: where the port cannot be had.
+            ConfigError: where the address or port cannot be had, or strangers would be let in.
         """
         served = list(functions)
         node_id = secrets.token_hex(8)
@@ -278,7 +293,7 @@ class MeshEngine:
             self.settings.limit,
             pace(),
         )
-        node = MeshNode(identity, served, own, threads, self.key, port=port)
+        node = MeshNode(identity, served, own, threads, self.key, self.reach.hosts(), port)
 
         def start() -> None:
             node.open(self.reactor)
@@ -287,14 +302,27 @@ class MeshEngine:
         self.reactor.ask(start)
         self.node = node
         tasks, reports = node.endpoints
+        if self.key is not None:
+            check_lock(tasks, reports, self.key)
         announcement = Announcement(
-            node_id, name, self.settings.mesh, identity.incarnation.hex(), m.VERSION, (tasks,), (reports,)
+            node_id,
+            name,
+            self.settings.mesh,
+            identity.incarnation.hex(),
+            m.VERSION,
+            (tasks,),
+            (reports,),
+            key=self.key_id,
         )
         if announce:
-            self._announcers = announcers(self.settings.discovery)
-            for announcer in self._announcers:
-                announcer.announce(announcement)
+            self._herald = Herald(self.settings.discovery, self.reach)
+            self._herald.announce(announcement)
         return announcement
+
+    @property
+    def key_id(self) -> str:
+        """Id of our key for people and announcements, "none" where there is none."""
+        return "none" if self.key is None else keys.key_id(self.key.public)
 
     def drain(self, timeout: float) -> bool:
         """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""
@@ -307,9 +335,9 @@ class MeshEngine:
             node.on_drained = done.set
             node.drain()
 
-        for announcer in self._announcers:
-            announcer.close()
-        self._announcers = []
+        if self._herald is not None:
+            self._herald.close()
+            self._herald = None
         self.reactor.ask(begin)
         return done.wait(timeout)
 
@@ -359,8 +387,8 @@ class MeshEngine:
             return
         if not self._unusable:
             self._unusable = "this App is closed"
-        for announcer in self._announcers:
-            announcer.close()
+        if self._herald is not None:
+            self._herald.close()
         self._finder.stop()
         self.reactor.stop(timeout)
         self._room.freed()

@@ -1,10 +1,22 @@
-"""What is told to people about the nodes that a caller knows."""
+"""What is told to people about the nodes that a caller knows, and about its own tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING
 
-__all__ = ["PeerInfo"]
+from dingo_zmq.protocol.why import waiting as _waiting
+
+if TYPE_CHECKING:
+    from dingo_zmq.mesh.engine import MeshEngine
+
+__all__ = ["Load", "PeerInfo", "load", "other_meshes", "shared_slots", "waiting"]
+
+GLANCE_SECONDS = 0.2
+"""longest time that a look at the load may take"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +26,18 @@ class PeerInfo:
 
     Attributes:
         name, node: what people call it, and its unique id ("" before its WELCOME).
-        address: endpoint of its tasks socket.
+        address: endpoint of its tasks socket that is in use.
         state: "ready", "greeting", "apart", "draining", "silent", "refused us: ..." or "locked out".
         functions: name to signature text.
-        slots: workers of its largest function.
+        slots: workers that most of its functions have; those share them.
         running, queued, done: from its last pulse, None before.
         pulse_age: seconds since then.
         round_trip: seconds that the last BEAT took to come back.
         version: protocol version, 0 before its WELCOME.
         sources: how it was found.
+        tags: the words that callers can ask for, sorted.
+        cause: why it does not let us in, or "".
+        function_slots: name to workers, for each function; of a coroutine function, how many may run at a time.
     """
 
     name: str
@@ -38,3 +53,63 @@ class PeerInfo:
     round_trip: float | None
     version: int
     sources: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    cause: str = ""
+    function_slots: dict[str, int] = field(default_factory=dict)
+
+
+def shared_slots(slots: Iterable[int]) -> int:
+    """Return the number of workers that most functions have, the smallest of several; 0 where there is none."""
+    return min(Counter(slots).items(), key=lambda item: (-item[1], item[0]), default=(0, 0))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """
+    A glance at a mesh.
+
+    Attributes:
+        nodes: those that can be used now.
+        workers: of these, see `PeerInfo.slots`.
+        running: our tasks that are known to have started.
+        queued: the other ones that are not done, here or at nodes.
+    """
+
+    nodes: int
+    workers: int
+    running: int
+    queued: int
+
+
+def load(engine: MeshEngine) -> Load:
+    """
+    Return how things stand, at once.
+
+    Raises:
+        Closed: after the end of the engine.
+        TimeoutError: where the I/O thread is busy.
+    """
+
+    def look() -> Load:
+        caller, now = engine.caller.decider, monotonic()
+        usable = [peer for peer in caller.peers.values() if peer.usable(now)]
+        workers = sum(shared_slots(lane.slots for lane in peer.lanes.values()) for peer in usable)
+        running = sum(entry.started for peer in caller.peers.values() for entry in peer.entries())
+        return Load(len(usable), workers, running, caller.ledger.open + len(engine.caller.inbox) - running)
+
+    return engine.reactor.ask(look, GLANCE_SECONDS)
+
+
+def waiting(engine: MeshEngine) -> list[str]:
+    """Return a line for each function and cause for which tasks wait that no node can take."""
+
+    def look() -> list[str]:
+        engine.caller.results()  # takes over what was just called
+        return _waiting(engine.caller.decider, monotonic())
+
+    return engine.reactor.ask(look)
+
+
+def other_meshes(engine: MeshEngine) -> dict[str, int]:
+    """Return the names of the other meshes whose nodes were seen, and how many nodes."""
+    return dict(sorted(Counter(said.mesh for said in engine._finder.others.values()).items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import tomllib
@@ -23,8 +24,11 @@ __all__ = [
     "DOMAIN",
     "Gatekeeper",
     "Key",
+    "find_key",
+    "key_id",
     "load_key",
     "local_key",
+    "mesh_key_path",
     "new_key",
     "save_key",
     "secure_client",
@@ -84,6 +88,30 @@ def local_key(folder: Path | str | None = None) -> Key:
     if not os.path.lexists(path):
         _put(path, new_key("local"))
     return load_key(path, "local")
+
+
+def mesh_key_path(folder: Path | str | None = None) -> Path:
+    """Return where a mesh key is looked for unless told: `mesh.key` beside `local.key`; made folder and all."""
+    return _config_folder(folder) / "mesh.key"
+
+
+def find_key(path: Path | str | None = None) -> Key:
+    """
+    Return the mesh key in a file, or else the one in its usual place, or else this user's own key.
+
+    Raises:
+        ConfigError: if a file that is there, or was named, cannot be used; see `load_key`.
+    """
+    if path is None:
+        path = mesh_key_path()
+        if not os.path.lexists(path):
+            return local_key()
+    return load_key(Path(path).expanduser(), "mesh")
+
+
+def key_id(public: bytes) -> str:
+    """Return 8 hexadecimal digits that tell keys apart for people, and say nothing about the secret."""
+    return hashlib.sha256(b"dingo-zmq key " + public).hexdigest()[:8]
 
 
 def _config_folder(folder: Path | str | None) -> Path:

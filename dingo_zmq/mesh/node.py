@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
@@ -16,6 +16,7 @@ from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
+from dingo_zmq.mesh.interfaces import LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import Code, Failure, Status
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
@@ -53,7 +54,7 @@ class MeshNode:
         own: functions with workers of their own, and how many.
         threads: size of the pool that the others share.
         key: admits its holders; None for no security at all.
-        host: the address to bind.
+        hosts: the addresses to bind, "*" for all.
         port: the first of a pair of ports, None for a free pair.
     """
 
@@ -64,14 +65,14 @@ class MeshNode:
         own: Mapping[str, int],
         threads: int,
         key: keys.Key | None,
-        host: str = "127.0.0.1",
+        hosts: Sequence[str] = (LOOPBACK,),
         port: int | None = None,
     ) -> None:
         self.wakeup = 0.0
         self.drained = False
         self._readable = self._subscribable = False
         self.on_drained: Callable[[], None] = lambda: None
-        self._identity, self._key, self._host, self._port = identity, key, host, port
+        self._identity, self._key, self._hosts, self._port = identity, key, tuple(hosts), port
         self._functions = {function.name: function for function in functions}
         pools: dict[str, int] = {SHARED: threads}
         for function in self._functions.values():
@@ -117,7 +118,7 @@ class MeshNode:
         self._pull = self._socket(zmq.PULL)
         self._xpub = self._socket(zmq.XPUB)
         try:
-            self.port = mesh_sockets.bind_pair(self._pull, self._xpub, self._host, self._port)
+            self.port = mesh_sockets.bind_pair(self._pull, self._xpub, self._hosts, self._port)
         except BaseException:
             self._close_sockets(0)
             raise
@@ -140,8 +141,9 @@ class MeshNode:
 
     @property
     def endpoints(self) -> tuple[str, str]:
-        """The endpoints of tasks and of reports."""
-        return f"tcp://{self._host}:{self.port}", f"tcp://{self._host}:{self.port + 1}"
+        """Endpoints of tasks and of reports that processes of this machine can use."""
+        host = LOOPBACK if "*" in self._hosts else self._hosts[0]
+        return f"tcp://{host}:{self.port}", f"tcp://{host}:{self.port + 1}"
 
     def work(self, now: float) -> bool:
         """Take what callers sent and workers finished, and publish."""

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dingo_zmq.mesh.discovery.port import split_tcp
 from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.mesh.scout import is_numeric, try_connect
 
 __all__ = ["Probe"]
 
@@ -37,14 +37,12 @@ class Probe:
             self._try(endpoint)
 
     def _try(self, endpoint: str) -> None:
-        host, port = split_tcp(endpoint)
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        attempt = socket.socket(family, socket.SOCK_STREAM)
-        attempt.setblocking(False)
-        try:
-            code = attempt.connect_ex((host.strip("[]"), port))
-        except OSError as exc:
-            code = exc.errno or errno.EIO
+        if not is_numeric(endpoint):  # asking for a name may take long
+            self._refused, self._left = False, self._left - 1
+            if not self._left:
+                self._done(False)
+            return
+        attempt, code = try_connect(endpoint)
         if code == errno.EINPROGRESS:
             self._waiting.add(attempt)
             self._reactor.watch_fd(attempt.fileno(), partial(self._ready, attempt), writable=True)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from dingo_zmq.errors import ConfigError
 
-__all__ = ["NOBLOCK", "PORTS", "bind_pair", "make", "new_context", "readable", "recv_frames", "send_frames"]
+__all__ = [
+    "NOBLOCK",
+    "PORTS",
+    "bind_pair",
+    "connect",
+    "make",
+    "new_context",
+    "readable",
+    "recv_frames",
+    "send_frames",
+]
 
 PORTS = range(47100, 47300)
 """where a node looks for a free pair of ports unless told"""
@@ -66,39 +77,44 @@ def make(context: zmq.Context[Any], kind: int, limit: int) -> zmq.Socket[bytes]:
     return socket
 
 
-def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], host: str, port: int | None) -> int:
+def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect; a name is looked up as IPv4 alone, since a node on loopback listens there."""
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.connect(endpoint)
+
+
+def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Sequence[str], port: int | None) -> int:
     """
     Bind two sockets to a port and the one after it, and return the first.
 
     Args:
         tasks, reports: the sockets.
-        host: an address of this machine.
-        port: the first port of the pair, or None for the first free pair of `PORTS`.
+        hosts: addresses of this machine, or "*" for all of them.
+        port: the first port of the pair, or None for the first pair of `PORTS` that is free on all of them.
 
     Raises:
-        ConfigError: where the port is taken, or all of them are.
+        ConfigError: where the port is taken, or all of them are, or an address cannot be had.
     """
     for first in PORTS[::2] if port is None else [port]:
+        bound: list[tuple[zmq.Socket[bytes], str]] = []
         try:
-            tasks.bind(f"tcp://{host}:{first}")
+            for host in hosts:
+                for socket, number in ((tasks, first), (reports, first + 1)):
+                    endpoint = f"tcp://{host}:{number}"
+                    socket.setsockopt(zmq.IPV6, int(host == "*" or "[" in host))
+                    socket.bind(endpoint)
+                    bound.append((socket, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")))
         except zmq.ZMQError as exc:
+            for socket, endpoint in bound:
+                socket.unbind(endpoint)
             if port is not None or exc.errno != zmq.EADDRINUSE:
-                raise _bind_error(host, first, exc) from exc
-            continue
-        try:
-            reports.bind(f"tcp://{host}:{first + 1}")
-        except zmq.ZMQError as exc:
-            tasks.unbind(f"tcp://{host}:{first}")
-            if port is not None or exc.errno != zmq.EADDRINUSE:
-                raise _bind_error(host, first + 1, exc) from exc
+                raise ConfigError(
+                    f"cannot listen on {host}:{number}: {exc.strerror}; "
+                    "hint: another port with --port, or none to have a free one chosen"
+                ) from exc
             continue
         return first
     raise ConfigError(f"all ports from {PORTS[0]} to {PORTS[-1]} are in use; hint: give one with --port")
-
-
-def _bind_error(host: str, port: int, exc: zmq.ZMQError) -> ConfigError:
-    hint = "another port with --port, or none to have a free one chosen"
-    return ConfigError(f"cannot listen on {host}:{port}: {exc.strerror}; hint: {hint}")
 
 
 def recv_frames(socket: zmq.Socket[bytes]) -> list[Any]:

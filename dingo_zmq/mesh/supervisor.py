@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import selectors
 import signal
@@ -13,12 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dingo_zmq.errors import PeerError
-from dingo_zmq.mesh.discovery.port import Announcement, Announcer, from_fields, to_fields
+from dingo_zmq.mesh.discovery.port import Announcement, from_fields, to_fields
+from dingo_zmq.mesh.herald import Herald
+from dingo_zmq.mesh.notify import Notifier
+from dingo_zmq.mesh.reach import Reach
 
 __all__ = ["CONTROL_FD", "Child", "Control", "Supervisor", "die_with_parent"]
 
@@ -27,6 +32,10 @@ CONTROL_FD = "DINGO_ZMQ_CONTROL_FD"
 
 RESTART_SECONDS, RESTART_MOST = 0.1, 10.0
 STEADY_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""between two looks at the files that are served"""
+WARN_SECONDS = 60.0
+"""between two warnings that there is no key"""
 CLOSE_SECONDS = 3.0
 """that a process has, after the grace time, for ending by itself"""
 
@@ -52,9 +61,26 @@ class Control:
         self._thread = threading.Thread(target=self._listen, name="dingo-control", daemon=True)
         self._thread.start()
 
-    def ready(self, announcement: Announcement, functions: dict[str, str]) -> None:
-        """Tell the supervisor where this node is and what it serves (name to signature text)."""
-        message = {"announcement": to_fields(announcement), "functions": functions}
+    def ready(
+        self,
+        announcement: Announcement,
+        functions: dict[str, str],
+        discovery: Sequence[str],
+        reach: Reach,
+        files: Sequence[str] = (),
+    ) -> None:
+        """
+        Tell the supervisor where this node is, what it serves (name to signature), and how to tell of it.
+
+        With its `files` it is started anew when one of them changes, where that is wanted.
+        """
+        message = {
+            "announcement": to_fields(announcement),
+            "functions": functions,
+            "discovery": list(discovery),
+            "reach": asdict(reach),
+            "files": list(files),
+        }
         with contextlib.suppress(OSError):
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
@@ -84,6 +110,49 @@ def die_with_parent() -> None:
 # ---------------------------------------------------------------------- the parent's end
 
 
+class FileWatch:
+    """Tells which files have changed, once all of those compile."""
+
+    def __init__(self) -> None:
+        self._faulty: dict[str, int] = {}
+
+    def changed(self, before: Mapping[str, int]) -> list[str]:
+        """
+        Return the files that were changed since, none while one of those does not compile.
+
+        A file that is gone does not count: an editor may be about to put it back, or nobody needs it any more.
+        """
+        now = {file: at for file in before if (at := changed_at(file)) not in (0, before[file])}
+        good = [self._compiles(file, at) for file, at in now.items()]
+        return list(now) if all(good) else []
+
+    def _compiles(self, file: str, at: int) -> bool:
+        if self._faulty.get(file) == at:
+            return False
+        try:
+            compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
+        except (OSError, SyntaxError, ValueError) as exc:
+            self._faulty[file] = at
+            _log.warning("%s changed, but the old one goes on: %s: %s", file, type(exc).__name__, exc)
+            return False
+        self._faulty.pop(file, None)
+        return True
+
+
+def changed_at(file: str) -> int:
+    """Return when a file was last changed, 0 where it is not there."""
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _loaded_at(file: str, born: int) -> int:
+    """Return when it was changed, -1 where that was after the birth of the process that has loaded it."""
+    at = changed_at(file)
+    return -1 if born <= at <= time.time_ns() else at
+
+
 @dataclass(slots=True, eq=False)
 class Child:
     """One node process, and what it said of itself."""
@@ -92,8 +161,12 @@ class Child:
     process: subprocess.Popen[bytes]
     socket: socket.socket
     started: float
+    born: int
     announcement: Announcement | None = None
+    reach: Reach | None = None
     functions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    reloading: float | None = None
     heard: bytes = b""
 
 
@@ -104,9 +177,9 @@ class Supervisor:
     Args:
         command: gives the command line of node process number 1, 2, ...
         count: how many of them.
-        announcers: makes what tells discovery where they are; called once the processes are on their way.
         grace: seconds for running tasks to finish when draining.
         on_ready: called once, when all are ready for the first time.
+        reload: whether processes are started anew, one after the other, when the files they serve change.
 
     A process that dies is started again, after a pause that grows while it dies quickly.  The first SIGTERM
     or SIGINT drains: no new tasks, unstarted ones given back, running ones finish.  The second ends at once.
@@ -116,13 +189,13 @@ class Supervisor:
         self,
         command: Callable[[int], Sequence[str]],
         count: int,
-        announcers: Callable[[], Sequence[Announcer]],
         grace: float,
         on_ready: Callable[[list[Child]], None],
+        *,
+        reload: bool = False,
     ) -> None:
         self._command, self._count, self._grace, self._on_ready = command, count, grace, on_ready
-        self._make_announcers = announcers
-        self._announcers: Sequence[Announcer] = ()
+        self._herald: Herald | None = None  # made when the first process says how nodes are told of
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}
         self._pause = dict.fromkeys(range(1, count + 1), RESTART_SECONDS)
@@ -131,6 +204,11 @@ class Supervisor:
         self._deadline: float | None = None
         self._clean = True
         self._told = False
+        self._insecure = False
+        self._warn_at = 0.0
+        self._notifier = Notifier()
+        self._watch = FileWatch() if reload else None
+        self._look = min(LOOK_SECONDS if reload else 1.0, self._notifier.watchdog or 1.0)
 
     def run(self) -> int:
         """
@@ -144,7 +222,6 @@ class Supervisor:
             try:
                 for number in range(1, self._count + 1):
                     self._start(number)
-                self._announcers = self._make_announcers()
                 while self._children or (self._due and not self._signals):
                     code = self._turn()
                     if code is not None:
@@ -156,7 +233,7 @@ class Supervisor:
     # ------------------------------------------------------------------ one turn of the loop
 
     def _turn(self) -> int | None:
-        timeout = min([1.0, *(at - time.monotonic() for at in self._due.values())])
+        timeout = min([self._look, *(at - time.monotonic() for at in self._due.values())])
         for key, _ in self._selector.select(max(0.0, timeout)):
             if isinstance(key.data, Child):
                 self._listen(key.data)
@@ -172,6 +249,12 @@ class Supervisor:
 
     def _keep_time(self) -> None:
         now = time.monotonic()
+        self._notifier.alive()
+        if self._insecure and now >= self._warn_at and not self._signals:
+            self._warn_at = now + WARN_SECONDS
+            _log.warning("NO KEY: anybody on the network can run tasks here; hint: dingo-zmq keygen")
+        if self._watch is not None and self._told and not self._signals:
+            self._reload(self._watch, now)
         if self._signals:
             self._due.clear()
         for number in [number for number, at in self._due.items() if at <= now]:
@@ -186,6 +269,7 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
+        born = time.time_ns()
         with theirs:
             process = subprocess.Popen(
                 self._command(number),
@@ -194,7 +278,7 @@ class Supervisor:
                 env=_environment(theirs.fileno()),
             )
         ours.setblocking(False)
-        child = Child(number, process, ours, time.monotonic())
+        child = Child(number, process, ours, time.monotonic(), born)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
 
@@ -217,14 +301,27 @@ class Supervisor:
         try:
             message: dict[str, Any] = json.loads(line)
             child.announcement, child.functions = from_fields(message["announcement"]), message["functions"]
+            told = message["reach"]
+            child.reach = Reach(told["open"], tuple(told["bind"]), tuple(told["advertise"]))
+            if self._watch is not None:
+                child.files = {file: _loaded_at(file, child.born) for file in message["files"]}
         except (ValueError, KeyError, PeerError) as exc:
             _log.error("process %d said something strange: %s", child.number, exc)
             return
-        for announcer in self._announcers:
-            announcer.announce(child.announcement)
-        if not self._told and all(c.announcement for c in self._children.values()) and not self._due:
+        if self._herald is None:
+            self._herald = Herald(message["discovery"], child.reach)
+        self._herald.announce(child.announcement)
+        self._insecure |= child.announcement.key == "none"
+        if not self._due and all(c.announcement for c in self._children.values()):
+            self._all_ready()
+
+    def _all_ready(self) -> None:
+        children = sorted(self._children.values(), key=lambda c: c.number)
+        if not self._told:
             self._told = True
-            self._on_ready(sorted(self._children.values(), key=lambda c: c.number))
+            self._on_ready(children)
+        who = "1 process serves" if len(children) == 1 else f"{len(children)} processes serve"
+        self._notifier.tell("READY=1", f"STATUS={who} {', '.join(children[0].functions):.200}")
 
     def _ended(self, child: Child) -> int | None:
         """A process is gone; return an exit code where that is the end of all."""
@@ -239,6 +336,9 @@ class Supervisor:
             return None
         if not self._told and child.announcement is None:
             return code if code > 0 else 1
+        if child.reloading is not None:
+            self._start(child.number)
+            return None
         quick = time.monotonic() - child.started < STEADY_SECONDS
         pause = min(RESTART_MOST, self._pause[child.number] * 2) if quick else RESTART_SECONDS
         self._pause[child.number] = pause
@@ -248,9 +348,34 @@ class Supervisor:
 
     def _withdraw(self, child: Child) -> None:
         if child.announcement is not None:
-            for announcer in self._announcers:
-                announcer.withdraw(child.announcement.node)
+            if self._herald is not None:
+                self._herald.withdraw(child.announcement.node)
             child.announcement = None
+
+    # ------------------------------------------------------------------ reloading
+
+    def _reload(self, watch: FileWatch, now: float) -> None:
+        """Drain one process whose files have changed; the next one once that one serves again."""
+        for child in self._children.values():
+            if child.reloading is not None and now > child.reloading:
+                child.reloading = math.inf
+                _log.warning("process %d did not end after the grace time and is killed", child.number)
+                child.process.kill()
+        if self._due or not all(c.announcement for c in self._children.values()):
+            return
+        for child in self._children.values():
+            if changed := watch.changed(child.files):
+                _log.warning("process %d is started anew: %s changed", child.number, ", ".join(changed))
+                child.reloading = now + self._grace + CLOSE_SECONDS
+                clock = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
+                self._notifier.tell("RELOADING=1", clock, f"STATUS=process {child.number} is started anew")
+                self._drain(child)
+                return
+
+    def _drain(self, child: Child) -> None:
+        with contextlib.suppress(OSError):
+            child.socket.send(b"drain\n")
+        self._withdraw(child)
 
     # ------------------------------------------------------------------ signals and the end
 
@@ -258,11 +383,10 @@ class Supervisor:
         self._signals += len(self._wake[0].recv(64))
         if self._signals == 1:
             _log.info("draining; the next signal ends at once")
+            self._notifier.tell("STOPPING=1", "STATUS=running tasks finish")
             self._deadline = time.monotonic() + self._grace + CLOSE_SECONDS
             for child in list(self._children.values()):
-                with contextlib.suppress(OSError):
-                    child.socket.send(b"drain\n")
-                self._withdraw(child)
+                self._drain(child)
         else:
             self._clean = False
             for child in self._children.values():
@@ -292,8 +416,9 @@ class Supervisor:
         for child in self._children.values():
             child.process.wait()
             child.socket.close()
-        for announcer in self._announcers:
-            announcer.close()
+        if self._herald is not None:
+            self._herald.close()
+        self._notifier.close()
 
 
 def _environment(fd: int) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Any
 
 from dingo_zmq.model import Status
 from dingo_zmq.protocol import credit
-from dingo_zmq.protocol.messages import BUSY, UNKNOWN_FUNCTION, Refs, TaskItem, TaskOptions
+from dingo_zmq.protocol.messages import BUSY, TEXT_MOST, UNKNOWN_FUNCTION, Refs, TaskItem, TaskOptions
 
 NEVER = float("-inf")
 ASKING_SECONDS = 1.5
@@ -69,7 +69,8 @@ class Function:
         at_most_once: bool = False,
     ) -> None:
         self.name, self.pool, self.slots, self.at_most_once = name, pool, slots, at_most_once
-        self.signature, self.fingerprint = signature, fingerprint
+        self.signature = signature if len(signature) <= TEXT_MOST else ""  # a part of it would be none
+        self.fingerprint = fingerprint
         self.run_time = credit.RunTime()
         self.lanes: list[Lane] = []
         self.held = 0
@@ -199,6 +200,11 @@ class Link:
         lane.granted = max(lane.granted, total)
         return lane.granted
 
+    def has_room(self, now: float) -> bool:
+        """Whether any lane could be granted more than it was."""
+        before = {lane: lane.granted for lane in self.lanes.values()}
+        return any([self.credit(lane, now) > granted for lane, granted in before.items()])
+
     def accept(
         self, items: Iterable[TaskItem], buffers: tuple[Any, ...]
     ) -> tuple[list[Held], dict[str, dict[str, list[int]]]]:
@@ -249,6 +255,10 @@ class Link:
         if held.lane.held.pop(held.number, None) is not None:
             held.lane.function.held -= 1
         held.state = GONE
+
+    def all_held(self) -> Iterator[Held]:
+        """Yield the tasks held."""
+        return (held for lane in self.lanes.values() for held in lane.held.values())
 
     def find(self, refs: Refs) -> list[Held]:
         """Return the tasks held among refs."""

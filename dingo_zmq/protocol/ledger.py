@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dingo_zmq.model import Code, Failure, Options
 from dingo_zmq.protocol.messages import TaskOptions
 
 NEVER = float("-inf")
+PASSED_SECONDS = 1.0
+"""time without a task that rather waits, after which waiting begins anew"""
 
 
 class Route(NamedTuple):
@@ -19,11 +22,15 @@ class Route(NamedTuple):
         name: the function.
         fingerprint: of its signature, "" for any.
         size: bytes of a large body, 0 for one that every node takes.
+        node: name or id of the node that is to run it, "" for any.
+        needs: tags that the node must have.
     """
 
     name: str
     fingerprint: str = ""
     size: int = 0
+    node: str = ""
+    needs: tuple[str, ...] = ()
 
 
 class Entry:
@@ -110,6 +117,8 @@ class Lane:
         strays: tasks sent there, not settled, and believed to be elsewhere by now.
         covered: last number sent at the BEAT before.
         run_time: seconds, None where unknown; told_at is when that was told.
+        passed_since, passed_at: since when tasks wait for quicker nodes rather than go there, and when that was
+            last so.
     """
 
     __slots__ = (
@@ -120,6 +129,8 @@ class Lane:
         "limit",
         "name",
         "open",
+        "passed_at",
+        "passed_since",
         "run_time",
         "sent",
         "signature",
@@ -139,6 +150,19 @@ class Lane:
         self.strays: dict[int, Entry] = {}
         self.run_time: float | None = None
         self.told_at = NEVER
+        self.passed_since = self.passed_at = NEVER
+
+    def pass_over(self, now: float) -> float:
+        """Tasks rather wait for a quicker node; return for how many seconds they have done so by now."""
+        if now - self.passed_at > PASSED_SECONDS:
+            self.passed_since = now
+        self.passed_at = now
+        return now - self.passed_since
+
+    @property
+    def finished(self) -> int:
+        """How many tasks sent there are there no more; most of them, because they were done."""
+        return self.sent - len(self.open)
 
     def told(self, limit: int, run_time: int, now: float) -> None:
         """The node told its credit, and its run time in nanoseconds (0: unknown)."""
@@ -163,10 +187,13 @@ class Ledger:
     def add(self, entries: list[Entry]) -> None:
         """Record tasks, and queue them."""
         queues = self.queues
+        route = queue = None
         for entry in entries:
-            queue = queues.get(entry.route)
-            if queue is None:
-                queue = queues[entry.route] = deque()
+            if queue is None or entry.route is not route:
+                route = entry.route
+                queue = queues.get(route)
+                if queue is None:
+                    queue = queues[route] = deque()
             queue.append(entry)
         self.open += len(entries)
 
@@ -175,12 +202,26 @@ class Ledger:
         self.open += 1
         self.held(entry, lane, number)
 
-    def wanted(self) -> dict[str, int]:
-        """Return how many tasks of each function wait here."""
+    def wanted(self, takes: Callable[[Route], object]) -> dict[str, int]:
+        """Return how many tasks of each function wait here, of the routes that `takes` says a node takes."""
         wanted: dict[str, int] = {}
         for route, queue in self.queues.items():
-            wanted[route.name] = wanted.get(route.name, 0) + len(queue)
+            if takes(route):
+                wanted[route.name] = wanted.get(route.name, 0) + len(queue)
         return wanted
+
+    def hold_next(self, queue: deque[Entry], lane: Lane, most: int) -> list[Entry]:
+        """Take up to `most` tasks from the head of a queue: they are about to be sent on a lane."""
+        entries: list[Entry] = []
+        for _ in range(min(most, len(queue))):
+            entry = queue.popleft()
+            lane.sent = number = lane.sent + 1
+            self.held(entry, lane, number)
+            entries.append(entry)
+        if lane.at_most_once and entries and not entries[0].route.fingerprint:
+            for entry in entries:
+                entry.forbid_twice()
+        return entries
 
     def held(self, entry: Entry, lane: Lane, number: int) -> None:
         """A task is about to be sent: recorded before anything leaves."""

@@ -7,10 +7,14 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 VERSION = 1
+TEXT_MOST = 4096
 
 Token: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Part: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]  # a piece of a topic
-Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
+Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_MOST)]
+# What people are shown as it is: no control character, no mark of direction.  Too slow for each task.
+_SHOWN = r"\A[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]*\Z"
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=_SHOWN)]
 Total: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Refs: TypeAlias = dict[Part, list[Total]]  # lane -> task numbers
 Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
@@ -110,13 +114,13 @@ class Welcome(Message):
 
     link: Token
     echo: Total
-    node: Part
+    node: Name
     incarnation: Token
-    name: Part
-    mesh: Part
-    tags: list[Part]
+    name: Name
+    mesh: Name
+    tags: list[Name]
     limit: Total  # largest body, bytes
-    functions: dict[Part, tuple[Total, Text, Text, bool]]
+    functions: dict[Name, tuple[Total, Text, Text, bool]]
     version: Total
     pace: Total  # relative speed of the machine, any unit, the same on all
     credit: dict[Part, Total]
@@ -177,7 +181,7 @@ class Refused(Message):
 class Pulse(Message):
     """For people who watch: load of a node, once a second."""
 
-    name: Part
+    name: Name
     running: Total
     queued: Total
     done: Total

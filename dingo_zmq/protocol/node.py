@@ -3,73 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from dingo_zmq.errors import UsageError
-from dingo_zmq.model import BODY_LIMIT, Status, check_part
-from dingo_zmq.protocol import credit, wire
+from dingo_zmq.model import Status, check_part
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import (
-    ASKING_SECONDS,
-    NEVER,
-    QUEUED,
-    RUNNING,
-    Answer,
-    Function,
-    Held,
-    Lane,
-    Link,
-)
+from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, QUEUED, RUNNING, Function, Held, Link
+from dingo_zmq.protocol.publisher import Action, Identity, Note, Publish, Publisher, Start, refs_of
 from dingo_zmq.protocol.starter import Bundle, Starter
+
+__all__ = ["Action", "Identity", "Node", "Note", "Publish", "Start"]
 
 FORGET_SECONDS = 60.0
 DEAF_SECONDS = 5.0
 PULSE_SECONDS = 1.0
-FRAME_REPORTS = 64
-FRAME_BYTES = 256 * 1024
 BURIED_MOST = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a node is; `pace` is the relative speed of its machine, `limit` its largest body in bytes."""
-
-    node: str
-    incarnation: bytes
-    name: str
-    mesh: str
-    tags: tuple[str, ...] = ()
-    limit: int = BODY_LIMIT
-    pace: int = 1000
-
-
-@dataclass(slots=True)
-class Publish:
-    """Publish a message; tell `Node.unpublished` where the socket refuses it."""
-
-    topic: bytes
-    message: m.Message
-    buffers: tuple[Any, ...] = ()
-    answers: list[Answer] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Start:
-    """Give a bundle to a worker of the pool `bundle.function.pool`."""
-
-    bundle: Bundle
-
-
-@dataclass(slots=True)
-class Note:
-    """Something a person may want to read in a log."""
-
-    text: str
-    caller: str = ""
-
-
-Action = Publish | Start | Note
 
 
 class Node:
@@ -94,14 +42,12 @@ class Node:
         self.starter = Starter(dict(pools))
         self.links: dict[bytes, Link] = {}
         self.by_caller: dict[str, Link] = {}
-        self.draining = False
-        self.done = 0
-        self._began = now
+        self._publisher = Publisher(identity, self.functions, self.starter, self.links, now)
+        self.out, self._watches = self._publisher.out, self._publisher.watches
         self._next_pulse = self._ticked = now
         self._dirty: dict[Link, None] = {}
-        self._watches: dict[bytes, int] = {}
+        self._owed: dict[Link, None] = {}  # links whose credit has risen without a report that tells
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
-        self.out: list[Action] = []
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
             m.Cancel: self._cancel,
@@ -114,19 +60,27 @@ class Node:
 
     def take(self) -> list[Action]:
         """Return what is to be done, in order."""
-        out, self.out = self.out, []
+        out = self.out[:]
+        self.out.clear()
         return out
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._publisher.draining
 
     @property
     def wakeup(self) -> float:
         """The next moment at which `tick` would do something."""
+        if self._owed:
+            return NEVER  # at once
         reclaim = self.starter.wakeup
         return self._next_pulse if reclaim is None else min(self._next_pulse, reclaim)
 
     @property
     def held(self) -> int:
         """How many tasks it holds in all."""
-        return sum([function.held for function in self.functions.values()])
+        return self._publisher.held
 
     @property
     def drained(self) -> bool:
@@ -142,7 +96,8 @@ class Node:
         link = self.links.get(message.link)
         if link is None:
             if type(message) is m.Tasks or type(message) is m.Beat:
-                self._refuse(message.caller, message.link, m.REFUSED_UNKNOWN, "this node knows no such link")
+                what = m.REFUSED_UNKNOWN, "this node knows no such link"
+                self._publisher.refuse(message.caller, message.link, *what)
             return
         link.touched = now
         link.proved = True
@@ -156,15 +111,11 @@ class Node:
         """A caller's subscription has arrived: say again what it may have missed."""
         link = self.by_caller.get(caller)
         if link is not None and not link.proved:
-            self._welcome(link, link.hello, now)
+            self._publisher.welcome(link, link.hello, now)
 
     def watch(self, prefix: bytes, wanted: bool) -> None:
         """Somebody subscribes to (or leaves) a prefix of the topics `watch/...`."""
-        count = self._watches.get(prefix, 0) + (1 if wanted else -1)
-        if count > 0:
-            self._watches[prefix] = count
-        else:
-            self._watches.pop(prefix, None)
+        self._publisher.watch(prefix, wanted)
 
     def finished(
         self,
@@ -189,7 +140,7 @@ class Node:
             link.answer(held, status, body, buffers)
             dirty[link] = None
         if answers:
-            self.done += len(answers)
+            self._publisher.done += len(answers)
             self.starter.progressed(bundle, len(answers), seconds, now)
         if ended:
             self.starter.ended(bundle)
@@ -198,14 +149,15 @@ class Node:
     def progressed(self, held: Held, body: bytes, now: float) -> None:
         """A function told of its progress."""
         if not held.link.dead and held.state is RUNNING:
-            self._tell(held, Status.PROGRESS, body, now)
+            self._publisher.told(held, Status.PROGRESS, body)
 
     def flush(self, now: float) -> None:
         """Publish the answers that are ready; called once per round of the I/O loop."""
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
-            while link.pending:
-                self._publish(link, self._next_frame(link), now)
+            if not link.pending:  # nobody waits for what was cancelled
+                self._owed[link] = None
+            self._publisher.reports(link, now)
 
     def unpublished(self, refused: Publish) -> None:
         """The socket refused a message: what it carried counts as not published."""
@@ -221,18 +173,20 @@ class Node:
             for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
                 self._forget(link)
                 self.out.append(Note("forgotten after a minute of silence", link.caller))
-            self._pulse(now)
+            self._publisher.pulse(now)
         self._start(now)
+        if self._owed:
+            self._give_credit(now)
 
     def drain(self, now: float) -> None:
         """Take no more tasks, give back what has not started, and let the rest finish."""
         if self.draining:
             return
-        self.draining = True
+        self._publisher.draining = True
         self.starter.reclaim_all()
         for link in self.links.values():
-            self._give_back(link, list(_all_held(link)), m.DRAINING)
-            self._credit(link, 0, now)
+            self._give_back(link, list(link.all_held()), m.DRAINING)
+            self._publisher.credit(link, 0, now)
 
     # ------------------------------------------------------------------ messages
 
@@ -244,7 +198,7 @@ class Node:
         link = self.links.get(hello.link)
         refusal = self._objection(hello, link)
         if refusal:
-            self._refuse(hello.caller, hello.link, *refusal)
+            self._publisher.refuse(hello.caller, hello.link, *refusal)
             return
         if link is None:
             older = self.by_caller.get(hello.caller)
@@ -256,7 +210,7 @@ class Node:
             self.links[link.token] = self.by_caller[link.caller] = link
         link.touched = now
         link.hello = max(link.hello, hello.number)
-        self._welcome(link, hello.number, now)
+        self._publisher.welcome(link, hello.number, now)
 
     def _objection(self, hello: m.Hello, link: Link | None) -> tuple[str, str] | None:
         me = self.identity
@@ -269,31 +223,6 @@ class Node:
             return m.REFUSED_UNKNOWN, "this node knows no such link"
         return None
 
-    def _welcome(self, link: Link, echo: int, now: float) -> None:
-        me = self.identity
-        links = len(self.links)
-        for lane in link.lanes.values():
-            if not self.draining:
-                lane.granted = max(lane.granted, credit.first_grant(lane.function.slots, links))
-        self._publish_to(
-            link,
-            m.Welcome(
-                link=link.token,
-                echo=echo,
-                node=me.node,
-                incarnation=me.incarnation,
-                name=me.name,
-                mesh=me.mesh,
-                tags=list(me.tags),
-                limit=me.limit,
-                functions={f.name: f.told for f in self.functions.values()},
-                version=m.VERSION,
-                pace=me.pace,
-                credit={name: lane.granted for name, lane in link.lanes.items()},
-                draining=self.draining,
-            ),
-        )
-
     def _tasks(self, link: Link, tasks: m.Tasks, buffers: tuple[Any, ...], now: float) -> None:
         link.heard(tasks.heard)
         for name, wanted in tasks.wanted.items():
@@ -302,18 +231,18 @@ class Node:
                 lane.wants_until = now + ASKING_SECONDS
         taken, refused = link.accept(tasks.items, buffers)
         for reason, refs in refused.items():
-            self._publish_to(link, m.Recalled(link.token, refs, reason))
+            self._publisher.tell(link, m.Recalled(link.token, refs, reason))
         if self.draining:
             self._give_back(link, taken, m.DRAINING)
             return
         self.starter.add(taken)
         for held in taken:
             if held.options.monitor_progress or self._watches:
-                self._tell(held, Status.SENT, b"", now)
+                self._publisher.told(held, Status.SENT, b"")
 
     def _beat(self, link: Link, beat: m.Beat, now: float) -> None:
         if beat.incarnation != self.identity.incarnation:
-            self._refuse(link.caller, link.token, m.REFUSED_UNKNOWN, "the link is another incarnation's")
+            self._publisher.refuse(link.caller, link.token, m.REFUSED_UNKNOWN, "the link is another incarnation's")
             return
         link.heard(beat.heard)
         link.previous_beat, link.last_beat = link.last_beat, now
@@ -326,10 +255,10 @@ class Node:
         for held in left:
             self._stop(held)
         for answer in link.stale_answers():
-            self._publish(link, [answer], now)
+            self._publisher.publish(link, [answer], now)
         if missing:
-            self._publish_to(link, m.Missing(link.token, missing))
-        self._credit(link, beat.number, now)
+            self._publisher.tell(link, m.Missing(link.token, missing))
+        self._publisher.credit(link, beat.number, now)
 
     def _cancel(self, link: Link, cancel: m.Cancel, now: float) -> None:
         for held in link.find(cancel.refs):
@@ -351,17 +280,18 @@ class Node:
     def _start(self, now: float) -> None:
         starter = self.starter
         for held in starter.claims(now):
-            self._publish_to(held.link, m.Claim(held.link.token, _refs([held])))
+            self._publisher.tell(held.link, m.Claim(held.link.token, refs_of([held])))
         for bundle in starter.start(now):
             self.out.append(Start(bundle))
             for held in bundle.all:
                 if held.options.monitor_progress or self._watches:
-                    self._tell(held, Status.PROGRESS, b"", now)
+                    self._publisher.told(held, Status.PROGRESS, b"")
 
     def _stop(self, held: Held) -> None:
         if held.state is QUEUED:
             self.starter.forget(held)
             held.link.drop(held)
+            self._owed[held.link] = None
         else:
             held.cancelled = True
 
@@ -370,7 +300,7 @@ class Node:
         for held in back:
             self._stop(held)
         if back:
-            self._publish_to(link, m.Recalled(link.token, _refs(back), reason))
+            self._publisher.tell(link, m.Recalled(link.token, refs_of(back), reason))
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.token, None)
@@ -382,101 +312,9 @@ class Node:
         for held in link.bury():
             self._stop(held)
 
-    def _refuse(self, caller: str, token: bytes, reason: str, text: str) -> None:
-        message = m.Refused(token, reason, text, [m.VERSION])
-        self.out.append(Publish(f"{caller}/".encode(), message))
-
-    def _publish_to(self, link: Link, message: m.Message) -> None:
-        self.out.append(Publish(f"{link.caller}/".encode(), message))
-
-    def _lanes(self, link: Link, lanes: Iterable[Lane], now: float) -> dict[str, tuple[int, int]]:
-        told = {}
-        for lane in lanes:
-            granted = lane.granted if self.draining else link.credit(lane, now)
-            seconds = lane.function.run_time.estimate(now)
-            told[lane.function.name] = (granted, 0 if seconds is None else max(1, int(seconds * 1e9)))
-        return told
-
-    def _load(self, link: Link) -> tuple[int, int]:
-        return self.held, max(0, link.running)
-
-    def _credit(self, link: Link, echo: int, now: float) -> None:
-        may_run = [h for b in self.starter.active for h in b.all if h.link is link and h.state is RUNNING]
-        may_run += [h for h in _all_held(link) if h.go and h.state is QUEUED]
-        message = m.Credit(
-            link=link.token,
-            echo=echo,
-            lanes=self._lanes(link, link.lanes.values(), now),
-            load=self._load(link),
-            running=_refs(may_run),
-            draining=self.draining,
-        )
-        self._publish_to(link, message)
-
-    def _next_frame(self, link: Link) -> list[Answer]:
-        pending = link.pending
-        first = pending.popleft()
-        group, size = [first], len(first.item[5])
-        if first.buffers:
-            return group
-        while pending and len(group) < FRAME_REPORTS:
-            answer = pending[0]
-            size += len(answer.item[5])
-            if answer.buffers or size > FRAME_BYTES:
-                break
-            group.append(pending.popleft())
-        return group
-
-    def _publish(self, link: Link, group: list[Answer], now: float) -> None:
-        first = group[0]
-        name = first.item[1]
-        lanes = [link.lanes[name]]
-        if len(group) == 1:
-            topic = wire.task_topic(link.caller, name, first.id)
-        else:
-            names = dict.fromkeys([answer.item[1] for answer in group])
-            lanes = [link.lanes[n] for n in names]
-            topic = f"{link.caller}/{name}/".encode() if len(names) == 1 else f"{link.caller}/".encode()
-        items = [answer.item for answer in group]
-        message = m.Reports(link.token, self._lanes(link, lanes, now), self._load(link), items)
-        self.out.append(Publish(topic, message, first.buffers, group))
-        if self._watches:
-            for answer in group:
-                if answer.at == NEVER:
-                    self._copy(link.caller, answer.id, answer.item, answer.buffers)
-        for answer in group:
-            answer.at = now
-
-    def _tell(self, held: Held, status: Status, body: bytes, now: float) -> None:
-        link, name = held.link, held.lane.function.name
-        item = (0, name, held.number, held.attempt, int(status), body)
-        if held.options.monitor_progress:
-            message = m.Reports(link.token, {}, self._load(link), [item])
-            self.out.append(Publish(wire.task_topic(link.caller, name, held.id), message))
-        if self._watches:
-            self._copy(link.caller, held.id, item, ())
-
-    def _copy(
-        self, caller: str, id: str, item: tuple[int, str, int, int, int, bytes], buffers: tuple[Any, ...]
-    ) -> None:
-        topic = b"watch/" + wire.task_topic(caller, item[1], id)
-        if any(topic.startswith(prefix) for prefix in self._watches):
-            self.out.append(Publish(topic, m.Reports(bytes(8), {}, (0, 0), [item]), buffers))
-
-    def _pulse(self, now: float) -> None:
-        busy, held = self.starter.running(), self.held
-        running = sum(1 for b in self.starter.active for h in b.all if h.state is RUNNING)
-        me = self.identity
-        pulse = m.Pulse(me.name, busy, max(0, held - running), self.done, int(now - self._began))
-        self.out.append(Publish(wire.pulse_topic(me.node), pulse))
-
-
-def _all_held(link: Link) -> Iterable[Held]:
-    return (held for lane in link.lanes.values() for held in lane.held.values())
-
-
-def _refs(tasks: Iterable[Held]) -> dict[str, list[int]]:
-    refs: dict[str, list[int]] = {}
-    for held in tasks:
-        refs.setdefault(held.lane.function.name, []).append(held.number)
-    return refs
+    def _give_credit(self, now: float) -> None:
+        """Tell the callers whose tasks were cancelled or given back that there is room again."""
+        owed, self._owed = self._owed, {}
+        for link in owed:
+            if not link.dead and not self.draining and link.has_room(now):
+                self._publisher.credit(link, 0, now)

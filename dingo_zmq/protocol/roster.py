@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Protocol
 
+from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.ledger import Entry, Lane
+from dingo_zmq.protocol.ledger import Entry, Lane, Route
 
 BEAT_SECONDS = 1.0
 HELLO_SECONDS, HELLO_MOST = 0.1, 2.0
@@ -15,6 +16,7 @@ SUSPECT_SECONDS = 2.5
 LOST_SECONDS = 5.0
 BUSY_SECONDS = 30.0
 NUMBERS_MOST = 64
+LABEL_MOST = 200
 NEVER = float("-inf")
 LATER = float("inf")
 
@@ -76,6 +78,10 @@ class Peer:
     Silence is counted from the sending time of the newest HELLO or BEAT number that was echoed (`proof`), and
     from the last loss by silence (`lost`, until an echo proves the link again).
     After a broken connection (`broke`) no task is sent until a BEAT sent since has been echoed.
+    `name` is what people call the node: its name, or before its WELCOME what it was found as.
+    `tags` are what it said it has.
+    `locked_out` is why it does not let us in, or "".
+    `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
     """
 
     def __init__(self, key: str, number: int) -> None:
@@ -83,11 +89,14 @@ class Peer:
         self.stage = Stage.APART
         self.up: set[Side] = set()
         self.broke = False
-        self.draining = False
+        self.draining = self.leaving = False
         self.welcome: m.Welcome | None = None
+        self._called: frozenset[str] = frozenset()
+        self.tags: frozenset[str] = frozenset()
         self.barred = ""
         self.announced = True
-        self.locked_out = False
+        self.name = key
+        self.locked_out = ""
         self.blamed: list[tuple[bytes, Entry]] = []
         self.recalled_at = NEVER
         self.open_link(b"", number, NEVER)
@@ -104,15 +113,49 @@ class Peer:
         self.round_trip: float | None = None
         self.told_heard = 0
         self.resync = self.lost = False
+        self.silent_since = now
         self.next_hello = self.next_beat = LATER
         self.hello_wait = HELLO_SECONDS
         self.load = 0
         self.load_at = NEVER
 
-    @property
-    def name(self) -> str:
-        """The node's name, or what it was found as."""
-        return self.welcome.name if self.welcome else self.key
+    def found_as(self, label: str) -> None:
+        """What the node is called until it says its name."""
+        if label and self.welcome is None:
+            self.name = plain(label, most=LABEL_MOST)
+
+    def welcomed(self, welcome: m.Welcome) -> None:
+        """The node has told who it is; lanes stay as they are."""
+        self.welcome, self.name = welcome, welcome.name
+        self.incarnation = welcome.incarnation
+        self.draining = self.leaving = welcome.draining
+        self.barred = ""
+        base, slash, number = welcome.name.rpartition("/")
+        called = {welcome.node, welcome.name}
+        if slash and number.isdigit():  # one of the processes of a node
+            called.add(base)
+        self._called, self.tags = frozenset(called), frozenset(welcome.tags)
+
+    def is_called(self, node: str) -> bool:
+        """Whether a name (of a node, or of one of its processes) or an id means this node."""
+        return node in self._called
+
+    def lacks(self, needs: Iterable[str]) -> list[str]:
+        """Return those of these tags that the node does not have."""
+        return [tag for tag in needs if tag not in self.tags]
+
+    def takes(self, route: Route) -> Lane | None:
+        """Return the node's lane for tasks of a route, with credit or without; None where it takes none."""
+        lane = self.lanes.get(route.name)
+        if lane is None or route.size > self.limit:
+            return None
+        if route.fingerprint != lane.fingerprint and route.fingerprint and lane.fingerprint:
+            return None
+        if route.node and route.node not in self._called:
+            return None
+        if route.needs and not self.tags.issuperset(route.needs):
+            return None
+        return lane
 
     @property
     def pace(self) -> int:
@@ -150,6 +193,16 @@ class Peer:
     def silence(self, now: float) -> float:
         """Return for how many seconds nothing has proved the link."""
         return now - self.proof
+
+    def quiet(self, now: float) -> float:
+        """Return the same for people: a loss by silence does not begin it anew."""
+        return now - (self.silent_since if self.lost else self.proof)
+
+    def given_up(self, now: float) -> None:
+        """The node is lost by silence: its link lives on, and silence is counted anew."""
+        if not self.lost:
+            self.silent_since = self.proof
+        self.lost, self.proof, self.valid_from = True, now, self.number + 1
 
     def usable(self, now: float) -> bool:
         """Whether tasks may be sent now."""

@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from dingo_zmq.model import plain
 from dingo_zmq.protocol.caller import Caller
-from dingo_zmq.protocol.ledger import Entry, Route
+from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route
 from dingo_zmq.protocol.roster import Peer, Stage
+
+CLAUSES_MOST = 5
+NAMES_MOST = 3
+"""nodes named in one clause, and tags; of more the number is told"""
+NAME_MOST, SIGNATURE_MOST, TEXT_MOST = 60, 160, 1000
+"""characters of a name, of a signature, and of all together"""
+LINES_MOST = 20
 
 
 def why(caller: Caller, entry: Entry, now: float) -> str:
-    """Return one or a few clauses: who holds the task, or what it waits for."""
+    """Return one to five clauses: who holds the task, or what it waits for."""
     if entry.settled:
         return "it is done"
     lane = entry.lane
     if lane is not None:
         peer = caller.peers[lane.key]
         doing = "may be running" if entry.started else "is queued or running"
-        silent = f", which has been silent for {peer.silence(now):.0f} s" if not peer.usable(now) else ""
-        return f"it {doing} on {peer.name}{silent}{_history(entry)}"
-    lost = "its node was lost, and " if entry.attempt else ""
-    return lost + _no_node(caller, entry.route, now) + _history(entry)
+        trouble = "" if peer.usable(now) else f", which {_trouble(peer, now)}"
+        text = f"it {doing} on {_name(peer)}{trouble}"
+    else:
+        lost = "its node was lost, and " if entry.attempt > entry.recalls else ""
+        text = lost + _no_node(caller, entry.route, now)
+    return plain(text + _history(entry), most=TEXT_MOST)
+
+
+def waiting(caller: Caller, now: float) -> list[str]:
+    """Return a line for each function and cause for which tasks wait that no node can take; at most 20."""
+    numbers: dict[tuple[str, str], int] = {}
+    for route, queue in caller.ledger.queues.items():
+        if not any(peer.usable(now) and peer.takes(route) for peer in caller.peers.values()):
+            what = route.name, _no_node(caller, route, now)
+            numbers[what] = numbers.get(what, 0) + len(queue)
+    lines = [
+        plain(
+            f'{_count(number, "task")} of "{_cut(name)}" {_verb(number, "waits", "wait")}: {text}', most=TEXT_MOST
+        )
+        for (name, text), number in numbers.items()
+    ]
+    if len(lines) > LINES_MOST:
+        lines[LINES_MOST - 1 :] = [f"and {len(lines) - LINES_MOST + 1} more causes"]
+    return lines
 
 
 def _history(entry: Entry) -> str:
     if entry.attempt <= 1:
         return ""
-    died = "1 node died" if entry.losses == 1 else f"{entry.losses} nodes died"
-    return f" (sent {entry.attempt} times, {died} with it)"
+    return f" (sent {entry.attempt} times, {_count(entry.losses, 'node')} died with it)"
+
+
+# ---------------------------------------------------------------------- why no node takes it
 
 
 def _no_node(caller: Caller, route: Route, now: float) -> str:
@@ -36,42 +66,192 @@ def _no_node(caller: Caller, route: Route, now: float) -> str:
     if not peers:
         return f"no node of mesh {caller.mesh!r} has been found"
     ready = [peer for peer in peers if peer.stage is Stage.READY]
+    others = [peer for peer in peers if peer.stage is not Stage.READY]
     if not ready:
-        return f"no node has answered yet: {_list(_standing(peer, now) for peer in peers)}"
-    having = [peer for peer in ready if route.name in peer.lanes]
+        return "; ".join(["no node has answered yet", *_grouped(others, _standing, 1)])
+    clauses = _choice(ready, route, now)
+    barred = [peer for peer in others if peer.locked_out or peer.barred]
+    return "; ".join([*clauses, *_grouped(barred, _standing, len(clauses))])
+
+
+def _choice(ready: list[Peer], route: Route, now: float) -> list[str]:
+    """Return clauses on why none of the nodes that are READY takes a task of a route now."""
+    asked = [peer for peer in ready if not route.node or peer.is_called(route.node)]
+    if not asked:
+        names = sorted({peer.name for peer in ready})
+        return [f'no node is called "{_cut(route.node)}"{_similar(route.node, names)}']
+    having = [peer for peer in asked if route.name in peer.lanes]
     if not having:
-        return f'no node has "{route.name}"{_did_you_mean(route.name, ready)}'
-    clauses = [f'{len(having)} of {len(ready)} nodes have "{route.name}"']
-    clauses += [clause for peer in having if (clause := _obstacle(peer, route, now))]
-    return "; ".join(clauses[:5])
+        return [_nobody_has(ready, asked, route)]
+    fitting = [peer for peer in having if not peer.lacks(route.needs)]
+    if not fitting:
+        return _nobody_is_tagged(ready, having, route)
+    if route.node and len(asked) == 1:
+        return _obstacles(having, route, now, 0) or [f"it is about to be sent to {_name(having[0])}"]
+    head = f"{len(having)} of {_count(len(asked), 'node')}"
+    called = f' called "{_cut(route.node)}"' if route.node else ""
+    head += f'{called} {_verb(len(having), "has", "have")} "{_cut(route.name)}"'
+    return [head, *_obstacles(having, route, now, 1)]
 
 
-def _standing(peer: Peer, now: float) -> str:
-    if peer.locked_out:
-        return f"{peer.name} does not accept our key"
-    if peer.barred:
-        return f"{peer.name} refused us: {peer.barred}"
-    return f"{peer.name} is {peer.state(now)}"
+def _nobody_has(ready: list[Peer], asked: list[Peer], route: Route) -> str:
+    known: dict[str, str] = {}
+    for peer in asked:
+        for name in peer.lanes:
+            known.setdefault(name, peer.name)
+    close = difflib.get_close_matches(route.name, known, 1)
+    hint = f'; did you mean "{_cut(close[0])}" ({_cut(known[close[0]])})?' if close else ""
+    if not route.node:
+        return f'no node has "{_cut(route.name)}"{hint}'
+    elsewhere = [peer for peer in ready if route.name in peer.lanes]
+    if elsewhere:
+        hint = f"; {_names(elsewhere)} {_verb(len(elsewhere), 'has', 'have')} it"
+    return f'{_names(asked)} {_verb(len(asked), "has", "have")} no "{_cut(route.name)}"{hint}'
 
 
-def _obstacle(peer: Peer, route: Route, now: float) -> str:
+def _nobody_is_tagged(ready: list[Peer], having: list[Peer], route: Route) -> list[str]:
+    """Return clauses on the tags that are missing: everywhere, or at which nodes."""
+    tags = {tag for peer in ready for tag in peer.tags}
+    unknown = [tag for tag in route.needs if tag not in tags]
+    if unknown:
+        there = f"; there {_verb(len(tags), 'is', 'are')}: {_some(sorted(tags))}" if tags else ", nor any other"
+        return [f"no node has {_tags(unknown)}{there}"]
+    return _grouped(having, lambda peer: (_lacks(peer, "lacks", route), _lacks(peer, "lack", route)), 0)
+
+
+def _lacks(peer: Peer, verb: str, route: Route) -> str:
+    return f"{verb} {_tags(peer.lacks(route.needs))}"
+
+
+def _obstacles(having: list[Peer], route: Route, now: float, clauses: int) -> list[str]:
+    return _grouped(having, lambda peer: _obstacle(peer, route, now), clauses)
+
+
+def _obstacle(peer: Peer, route: Route, now: float) -> tuple[str, str] | None:
+    """Return what keeps a node from taking a task: of one node, and of several alike."""
     lane = peer.lanes[route.name]
     if route.fingerprint and lane.fingerprint and lane.fingerprint != route.fingerprint:
-        return f"{peer.name} has {route.name}{lane.signature}"
+        what = _difference(lane, route)
+        return f"has {what}", f"have {what}"
+    missing = peer.lacks(route.needs)
+    if missing:
+        return _lacks(peer, "lacks", route), _lacks(peer, "lack", route)
     if route.size > peer.limit:
-        return f"{peer.name} has a body limit of {peer.limit:,} bytes, and this one has {route.size:,}"
+        what = f"a body limit of {peer.limit:,} bytes, and this one has {route.size:,}"
+        return f"has {what}", f"have {what}"
     if not peer.usable(now):
-        return f"{peer.name} is {peer.state(now)}"
+        trouble = _trouble(peer, now)
+        return trouble, trouble.replace("is ", "are ", 1).replace("has ", "have ", 1)
+    return _no_room(lane, now)
+
+
+def _no_room(lane: Lane, now: float) -> tuple[str, str] | None:
     if lane.limit <= lane.sent:
-        return f"{peer.name} is full"
-    return ""
+        return "is full", "are full"
+    if now - lane.passed_at < PASSED_SECONDS:
+        return "is so slow that others will be done sooner", "are so slow that others will be done sooner"
+    return None
 
 
-def _did_you_mean(name: str, peers: Iterable[Peer]) -> str:
-    known = {lane: peer.name for peer in peers for lane in peer.lanes}
-    close = difflib.get_close_matches(name, known, 1)
-    return f'; did you mean "{close[0]}" ({known[close[0]]})?' if close else ""
+def _difference(lane: Lane, route: Route) -> str:
+    """Return a function as the node has it, and where only the version differs, how."""
+    there, _, has = lane.fingerprint.partition("@")
+    here, _, wanted = route.fingerprint.partition("@")
+    text = f"{_cut(lane.name)}{plain(lane.signature, most=SIGNATURE_MOST)}"
+    if has:
+        text += f" version {_cut(has)}"
+    if there != here:
+        return text
+    if not has:
+        return f"{text} without a version, not version {_cut(wanted)}"
+    return f"{text}, not {f'version {_cut(wanted)}' if wanted else 'one without a version'}"
 
 
-def _list(texts: Iterable[str]) -> str:
-    return "; ".join(list(texts)[:5])
+def _trouble(peer: Peer, now: float) -> str:
+    """Return why a node gets no tasks now, as something that follows its name."""
+    if peer.stage is not Stage.READY:
+        return _standing(peer)[0]
+    if peer.draining:
+        return "is draining"
+    if peer.quiet(now) >= 1:
+        return f"has been silent for {peer.quiet(now):.0f} s"
+    return "has a broken connection"
+
+
+def _standing(peer: Peer) -> tuple[str, str]:
+    """Return how far we are with a node that is not READY, of one and of several alike."""
+    if peer.locked_out:
+        cause = peer.locked_out.removeprefix("it ")
+        return cause, cause.replace("does not", "do not", 1).replace("has ", "have ", 1)
+    if peer.barred:
+        return f"refused us: {peer.barred}", f"refused us: {peer.barred}"
+    if peer.connected:
+        return "has not greeted us yet", "have not greeted us yet"
+    return "cannot be reached", "cannot be reached"
+
+
+# ---------------------------------------------------------------------- words
+
+
+def _grouped(peers: Iterable[Peer], told: Callable[[Peer], tuple[str, str] | None], clauses: int) -> list[str]:
+    """
+    Return clauses on nodes, one for all of which the same is told.
+
+    Args:
+        peers: the nodes.
+        told: what is told of one node, and of several alike; None for nothing.
+        clauses: how many there are already; there are at most five in all.
+    """
+    groups: dict[tuple[str, str], list[Peer]] = {}
+    for peer in peers:
+        words = told(peer)
+        if words is not None:
+            groups.setdefault(words, []).append(peer)
+    texts = [f"{_names(group)} {_verb(len(group), *words)}" for words, group in groups.items()]
+    room = CLAUSES_MOST - clauses
+    if len(texts) > room:
+        left = sum(len(group) for group in list(groups.values())[max(0, room - 1) :])
+        texts[max(0, room - 1) :] = [f"and {left} more"] if room > 0 else []
+    return texts
+
+
+def _name(peer: Peer) -> str:
+    return _cut(peer.name)
+
+
+def _names(peers: Sequence[Peer]) -> str:
+    names = sorted(_name(peer) for peer in peers)
+    if len(names) > NAMES_MOST:
+        names[NAMES_MOST - 1 :] = [f"{len(names) - NAMES_MOST + 1} more"]
+    return _and(names)
+
+
+def _tags(tags: list[str]) -> str:
+    shown = [f'"{_cut(tag)}"' for tag in tags[:CLAUSES_MOST]]
+    return f"the {_verb(len(tags), 'tag', 'tags')} {_and(shown)}"
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - 2 * CLAUSES_MOST} more" if len(texts) > 2 * CLAUSES_MOST else ""
+    return ", ".join(map(_cut, texts[: 2 * CLAUSES_MOST])) + more
+
+
+def _and(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f'; did you mean "{_cut(close[0])}"?' if close else ""
+
+
+def _cut(text: str) -> str:
+    return plain(text, most=NAME_MOST)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _verb(number: int, one: str, several: str) -> str:
+    return one if number == 1 else several

@@ -18,7 +18,8 @@ given there; records, maps and lists hold nothing else.
               caller/name/id/            Reports of one task
               watch/caller/name/id/      a copy of one report, for whoever watches
               pulse/node/                Pulse
-    caller, name, id, node   1 to 200 printable characters without "/"
+    caller, name, id, node   1 to 200 printable characters without "/"; the name of a node may end in "/" and a
+                             number
     buffer    a large binary value of the body; only behind a Tasks or Reports of exactly one item
 
 A ref is (lane, number): `lane` is the name of a function, tasks of a lane are numbered 1, 2, 3 ... within one

@@ -169,11 +169,16 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
 
 
 def runs_where_it_fits(cast: Cast) -> Iterator[str]:
-    """No node whose function differs executes a task."""
+    """No node whose function differs executes a task, nor one that it did not ask for."""
+    tags = {node.name: node.plan.tags for node in cast.nodes}
     for id, runs in cast.scene.history.executions.items():
-        wanted = cast.scene.jobs[id].fingerprint
-        if wanted and any(run.fingerprint != wanted for run in runs):
+        job = cast.scene.jobs[id]
+        if job.fingerprint and any(run.fingerprint != job.fingerprint for run in runs):
             yield f"{id} ran where the function differs"
+        if job.node and any(job.node not in (run.node, f"id-{run.node}") for run in runs):
+            yield f"{id} ran elsewhere than on {job.node}: {[run.node for run in runs]}"
+        if any(not set(job.needs) <= set(tags[run.node]) for run in runs):
+            yield f"{id} ran on a node without {job.needs}: {[run.node for run in runs]}"
 
 
 def killers_end(cast: Cast) -> Iterator[str]:

@@ -115,8 +115,10 @@ class CallerHost(Host):
         """A program calls a function."""
         if self.dead:
             return
-        options = Options(at_most_once=job.at_most_once, monitor_progress=job.monitor_progress)
-        route = Route(job.function, job.fingerprint)
+        options = Options(
+            at_most_once=job.at_most_once, monitor_progress=job.monitor_progress, node=job.node, needs=job.needs
+        )
+        route = Route(job.function, job.fingerprint, node=options.node, needs=options.needs)
         entry = Entry(route, job.id, job.body, job.buffers, options, wire_options(options), job)
         self.scene.history.accepted[job.id] = entry
         self.handle("user", self._submit, entry)

@@ -54,6 +54,7 @@ class NodeHost(Host):
             incarnation=self.scene.dice.randbytes(8),
             name=self.name,
             mesh=MESH,
+            tags=self.plan.tags,
             pace=self.plan.pace,
         )
         self.scene.history.born(self.name, self.life, identity.incarnation)

@@ -15,6 +15,7 @@ STALE_KEY = "nowhere"
 """a node that is found and does not exist"""
 OTHER_VERSION = "other"
 OUR_VERSION = "ours"
+TAGS = ("psu", "cam")
 
 SECONDS = {"quick": 0.0003, "steady": 0.02, "slow": 1.0}
 """functions of the world, and about how long a task of each takes"""
@@ -94,6 +95,8 @@ class Job:
     watched: bool = False
     buffers: tuple[bytes, ...] = ()
     fingerprint: str = ""
+    node: str = ""
+    needs: tuple[str, ...] = ()
     cancel_after: float | None = None
 
     @property
@@ -109,11 +112,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """One node: its pools of workers, and by function the pool and the fingerprint."""
+    """
+    One node: its pools of workers, by function the pool and the fingerprint, its tags.
+
+    `pace` is what it says of its speed, `speed` how much quicker than others its workers are in truth.
+    """
 
     pools: dict[str, int]
     functions: dict[str, tuple[str, str]]
     pace: int = 1000
+    tags: tuple[str, ...] = ()
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +198,8 @@ def _node(dice: Random, *, first: bool) -> NodePlan:
         if first or chance(dice, 0.9):
             pool = "own" if "own" in pools and name == "slow" else "shared"
             functions[name] = (pool, OUR_VERSION if first or chance(dice, 0.85) else OTHER_VERSION)
-    return NodePlan(pools, functions, dice.choice((300, 1000, 3000)))
+    tags = tuple(tag for tag in TAGS if chance(dice, 0.5))
+    return NodePlan(pools, functions, dice.choice((300, 1000, 3000)), tags)
 
 
 def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool, heal_at: float) -> list[Job]:
@@ -209,7 +219,7 @@ def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: boo
             if killers and chance(dice, 0.03) and not job.at_most_once:
                 killers -= 1
                 job = replace(job, killer=True, cancel_after=None)
-            jobs.append(job)
+            jobs.append(_bound(dice, job, nodes) if chance(dice, 0.1) else job)
     for caller in range(len(callers)):
         jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
     return jobs
@@ -235,6 +245,19 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
         fingerprint=OUR_VERSION if chance(dice, 0.3) else "",
         cancel_after=cancel_after,
     )
+
+
+def _bound(dice: Random, job: Job, nodes: list[NodePlan]) -> Job:
+    """Have a task ask for a node that can take it, by name, id or tags."""
+    fits = [
+        number
+        for number, node in enumerate(nodes)
+        if job.function in node.functions and job.fingerprint in ("", node.functions[job.function][1])
+    ]
+    number = dice.choice(fits)
+    if chance(dice, 0.5):
+        return replace(job, node=dice.choice((f"n{number}", f"id-n{number}")))
+    return replace(job, needs=nodes[number].tags)
 
 
 def _faults(dice: Random, heal_at: float) -> list[Fault]:

@@ -9,6 +9,7 @@ from dingo_zmq.model import Status
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.node import Node
 from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.testing.plan import NodePlan
 from dingo_zmq.testing.scene import Scene
 
 GROUP_MOST = 8
@@ -25,6 +26,7 @@ class Employer(Protocol):
 
     name: str
     scene: Scene
+    plan: NodePlan
     workers: Workers | None
 
     def postpone(self, call: Callable[..., None], *arguments: Any) -> bool:
@@ -51,6 +53,7 @@ class Workers:
 
     def __init__(self, host: Employer, node: Node) -> None:
         self.host, self.scene, self.node = host, host.scene, node
+        self._speed = host.plan.speed
         self._results: list[tuple[Bundle, list[Answer], float, bool]] = []
 
     @property
@@ -67,7 +70,8 @@ class Workers:
         while bundle.todo and len(answers) < GROUP_MOST and seconds < LONG:
             held = bundle.todo[0]
             job = self.scene.jobs[held.id]
-            long = job.seconds >= LONG and not held.cancelled
+            takes = job.seconds / self._speed
+            long = takes >= LONG and not held.cancelled
             if long and answers:
                 break
             bundle.todo.popleft()
@@ -79,9 +83,9 @@ class Workers:
                 self.host.killed()
                 return
             if long:
-                self._long(bundle, held, job.seconds)
+                self._long(bundle, held, takes)
                 return
-            seconds += job.seconds
+            seconds += takes
             answers.append(_answer(held))
         self.scene.after(seconds, self._done, bundle, answers, seconds)
 

@@ -7,18 +7,25 @@ import contextlib
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from dingo_zmq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable
 
     from zeroconf.asyncio import AsyncZeroconf
 
-__all__ = ["SERVICE_TYPE", "Multicast"]
+__all__ = ["SERVICE_TYPE", "Interfaces", "Multicast"]
 
 SERVICE_TYPE = "_dingo-zmq._tcp.local."
+
+Interfaces: TypeAlias = Sequence[str] | Callable[[], Sequence[str]]
+"""addresses of the interfaces to use and no others, or what tells them at any time"""
+
+WATCH_SECONDS = 2.0
+"""between two looks whether the interfaces are still the same"""
 
 _log = logging.getLogger(__name__)
 
@@ -27,21 +34,24 @@ class Multicast:
     """
     Runs a coroutine beside a zeroconf instance until it is stopped.
 
-    zeroconf is imported and opened in the thread, so that starting costs the starter nothing.
+    zeroconf is imported and opened in the thread, so that starting costs the starter nothing.  Where the
+    interfaces change, the coroutine is asked to end and run again with a new instance.
 
     Attributes:
-        closing: set when the coroutine should come to its end.
+        closing: set when the coroutine should come to its end for good.
+        moved: set when it should come to its end since the interfaces have changed.
+        interfaces: the addresses of the interfaces in use.
     """
 
     def __init__(
-        self, interfaces: Sequence[str], work: Callable[[AsyncZeroconf], Awaitable[None]], thread_name: str
+        self, interfaces: Interfaces, work: Callable[[AsyncZeroconf], Awaitable[None]], thread_name: str
     ) -> None:
         """
         Prepare it.
 
         Args:
-            interfaces: addresses of the interfaces to use, and no others.
-            work: the coroutine; it should return soon after `closing` was set and `pause` returned.
+            interfaces: addresses of the interfaces to use, and no others; or a function that returns them.
+            work: the coroutine; it should return soon after `ending` was set and `pause` returned.
             thread_name: for debuggers.
 
         Raises:
@@ -49,14 +59,15 @@ class Multicast:
         """
         if isinstance(interfaces, str) or not interfaces:
             raise ConfigError('zeroconf needs the addresses of its interfaces, such as ["127.0.0.1"]')
-        self._interfaces = list(interfaces)
+        self._tell = interfaces if callable(interfaces) else None
+        self.interfaces = [] if callable(interfaces) else list(interfaces)
         self._work = work
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
         self._opened = threading.Event()
         self._error: ConfigError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell: asyncio.Event | None = None
-        self.closing = False
+        self.closing = self.moved = False
 
     def start(self) -> None:
         """Start the thread and return at once."""
@@ -79,6 +90,11 @@ class Multicast:
         """Whether the thread is there to do anything."""
         return self._thread.is_alive()
 
+    @property
+    def ending(self) -> bool:
+        """Whether the coroutine should come to its end."""
+        return self.closing or self.moved
+
     def wake(self) -> None:
         """Let `pause` return, in the loop's thread.  May be called from any thread, at any time."""
         loop, bell = self._loop, self._bell
@@ -89,7 +105,7 @@ class Multicast:
     async def pause(self, seconds: float | None = None) -> None:
         """Wait for `wake`, for at most so many seconds.  For the coroutine alone."""
         bell = self._bell
-        if bell and not self.closing:
+        if bell and not self.ending:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await bell.wait()
@@ -103,6 +119,7 @@ class Multicast:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        logging.getLogger("zeroconf").addFilter(_without_traceback)
         try:
             asyncio.run(self._main())
         except Exception as exc:  # whatever zeroconf does, finding by it is optional
@@ -114,28 +131,49 @@ class Multicast:
     async def _main(self) -> None:
         self._bell = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        if self.closing:
-            return
-        try:
-            instance = await self._open()
-        except ConfigError as exc:
-            self._error = exc
-            _log.warning("%s", exc)
-            return
-        self._opened.set()
-        try:
-            await self._work(instance)
-        finally:
-            await instance.async_close()
+        while not self.closing:
+            self.moved = False
+            if self._tell is not None:
+                self.interfaces = _usable(self._tell())
+            try:
+                instance = await self._open()
+            except ConfigError as exc:
+                if self._error is None or str(exc) != str(self._error):
+                    _log.warning("%s", exc)
+                self._error = exc
+                self._opened.set()
+                if self._tell is None:
+                    return
+                await self.pause(WATCH_SECONDS)
+                continue
+            self._error = None
+            self._opened.set()
+            watch = asyncio.ensure_future(self._watch())
+            try:
+                await self._work(instance)
+            finally:
+                watch.cancel()
+                await instance.async_close()
+
+    async def _watch(self) -> None:
+        """Ask for a new instance once the interfaces are others."""
+        while self._tell is not None and not self.moved:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = _usable(self._tell())
+            if now != self.interfaces:
+                _log.info("the network interfaces have changed: %s", ", ".join(now))
+                self.moved = True
+                if self._bell is not None:
+                    self._bell.set()
 
     async def _open(self) -> AsyncZeroconf:
         from zeroconf.asyncio import AsyncZeroconf
 
-        for interface in self._interfaces:
+        for interface in self.interfaces:
             _check_interface(interface)
-        where = ", ".join(self._interfaces)
+        where = ", ".join(self.interfaces)
         try:
-            instance = AsyncZeroconf(interfaces=list(self._interfaces))
+            instance = AsyncZeroconf(interfaces=list(self.interfaces))
         except (OSError, RuntimeError, ValueError) as exc:
             raise ConfigError(
                 f"cannot open zeroconf on {where}: {exc}; does another program keep UDP port 5353 to itself?"
@@ -145,6 +183,16 @@ class Multicast:
             await instance.async_close()
             raise ConfigError(f"cannot open zeroconf on {where}: no multicast there")
         return instance
+
+
+def _usable(interfaces: Sequence[str]) -> list[str]:
+    """Return those that can be used now: an IPv6 address, say, is not while it is looked for doubles of it."""
+    usable = []
+    for interface in interfaces:
+        with contextlib.suppress(ConfigError):
+            _check_interface(interface)
+            usable.append(interface)
+    return usable
 
 
 def _check_interface(address: str) -> None:
@@ -159,3 +207,10 @@ def _check_interface(address: str) -> None:
         raise ConfigError(
             f"cannot open zeroconf on {address}: this machine has no interface with that address ({exc})"
         ) from exc
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Filter zeroconf's log: an interface that is down or a firewall is worth a line, but no traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], OSError):
+        record.exc_info = None
+    return True

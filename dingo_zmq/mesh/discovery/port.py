@@ -48,6 +48,7 @@ class Announcement:
         tasks: candidate endpoints of its PULL socket, 1 to 16.
         reports: candidate endpoints of its XPUB socket; entry i belongs to entry i of `tasks`.
         digest: short text that changes when what it serves changes, or "".
+        key: id of the key that it wants (`keys.key_id`), "none" for no key at all, or "" where unknown.
 
     Raises:
         UsageError: for a field that does not fit.
@@ -61,9 +62,10 @@ class Announcement:
     tasks: tuple[str, ...]
     reports: tuple[str, ...]
     digest: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("node", "name", "mesh", "digest"):
+        for field in ("node", "name", "mesh", "digest", "key"):
             text = getattr(self, field)
             if not isinstance(text, str) or len(text) > _MAX_TEXT or not text.isprintable():
                 raise UsageError(f"{field} must be printable and at most {_MAX_TEXT} long, not {text!r:.80}")
@@ -137,7 +139,8 @@ def from_fields(fields: Mapping[str, Any]) -> Announcement:
         PeerError: whatever is wrong with it.
     """
     try:
-        values = {name: fields[name] for name in Announcement.__dataclass_fields__}
+        values = {name: fields[name] for name in Announcement.__dataclass_fields__ if name != "key"}
+        values["key"] = fields.get("key", "")
         values["tasks"], values["reports"] = tuple(values["tasks"]), tuple(values["reports"])
         check_node_id(values["node"])
         return Announcement(**values)

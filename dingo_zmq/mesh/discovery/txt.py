@@ -7,6 +7,7 @@ i    incarnation
 n    name
 m    mesh
 d    digest
+k    id of the key that it wants
 e0   first candidate: ``host:tasks-port,reports-port``, or ``host:port,host:port`` if hosts differ
 e1   second candidate, and so on
 r    rises with each change: receivers drop packets equal to one they saw less than a second ago
@@ -29,7 +30,7 @@ _VERSION = re.compile(r"[0-9]{1,5}")
 
 def encode_txt(announcement: Announcement, turn: int = 0) -> bytes:
     """
-    Return the record.  Only TCP candidates travel: other and scoped addresses mean nothing elsewhere.
+    Return the record.  Only TCP candidates travel: scopes and other transports mean nothing elsewhere.
 
     Args:
         announcement: what to tell.
@@ -44,6 +45,7 @@ def encode_txt(announcement: Announcement, turn: int = 0) -> bytes:
         "n": announcement.name,
         "m": announcement.mesh,
         "d": announcement.digest,
+        "k": announcement.key,
         "r": str(turn),
     }
     told = [text for text in map(_encode_candidate, *zip(*announcement.candidates, strict=True)) if text]
@@ -97,6 +99,7 @@ def decode_txt(node: str, record: bytes) -> Announcement:
             "tasks": [tasks for tasks, _ in candidates],
             "reports": [reports for _, reports in candidates],
             "digest": pairs.get("d", ""),
+            "key": pairs.get("k", ""),
         }
     )
 

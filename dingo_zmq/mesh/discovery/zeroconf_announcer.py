@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dingo_zmq.errors import UsageError
-from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Multicast
+from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, check_node_id, split_tcp
 from dingo_zmq.mesh.discovery.txt import encode_txt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zeroconf import ServiceInfo
     from zeroconf.asyncio import AsyncZeroconf
 
@@ -45,18 +43,18 @@ class ZeroconfAnnouncer:
     `period` seconds (more or less a fifth, by chance), and says goodbye for what is withdrawn.
     """
 
-    def __init__(self, interfaces: Sequence[str] = ("127.0.0.1",), period: float = 30.0) -> None:
+    def __init__(self, interfaces: Interfaces = ("127.0.0.1",), period: float = 30.0) -> None:
         """
         Begin to open the sockets, in a thread; see `wait_open` for how that went.
 
         Args:
-            interfaces: addresses of the interfaces to speak on, and no others.
+            interfaces: addresses of the interfaces to speak on, and no others; or a function that returns
+                them, asked every two seconds.
             period: seconds between two announcements of everything.
 
         Raises:
             ConfigError: if there are no interfaces.
         """
-        self._interfaces = tuple(interfaces)
         self._period = period
         self._lock = threading.Lock()
         self._wanted: dict[str, Announcement] = {}
@@ -110,7 +108,7 @@ class ZeroconfAnnouncer:
 
     async def _work(self, instance: AsyncZeroconf) -> None:
         repeat_at = self._next_repeat()
-        while not self._multicast.closing:
+        while not self._multicast.ending:
             await self._agree(instance)
             await self._multicast.pause(max(0.0, repeat_at - time.monotonic()))
             if time.monotonic() >= repeat_at:
@@ -118,10 +116,23 @@ class ZeroconfAnnouncer:
                 for published in self._published.values():
                     zeroconf = instance.zeroconf
                     zeroconf.async_send(zeroconf.generate_service_broadcast(published.info, None))
+        if not self._multicast.closing:
+            self._leave(instance)
+            return
         await self._agree(instance)
         if self._byes:
             # Time for a second goodbye, should the first be lost.
             await asyncio.wait(self._byes.values(), timeout=0.15)
+
+    def _leave(self, instance: AsyncZeroconf) -> None:
+        """Forget what was published there without a goodbye: the next instance tells it again."""
+        for published in self._published.values():
+            published.repeats.cancel()
+            instance.zeroconf.registry.async_remove(published.info)
+        for bye in self._byes.values():
+            bye.cancel()
+        self._published.clear()
+        self._byes.clear()
 
     def _next_repeat(self) -> float:
         return time.monotonic() + self._period * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
@@ -171,7 +182,7 @@ class ZeroconfAnnouncer:
             server=name,
             port=port,
             properties=encode_txt(announcement, next(self._turns)),
-            parsed_addresses=hosts or list(filter(_is_address, self._interfaces)),
+            parsed_addresses=hosts or list(filter(_is_address, self._multicast.interfaces)),
         )
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dingo_zmq.errors import PeerError
 from dingo_zmq.mesh.discovery.gate import Gate
-from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Multicast
+from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone
 from dingo_zmq.mesh.discovery.txt import decode_txt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zeroconf import ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncZeroconf
 
@@ -35,12 +33,13 @@ class ZeroconfSource:
 
     name = "zeroconf"
 
-    def __init__(self, interfaces: Sequence[str] = ("127.0.0.1",), limit: int = 256) -> None:
+    def __init__(self, interfaces: Interfaces = ("127.0.0.1",), limit: int = 4096) -> None:
         """
         Prepare it.
 
         Args:
-            interfaces: addresses of the interfaces to listen on, and no others.
+            interfaces: addresses of the interfaces to listen on, and no others; or a function that returns
+                them, asked every two seconds.
             limit: nodes known at a time; further ones are ignored, with a warning at the first.
 
         Raises:
@@ -80,7 +79,7 @@ class ZeroconfSource:
         browser = AsyncServiceBrowser(
             instance.zeroconf, SERVICE_TYPE, handlers=[self._on_change], question_type=DNSQuestionType.QM
         )
-        while not self._multicast.closing:
+        while not self._multicast.ending:
             await self._multicast.pause()
         await browser.async_cancel()
 

@@ -1,0 +1,59 @@
+"""``dingo-zmq config``: what holds, and who says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from dingo_zmq.cli.common import in_words, setting_options, settings
+from dingo_zmq.config import SETTINGS
+
+__all__ = ["config"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@setting_options(*(name for name, setting in SETTINGS.items() if setting.flag))
+@in_words
+def config(as_json: bool, config: str | None, **flags: Any) -> None:
+    """
+    Show each setting with its source: an option, a variable (DINGO_ZMQ_...), the file, or "default".
+
+    Options come before variables, those before the file, that before the defaults.
+
+    \b
+    Example:
+      dingo-zmq config
+      dingo-zmq config --json
+    """
+    found = settings(config, flags)
+    if as_json:
+        told = {
+            "file": {"path": str(found.file), "found": found.found},
+            "settings": {name: {"value": v.value, "source": v.source} for name, v in found.values.items()},
+            "unknown": found.unknown,
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    click.echo(f"file: {found.file}{'' if found.found else ' (not there)'}\n")
+    rows = [(name, _shown(value.value), value.source) for name, value in found.values.items()]
+    for name, value, source in rows:
+        click.echo(f"{name:{_width(rows, 0)}}  {value:{_width(rows, 1)}}  {source}")
+    for variable, remark in found.unknown.items():
+        click.echo(f"warning: {variable} means nothing; {remark}".rstrip("; "), err=True)
+
+
+def _width(rows: list[tuple[str, str, str]], column: int) -> int:
+    return min(40, max(len(row[column]) for row in rows))
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return (
+        ", ".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    )

@@ -1,0 +1,384 @@
+"""The caller's sockets to nodes: one PUSH for each, one SUB to all, and which address of a node they use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Protocol
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from dingo_zmq.errors import UsageError
+from dingo_zmq.mesh import sockets as mesh_sockets
+from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone, split_tcp
+from dingo_zmq.mesh.interfaces import NEVER, Networks, addresses
+from dingo_zmq.mesh.probe import Probe
+from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.mesh.scout import Pair, Scout
+from dingo_zmq.protocol.roster import Side
+
+__all__ = ["Connection", "Connections", "Listener", "nearest_first"]
+
+LOOK_SECONDS = 0.5
+MOVE_SECONDS = 2.0
+"""between two looks for another address of a node that is not connected"""
+RETRY_SECONDS = 5.0
+"""after which a node that turned our key down is tried anew"""
+FAILURES = 3
+"""handshakes in a row that end without a word, before that is taken for a wrong key"""
+OTHER_KEY = "it has another key"
+TURNED_DOWN = "it does not accept our key"
+
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_FAILED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_log = logging.getLogger("dingo_zmq.caller")
+
+
+class Listener(Protocol):
+    """Who is told what connections do, in the I/O thread; `key` names a connection."""
+
+    def found(self, key: str, now: float, label: str) -> None:
+        """There is a node to be reached; `label` is what it is called before it says its name, or ""."""
+
+    def gone(self, key: str, now: float) -> None:
+        """Nobody announces it any more."""
+
+    def connected(self, key: str, side: Side, now: float) -> None:
+        """One of its two connections is up."""
+
+    def disconnected(self, key: str, side: Side, now: float) -> None:
+        """One of its two connections broke."""
+
+    def locked_out(self, key: str, now: float, cause: str) -> None:
+        """It does not let us in, and why."""
+
+    def refused(self, key: str, now: float) -> None:
+        """Both of its ports refuse connections."""
+
+
+class Connection:
+    """
+    The sockets to one node.
+
+    Attributes:
+        key: its name for good: the first address that was tried.
+        tasks, reports: the endpoints in use.
+        nodes: what announced ids led here say.
+        cause: why it does not let us in, or "".
+    """
+
+    def __init__(self, key: str, pair: Pair, push: zmq.Socket[bytes] | None) -> None:
+        self.key = key
+        self.tasks, self.reports = pair
+        self.push = push
+        self.monitor = None if push is None else push.get_monitor_socket(_EVENTS)
+        self.nodes: dict[str, Announcement] = {}
+        self.up: set[Side] = set()
+        self.probe: Probe | None = None
+        self.scout: Scout | None = None
+        self.look_at = 0.0  # when to look for another address
+        self.failures = 0
+        self.cause = ""
+        self.turned_down_at = 0.0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether both connections stand."""
+        return len(self.up) == len(Side)
+
+    @property
+    def name(self) -> str:
+        """What people call the node, as announced."""
+        return next((said.name for said in self.nodes.values() if said.name), self.tasks)
+
+
+class Connections:
+    """
+    Makes and keeps connections to whatever is found.
+
+    A node with several candidate addresses is tried at the nearest; where that does not answer, or breaks, at
+    the others.  It keeps its key then, and its link: to the decider it was a break.
+
+    Args:
+        reactor: watches the sockets.
+        sub: receives from all nodes.
+        push: makes a socket to one node.
+        key_id: id of our key as announcements tell it.
+        listener: is told.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sub: zmq.Socket[bytes],
+        push: Callable[[], zmq.Socket[bytes]],
+        key_id: str,
+        listener: Listener,
+    ) -> None:
+        self.by_key: dict[str, Connection] = {}
+        self.wakeup = float("inf")
+        self._reactor, self._sub, self._push, self._key_id, self._listener = reactor, sub, push, key_id, listener
+        self._of_node: dict[str, Connection] = {}
+        self._by_tasks: dict[str, Connection] = {}
+        self._by_reports: dict[str, Connection] = {}
+        self._networks: tuple[float, Networks] | None = None
+        self._monitor: zmq.Socket[bytes] = sub.get_monitor_socket(_EVENTS)
+        reactor.watch(self._monitor, partial(self._read_monitor, self._monitor, Side.REPORTS, None))
+
+    # ------------------------------------------------------------------ what discovery tells
+
+    def discovered(self, event: Event, now: float) -> None:
+        """A node was found, has changed or is gone."""
+        if isinstance(event, Gone):
+            self._leave(event.node, now)
+            return
+        said = event.announcement
+        connection = self._of_node.get(said.node)
+        if connection is not None and bool(connection.push) != self._may_try(said):
+            self._leave(said.node, now)
+            connection = None
+        if connection is None:
+            connection = self._enter(said)
+            if connection is None:
+                _log.info("%s: none of its addresses can be reached from here", said.name or said.node)
+                return
+        connection.nodes[said.node] = said
+        self._of_node[said.node] = connection
+        self._listener.found(connection.key, now, connection.name)
+        if connection.push is None:
+            connection.cause = OTHER_KEY
+            self._listener.locked_out(connection.key, now, OTHER_KEY)
+        elif not connection.is_up or (connection.tasks, connection.reports) not in self._pairs(connection):
+            self._look(connection, now)
+
+    def _may_try(self, said: Announcement) -> bool:
+        return said.key in ("", self._key_id)
+
+    def _enter(self, said: Announcement) -> Connection | None:
+        """Return the connection for a node that has none: another id's to the same address, or a new one."""
+        pairs = self._nearest_first(said)
+        known = next((self._by_tasks[tasks] for tasks, _ in pairs if tasks in self._by_tasks), None)
+        if known is not None and bool(known.push) == self._may_try(said):
+            return known
+        if not pairs:
+            return None
+        if not self._may_try(said):
+            key = f"{pairs[0][0]} {said.node}"
+            self.by_key[key] = connection = Connection(key, pairs[0], None)
+            return connection
+        key = pairs[0][0]
+        while key in self.by_key:  # the address has been another node's, which has moved
+            key += "'"
+        connection = Connection(key, pairs[0], self._push())
+        self.by_key[key] = self._by_tasks[connection.tasks] = self._by_reports[connection.reports] = connection
+        assert connection.monitor is not None
+        read = partial(self._read_monitor, connection.monitor, Side.TASKS, connection)
+        self._reactor.watch(connection.monitor, read)
+        self._connect(connection)
+        return connection
+
+    def _leave(self, node: str, now: float) -> None:
+        connection = self._of_node.pop(node, None)
+        if connection is None:
+            return
+        connection.nodes.pop(node, None)
+        if not connection.nodes:
+            self._listener.gone(connection.key, now)
+
+    def _pairs(self, connection: Connection) -> list[Pair]:
+        found: dict[Pair, None] = {}
+        for said in connection.nodes.values():
+            found.update(dict.fromkeys(self._nearest_first(said)))
+        return list(found)
+
+    def _nearest_first(self, said: Announcement) -> list[Pair]:
+        if len(said.candidates) == 1 and "[" not in said.tasks[0]:
+            return list(said.candidates)
+        now = monotonic()
+        if self._networks is None or now - self._networks[0] > MOVE_SECONDS:
+            self._networks = now, Networks(addresses())
+        return nearest_first(said.candidates, self._networks[1])
+
+    # ------------------------------------------------------------------ connecting
+
+    def _connect(self, connection: Connection) -> None:
+        assert connection.push is not None
+        mesh_sockets.connect(connection.push, connection.tasks)
+        mesh_sockets.connect(self._sub, connection.reports)
+
+    def _disconnect(self, connection: Connection) -> None:
+        assert connection.push is not None
+        connection.push.disconnect(connection.tasks)
+        self._sub.disconnect(connection.reports)
+
+    def _move(self, connection: Connection, pair: Pair, now: float) -> None:
+        """Reach the node at another address, or anew at the same."""
+        other = self._by_tasks.get(pair[0])
+        if other is not None and other is not connection:
+            for node, said in list(connection.nodes.items()):
+                self._leave(node, now)
+                other.nodes[node], self._of_node[node] = said, other
+            self._listener.found(other.key, now, other.name)
+            return
+        if pair[0] != connection.tasks:
+            _log.info("%s: now at %s, not %s", connection.name, pair[0], connection.tasks)
+        self._disconnect(connection)
+        del self._by_tasks[connection.tasks], self._by_reports[connection.reports]
+        connection.tasks, connection.reports = pair
+        self._by_tasks[pair[0]] = self._by_reports[pair[1]] = connection
+        connection.failures = 0
+        for side in connection.up.copy():
+            connection.up.discard(side)
+            self._listener.disconnected(connection.key, side, now)
+        self._connect(connection)
+
+    def drop(self, key: str) -> None:
+        """Disconnect from a node for good."""
+        connection = self.by_key.pop(key, None)
+        if connection is None:
+            return
+        for node in connection.nodes:
+            self._of_node.pop(node, None)
+        if connection.push is None or connection.monitor is None:
+            return
+        del self._by_tasks[connection.tasks], self._by_reports[connection.reports]
+        for helper in (connection.probe, connection.scout):
+            if helper is not None:
+                helper.stop()
+        self._reactor.unwatch(connection.monitor)
+        connection.push.disable_monitor()
+        connection.monitor.close(0)
+        connection.push.close()
+        self._sub.disconnect(connection.reports)
+
+    def close(self) -> None:
+        """Disconnect from all nodes."""
+        for key in list(self.by_key):
+            self.drop(key)
+        self._reactor.unwatch(self._monitor)
+        self._sub.disable_monitor()
+        self._monitor.close(0)
+
+    # ------------------------------------------------------------------ looking for another address
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        for connection in list(self.by_key.values()):
+            scout = connection.scout
+            if scout is not None:
+                if now >= scout.deadline:
+                    scout.tick(now)
+            elif connection.push is not None and not connection.is_up and now >= connection.look_at:
+                self._look(connection, now)
+        down = any(c.push is not None and (c.scout or not c.is_up) for c in self.by_key.values())
+        self._wake_in(now, LOOK_SECONDS if down else float("inf"), replace=True)
+
+    def _wake_in(self, now: float, seconds: float, *, replace: bool = False) -> None:
+        scouts = [c.scout.deadline for c in self.by_key.values() if c.scout is not None]
+        self.wakeup = min([now + seconds, *scouts, *([] if replace else [self.wakeup])])
+
+    def _look(self, connection: Connection, now: float) -> None:
+        """Find out which address answers, and try a node anew that has turned us down."""
+        connection.look_at = now + MOVE_SECONDS
+        if connection.cause and now - connection.turned_down_at >= RETRY_SECONDS:
+            connection.turned_down_at = now
+            self._move(connection, (connection.tasks, connection.reports), now)  # ZeroMQ does not try again
+        pairs = self._pairs(connection)
+        if connection.scout is None and set(pairs) - {(connection.tasks, connection.reports)}:
+            connection.scout = Scout(self._reactor, pairs, partial(self._scouted, connection))
+            connection.scout.start()
+        self._wake_in(now, LOOK_SECONDS)
+
+    def _scouted(self, connection: Connection, pair: Pair | None) -> None:
+        connection.scout = None
+        current = connection.tasks, connection.reports
+        listed = current in self._pairs(connection)
+        if pair is not None and pair != current and not (connection.is_up and listed):
+            self._move(connection, pair, monotonic())
+
+    # ------------------------------------------------------------------ what the monitors tell
+
+    def _read_monitor(self, monitor: zmq.Socket[bytes], side: Side, connection: Connection | None) -> None:
+        now = monotonic()
+        while True:
+            try:
+                event: Any = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            endpoint = event["endpoint"].decode(errors="replace")
+            about = self._by_reports.get(endpoint) if connection is None else connection
+            if about is not None and endpoint == (about.tasks if side is Side.TASKS else about.reports):
+                self._happened(about, side, event["event"], now)
+
+    def _happened(self, connection: Connection, side: Side, event: int, now: float) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            connection.up.add(side)
+            connection.failures, connection.cause = 0, ""
+            self._listener.connected(connection.key, side, now)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._turned_down(connection, now)
+        elif event in _FAILED:  # a wrong server key, or a handshake that only was too slow
+            connection.failures += 1
+            if connection.failures >= FAILURES:
+                self._turned_down(connection, now)
+        else:
+            if event == zmq.EVENT_DISCONNECTED and side in connection.up:
+                connection.up.discard(side)
+                self._listener.disconnected(connection.key, side, now)
+                self._look(connection, now)
+            self._probe(connection)
+
+    def _turned_down(self, connection: Connection, now: float) -> None:
+        if not connection.cause:
+            connection.turned_down_at = now
+            self._wake_in(now, LOOK_SECONDS)
+        connection.cause = TURNED_DOWN
+        self._listener.locked_out(connection.key, now, TURNED_DOWN)
+
+    def _probe(self, connection: Connection) -> None:
+        """Find out whether the process at the other end is dead."""
+        if connection.probe is None:
+            done = partial(self._probed, connection)
+            connection.probe = Probe(self._reactor, (connection.tasks, connection.reports), done)
+            connection.probe.start()
+
+    def _probed(self, connection: Connection, refused: bool) -> None:
+        connection.probe = None
+        if refused and self.by_key.get(connection.key) is connection and not connection.scout:
+            self._listener.refused(connection.key, monotonic())
+
+
+def nearest_first(pairs: tuple[Pair, ...], networks: Networks) -> list[Pair]:
+    """
+    Return candidates in the order in which to try them, without those that cannot be reached from here.
+
+    A link-local IPv6 address comes without its scope, and is tried on each interface of ours that has one.
+    """
+    ranked: list[tuple[int, Pair]] = []
+    for tasks, reports in pairs:
+        for pair in _with_scopes(tasks, reports, networks):
+            try:
+                host, _ = split_tcp(pair[0])
+                rank = networks.rank(host)
+            except UsageError:
+                rank = 0  # ipc
+            if rank < NEVER:
+                ranked.append((rank, pair))
+    ranked.sort(key=lambda item: item[0])
+    return list(dict.fromkeys(pair for _, pair in ranked))
+
+
+def _with_scopes(tasks: str, reports: str, networks: Networks) -> list[Pair]:
+    if not tasks.lower().startswith("tcp://[fe8") or "%" in tasks:
+        return [(tasks, reports)]
+    return [(tasks.replace("]", f"%{link}]"), reports.replace("]", f"%{link}]")) for link in networks.links()]

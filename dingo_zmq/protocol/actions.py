@@ -1,0 +1,78 @@
+"""What a caller's decider asks of its doer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.ledger import Entry, Lane, Route
+
+
+@dataclass(slots=True)
+class Send:
+    """Send a message to a node; tell `Caller.unsent` where the socket refuses it."""
+
+    key: str
+    message: m.Message
+    buffers: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True)
+class Settled:
+    """These tasks are done: see their `status`, `body`, `buffers`, `failure`; `node` reported, if any did."""
+
+    entries: list[Entry]
+    node: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """A report that is not final."""
+
+    entry: Entry
+    status: int
+    body: bytes
+    buffers: tuple[Any, ...]
+    node: str
+
+
+@dataclass(slots=True)
+class Drop:
+    """Disconnect from a node that is gone for good."""
+
+    key: str
+
+
+@dataclass(slots=True)
+class Note:
+    """Something a person may want to read in a log."""
+
+    text: str
+    node: str
+    bad: bool = False
+
+
+Action = Send | Settled | Told | Drop | Note
+
+
+@dataclass(slots=True, eq=False)
+class Express:
+    """
+    A place kept for one lone task, so that the thread that calls can send it without waking another one.
+
+    It holds as long as nothing else happens: the doer throws it away before it gives the decider any event.
+    `refused` is set by whoever could not send after all.
+    """
+
+    route: Route
+    lane: Lane
+    link: bytes
+    number: int
+    heard: int
+    refused: bool = False
+
+    def tasks(self, caller: str, entry: Entry) -> m.Tasks:
+        """Return the message that sends `entry` in this place."""
+        item = (self.lane.name, self.number, entry.id, 1, entry.wire_options, entry.body)
+        return m.Tasks(self.link, caller, self.heard, {}, [item])

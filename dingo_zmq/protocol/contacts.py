@@ -1,0 +1,315 @@
+"""The nodes of a caller: found, greeted, kept in touch with, lost."""
+
+from __future__ import annotations
+
+from dingo_zmq.model import plain
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.actions import Action, Drop, Note, Send
+from dingo_zmq.protocol.ledger import Lane
+from dingo_zmq.protocol.roster import BEAT_SECONDS, HELLO_MOST, HELLO_SECONDS, LATER, Dice, Peer, Side, Stage
+from dingo_zmq.protocol.tasks import OpenTasks
+
+TICK_SECONDS = 0.1
+GAP_SECONDS = 1.0
+REFUSAL_MOST = 300
+NAMESAKES_SECONDS, NAMESAKES_MOST = 1.0, 1000
+
+
+class Contacts:
+    """
+    Keeps a link to each node, and knows which of them live.
+
+    Args:
+        name: the caller's part of all topics.
+        mesh: name of the mesh.
+        dice: chance, from the doer.
+        tasks: what becomes of the tasks of a node that is lost.
+
+    Attributes:
+        peers: the nodes, by key.
+        links: those with a link, by its token.
+    """
+
+    def __init__(self, name: str, mesh: str, dice: Dice, tasks: OpenTasks) -> None:
+        self.name, self.mesh = name, mesh
+        self.peers: dict[str, Peer] = tasks.peers
+        self.links: dict[bytes, Peer] = {}
+        self.out: list[Action] = tasks.out
+        self._dice, self._tasks = dice, tasks
+        self._hellos = 0
+        self._last_tick: float | None = None
+        self._look_at = 0.0  # when to look for nodes of one name
+        self._namesakes: dict[str, None] = {}  # names that were noted
+
+    @property
+    def wakeup(self) -> float:
+        """The next moment at which `tick` would do something."""
+        if not self.peers or self._last_tick is None:
+            return LATER
+        soonest = self._last_tick + TICK_SECONDS
+        for peer in self.peers.values():
+            soonest = min(soonest, peer.next_beat)
+            soonest = min(soonest, peer.next_hello)
+        return soonest
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        gap = 0.0 if self._last_tick is None else now - self._last_tick
+        self._last_tick = now
+        for peer in list(self.peers.values()):
+            if gap > GAP_SECONDS:  # it was us who were asleep
+                peer.proof = max(peer.proof, now - GAP_SECONDS)
+            self._look_after(peer, now)
+        if now >= self._look_at:
+            self._look_at = now + NAMESAKES_SECONDS
+            self._note_namesakes(now)
+
+    def good_bye(self) -> None:
+        """Tell all nodes that we leave."""
+        for peer in self.peers.values():
+            if peer.token:
+                self._send(peer, m.Bye(peer.token))
+
+    # ------------------------------------------------------------------ what the doer tells
+
+    def found(self, key: str, now: float, label: str = "") -> None:
+        """A node was found, and is called `label` until it says its name; the doer connects to it."""
+        peer = self.peers.get(key)
+        if peer is None:
+            self.peers[key] = Peer(key, self._hellos)
+            self._last_tick = self._last_tick or now
+        else:
+            peer.announced = True
+            peer.draining = False
+        self.peers[key].found_as(label)
+
+    def gone(self, key: str, now: float) -> None:
+        """A node said good-bye, or is announced no more: a hint only, its next CREDIT knows better."""
+        peer = self.peers.get(key)
+        if peer is not None:
+            peer.announced = False
+            peer.draining = True
+
+    def connected(self, key: str, side: Side, now: float) -> None:
+        """One of the two connections to a node is up."""
+        peer = self.peers.get(key)
+        if peer is None:
+            return
+        peer.up.add(side)
+        if not peer.connected:
+            return
+        self._let_in(peer)
+        if not peer.token or peer.stage is Stage.BARRED:
+            self._greet(peer, now)
+        else:
+            peer.valid_from = peer.number + 1
+            peer.resync = True
+            if peer.stage is Stage.READY:
+                peer.next_beat = now
+                self._beat_if_due(peer, now)
+            else:
+                peer.hello_wait, peer.next_hello = HELLO_SECONDS, now
+                self._hello_if_due(peer, now)
+
+    def disconnected(self, key: str, side: Side, now: float) -> None:
+        """One of the two connections to a node broke."""
+        peer = self.peers.get(key)
+        if peer is not None:
+            peer.up.discard(side)
+            peer.broke = peer.resync = True
+
+    def locked_out(self, key: str, now: float, cause: str = "it does not accept our key") -> None:
+        """A node does not let us in, as has been proved; `cause` says why, as "it ..."."""
+        peer = self.peers.get(key)
+        if peer is not None and peer.locked_out != cause:
+            peer.locked_out = cause
+            self.out.append(Note(f"locked out: {cause}", peer.name, bad=True))
+
+    def let_in(self, key: str, now: float) -> None:
+        """A node that did not let us in may do so now; also known from both connections being up."""
+        peer = self.peers.get(key)
+        if peer is not None:
+            self._let_in(peer)
+
+    def _let_in(self, peer: Peer) -> None:
+        if peer.locked_out and peer.stage is Stage.READY:  # others are noted when they are found
+            self.out.append(Note("locked out no more", peer.name))
+        peer.locked_out = ""
+
+    def refused(self, key: str, now: float) -> None:
+        """Both ports of a node refuse connections: its process is dead."""
+        peer = self.peers.get(key)
+        if peer is not None and peer.token:
+            self._lost(peer, "its ports are closed", now, proved=True)
+
+    # ------------------------------------------------------------------ links
+
+    def _look_after(self, peer: Peer, now: float) -> None:
+        if not peer.announced and peer.hopeless:
+            self._close_link(peer)
+            del self.peers[peer.key]
+            self.out.append(Drop(peer.key))
+            return
+        if peer.stage is Stage.READY and peer.silent_too_long(now):
+            self._lost(peer, f"silent for {peer.silence(now):.0f} s", now, proved=False)
+        self._hello_if_due(peer, now)
+        self._beat_if_due(peer, now)
+
+    def _greet(self, peer: Peer, now: float) -> None:
+        """Open a new link."""
+        self._close_link(peer)
+        peer.open_link(self._dice.randbytes(8), self._hellos, now)
+        self.links[peer.token] = peer
+        peer.stage = Stage.GREETING
+        peer.next_hello = now
+        self._hello_if_due(peer, now)
+
+    def _close_link(self, peer: Peer) -> None:
+        self.links.pop(peer.token, None)
+        self._tasks.forget(peer)
+        peer.open_link(b"", self._hellos, now=peer.proof)
+        peer.stage = Stage.APART
+
+    def _hello_if_due(self, peer: Peer, now: float) -> None:
+        if peer.stage is not Stage.GREETING or now < peer.next_hello:
+            return
+        peer.next_hello = now + peer.hello_wait * self._jitter()
+        peer.hello_wait = min(HELLO_MOST, peer.hello_wait * 2)
+        if Side.TASKS not in peer.up:
+            return
+        peer.number = max(self._hellos, peer.number)
+        self._hellos = number = peer.numbered(now)
+        self._send(peer, m.Hello(peer.token, self.name, number, peer.incarnation, self.mesh, [m.VERSION]))
+
+    def _beat_if_due(self, peer: Peer, now: float) -> None:
+        if peer.stage is not Stage.READY or now < peer.next_beat:
+            return
+        peer.next_beat = now + BEAT_SECONDS * self._jitter()
+        if Side.TASKS not in peer.up:
+            return
+        beat = peer.beat(self.name, self._tasks.wanted(peer), now)
+        peer.beaten()  # `unsent` mends it where the socket refuses
+        self._send(peer, beat)
+
+    def _jitter(self) -> float:
+        return 0.8 + 0.4 * self._dice.random()
+
+    def welcome(self, peer: Peer, welcome: m.Welcome, now: float) -> None:
+        """The link stands; who the node is."""
+        if welcome.echo < peer.valid_from:
+            return
+        if peer.incarnation and welcome.incarnation != peer.incarnation:
+            self._lost(peer, "it was started anew", now, proved=True)
+            return
+        self._tasks.settle_blame(peer, welcome.incarnation, now)
+        moved = self._drop_double(peer, welcome, now)
+        fresh = peer.stage is not Stage.READY
+        peer.welcomed(welcome)
+        for name, told in welcome.functions.items():
+            lane = peer.lanes.get(name)
+            if lane is None:
+                slots, signature, fingerprint, at_most_once = told
+                lane = Lane(peer.key, name, slots, plain(signature), fingerprint, at_most_once)
+                peer.lanes[name] = lane
+            lane.told(welcome.credit.get(name, 0), 0, now)
+        self.echoed(peer, welcome.echo, now)
+        peer.stage, peer.next_hello = Stage.READY, LATER
+        if fresh:
+            peer.next_beat = now if peer.resync else now + BEAT_SECONDS * self._jitter()
+            self.out.append(Note(f"now reached at {peer.key}" if moved else "found", peer.name))
+
+    def echoed(self, peer: Peer, number: int, now: float) -> None:
+        """A number came back; where it proves that a node lives which was given up, say so."""
+        given_up = peer.lost
+        peer.echoed(number, now)
+        if given_up and not peer.lost and peer.stage is Stage.READY:
+            self.out.append(Note("found again", peer.name))
+
+    def _drop_double(self, peer: Peer, welcome: m.Welcome, now: float) -> bool:
+        """
+        Drop the same node under another key: this link has superseded that one at the node.
+
+        Return whether there was one.
+        """
+        moved = False
+        for other in list(self.peers.values()):
+            same = other.welcome is not None and other.welcome.node == welcome.node
+            if other is not peer and same and other.token and other.incarnation == welcome.incarnation:
+                moved = True
+                self._give_up(other, now, proved=False)
+                self._close_link(other)
+                del self.peers[other.key]
+                self.out.append(Drop(other.key))
+        return moved
+
+    def _note_namesakes(self, now: float) -> None:
+        """Say once of each name that two nodes have it; a node that has died is none of them."""
+        first: dict[str, Peer] = {}
+        for peer in self.peers.values():
+            if peer.welcome is None or peer.name in self._namesakes or not peer.usable(now):
+                continue
+            other = first.setdefault(peer.name, peer)
+            if other.welcome is not None and other.welcome.node != peer.welcome.node:
+                self._namesakes[peer.name] = None
+                text = (
+                    f"two nodes are called {peer.name} (node ids {other.welcome.node}, {peer.welcome.node}); "
+                    "options(node=...) means either; give one another --name"
+                )
+                self.out.append(Note(text, peer.name, bad=True))
+        while len(self._namesakes) > NAMESAKES_MOST:
+            del self._namesakes[next(iter(self._namesakes))]
+
+    def turned_away(self, peer: Peer, refused: m.Refused, now: float) -> None:
+        """The node does not know our link, or wants nothing of us."""
+        if refused.reason in (m.REFUSED_MESH, m.REFUSED_VERSION):
+            before, peer.barred = peer.barred, plain(refused.text, most=REFUSAL_MOST)
+            peer.stage, peer.next_hello, peer.next_beat = Stage.BARRED, LATER, LATER
+            if peer.barred != before:
+                self.out.append(Note(f"refused us: {peer.barred}", peer.name, bad=True))
+        else:
+            self._lost(peer, "it knows our link no more", now, proved=False)
+            self._close_link(peer)
+            if peer.connected:
+                self._greet(peer, now)
+
+    def _lost(self, peer: Peer, why: str, now: float, *, proved: bool) -> None:
+        """A node is lost; say so, unless that was said already and nothing has come to pass since."""
+        number = peer.in_flight()
+        if peer.incarnation and (number or not peer.lost):
+            if peer.leaving and proved and not number:
+                self.out.append(Note("gone: it has ended", peer.name))
+            else:
+                self.out.append(Note(f"lost: {why}; {_tasks_were(number)} there", peer.name, bad=number > 0))
+        self._give_up(peer, now, proved=proved)
+
+    def credit(self, peer: Peer, message: m.Credit, now: float) -> None:
+        """The answer to a BEAT."""
+        self.echoed(peer, message.echo, now)
+        if message.draining and peer.told_heard < peer.heard.total:
+            peer.next_beat = now
+        peer.draining = peer.leaving = message.draining
+
+    def _give_up(self, peer: Peer, now: float, *, proved: bool) -> None:
+        """
+        A node is lost.
+
+        Where that is proved the link is closed; after mere silence its token lives on, for the node may be
+        alive, and what it still says of a task counts.
+        """
+        self._tasks.give_up(peer, now, proved=proved)
+        peer.broke = peer.resync = True
+        if proved:
+            self._close_link(peer)
+            if peer.connected:
+                self._greet(peer, now)
+        else:
+            peer.given_up(now)
+
+    def _send(self, peer: Peer, message: m.Message) -> None:
+        self.out.append(Send(peer.key, message))
+
+
+def _tasks_were(count: int) -> str:
+    if not count:
+        return "none of our tasks was"
+    return "1 of our tasks was" if count == 1 else f"{count} of our tasks were"

@@ -1,0 +1,347 @@
+"""The tasks of a caller that are not settled: which node gets each, and what nodes say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.actions import Action, Express, Send, Settled, Told
+from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
+from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
+from dingo_zmq.protocol.roster import Dice, Peer, refs
+
+FRAME_TASKS = 64
+FRAME_BYTES = 256 * 1024
+
+_SENT, _FAIL = int(Status.SENT), int(Status.FAIL)
+_FINAL = (int(Status.SUCCESS), _FAIL)
+
+
+class OpenTasks:
+    """
+    Places tasks at nodes, takes them back where that is better, and settles each exactly once.
+
+    Args:
+        name: the caller's part of all topics.
+        dice: chance, from the doer.
+        peers: the nodes there are, by key; somebody else keeps them.
+        out: where to append what is to be done.
+    """
+
+    def __init__(self, name: str, dice: Dice, peers: dict[str, Peer], out: list[Action]) -> None:
+        self.name, self.peers, self.out = name, peers, out
+        self.ledger = Ledger()
+        self.closed = False
+        self.late = 0  # reports that came too late to matter
+        self._dispatcher = Dispatcher(dice)
+
+    # ------------------------------------------------------------------ what the program asks
+
+    def submit(self, entries: list[Entry], now: float) -> None:
+        """Accept tasks: recorded first, sent as soon as some node has credit."""
+        self.ledger.add(entries)
+        self.pump(now)
+
+    def express(self, route: Route, now: float) -> Express | None:
+        """Return a place for the next task of this route, if it would be the only one open."""
+        if self.ledger.open or self.closed:
+            return None
+        usable = [peer for peer in self.peers.values() if peer.usable(now)]
+        candidates = [(lane, peer) for peer in usable if (lane := _lane_for(route, peer)) is not None]
+        if not candidates:
+            return None
+        lane = candidates[0][0]
+        if len(candidates) > 1:
+            (lane, _), _ = self._dispatcher.choose(candidates, self.peers.values(), now)
+        if lane.at_most_once and not route.fingerprint:
+            return None
+        peer = self.peers[lane.key]
+        return Express(route, lane, peer.token, lane.sent + 1, peer.heard.total)
+
+    def expressed(self, entry: Entry, place: Express, now: float) -> None:
+        """
+        A task was sent in its place; recorded as such even where that is not sure, for the next BEAT mends it.
+        """
+        if place.refused:
+            self.submit([entry], now)
+            return
+        place.lane.sent = place.number
+        self.ledger.add_held(entry, place.lane, place.number)
+
+    def cancel(self, entry: Entry, now: float) -> bool:
+        """Settle a task as cancelled, unless it is settled or known to have started; return whether it was."""
+        if entry.settled or entry.started:
+            return False
+        self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
+        return True
+
+    def everything(self) -> list[Entry]:
+        """Return all tasks not settled."""
+        return self.ledger.everything([lane for peer in self.peers.values() for lane in peer.lanes.values()])
+
+    def close(self, now: float) -> None:
+        """Settle what is open with FAIL/SHUTDOWN."""
+        self.closed = True
+        for entry in self.everything():
+            self._end(entry, Failure(Code.SHUTDOWN, "the App was closed before the task was done"), now)
+
+    # ------------------------------------------------------------------ what becomes of nodes
+
+    def give_up(self, peer: Peer, now: float, *, proved: bool) -> None:
+        """The tasks of a node that is lost go back to the queue, or end; `proved`: its process is dead."""
+        entries, incarnation = peer.entries(), peer.incarnation
+        back, ended = [], []
+        for entry in entries:
+            self.ledger.unhold(entry)
+            failure = self.ledger.lost(entry, proved=proved)
+            if failure is not None:
+                ended.append((entry, failure))
+                continue
+            if entry.started:
+                blame = (incarnation, entry)
+                if blame in peer.blamed:  # given up there before: one death counts once
+                    peer.blamed.remove(blame)
+                if not proved:
+                    peer.blamed.append(blame)
+            back.append(entry)
+        self.ledger.requeue(back)
+        for entry, failure in ended:
+            self._end(entry, failure, now)
+
+    def forget(self, peer: Peer) -> None:
+        """A link is closed: nothing that its node says of a task counts any more."""
+        for lane in peer.lanes.values():
+            for number, entry in lane.strays.items():
+                if entry.strays is not None:
+                    entry.strays.remove((lane, number))
+
+    def settle_blame(self, peer: Peer, incarnation: bytes, now: float) -> None:
+        """A node shows this incarnation; a loss by silence counts only where it is another one."""
+        blamed, peer.blamed = peer.blamed, []
+        for before, entry in blamed:
+            if before != incarnation and not entry.settled:
+                failure = self.ledger.counted(entry)
+                if failure is not None:
+                    self._end(entry, failure, now)
+
+    def unsent(self, peer: Peer, message: m.Tasks) -> None:
+        """The socket refused tasks: they never left."""
+        back = []
+        for name, number, *_ in message.items:
+            entry = peer.lanes[name].open.get(number)
+            if entry is not None:
+                self.ledger.unsend(entry)
+                back.append(entry)
+        self.ledger.requeue(back)
+
+    # ------------------------------------------------------------------ what nodes say of tasks
+
+    def reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:  # noqa: C901 - hot, so all in one place
+        """Reports of tasks, with credit and load."""
+        lanes, heard = peer.lanes, peer.heard
+        for name, (limit, run_time) in reports.lanes.items():
+            if name in lanes:
+                lanes[name].told(limit, run_time, now)
+        peer.load, peer.load_at = reports.load[0], now
+        settled: list[Entry] = []
+        for report, name, number, _, status, body in reports.items:
+            lane = lanes.get(name)
+            if lane is None:
+                continue
+            if report:
+                heard.add(report)
+            entry = lane.open.get(number)
+            if entry is None:
+                entry = lane.strays.get(number)
+                if entry is None:
+                    self.late += 1
+                    continue
+            if status in _FINAL:
+                self._settle(entry, lane, now)
+                entry.status, entry.body, entry.buffers = status, body, buffers
+                settled.append(entry)
+            elif entry.lane is lane and not (status == _SENT and entry.started):
+                entry.started = status != _SENT
+                self.out.append(Told(entry, status, body, buffers, peer.name))
+        if settled:
+            self.out.append(Settled(settled, peer.name))
+
+    def _settle(self, entry: Entry, reporter: Lane | None, now: float) -> None:
+        """Close a task's record, and stop everybody else who may still have it."""
+        others = entry.strays
+        lane = entry.lane
+        number = entry.number
+        self.ledger.settle(entry)
+        if lane is not None and lane is not reporter:
+            self._cancel_at(lane, number)
+        if others:
+            for stray, at in others:
+                if stray is not reporter:
+                    self._cancel_at(stray, at)
+            entry.strays = None
+
+    def _cancel_at(self, lane: Lane, number: int) -> None:
+        peer = self.peers.get(lane.key)
+        if peer is not None and peer.token and peer.lanes.get(lane.name) is lane:
+            self._send(peer, m.Cancel(peer.token, refs([(lane, number)])))
+
+    def _end(self, entry: Entry, failure: Failure, now: float) -> None:
+        """Settle a task here, without a report of a node."""
+        if not entry.settled:
+            self._settle(entry, None, now)
+            entry.status, entry.failure = _FAIL, failure
+            entry.body, entry.buffers = b"", ()
+            self.out.append(Settled([entry]))
+
+    def credit(self, peer: Peer, message: m.Credit, now: float) -> None:
+        """Credit, load, and which tasks may have started."""
+        for name, (limit, run_time) in message.lanes.items():
+            if name in peer.lanes:
+                peer.lanes[name].told(limit, run_time, now)
+        peer.load, peer.load_at = message.load[0], now
+        for _, entry in self._open(peer, message.running):
+            entry.started = True
+
+    def _open(self, peer: Peer, named: m.Refs) -> list[tuple[Lane, Entry]]:
+        """Return the tasks among refs that the node holds for us, as far as we know."""
+        found = []
+        for name, numbers in named.items():
+            lane = peer.lanes.get(name)
+            if lane is not None:
+                found += [(lane, lane.open[n]) for n in numbers if n in lane.open]
+        return found
+
+    def missing(self, peer: Peer, message: m.Missing, now: float) -> None:
+        """Tasks are not there, and never will be."""
+        self._put_back([entry for _, entry in self._open(peer, message.refs)])
+
+    def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
+        """Tasks are given back."""
+        entries = [entry for _, entry in self._open(peer, message.refs)]
+        for entry in entries:
+            entry.recalls += 1
+        if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
+            lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
+            entries = [entry for lane in lanes for entry in lane.open.values()]
+        self._put_back(entries)
+
+    def _put_back(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self.ledger.unhold(entry)
+        self.ledger.requeue(entries)
+
+    def claim(self, peer: Peer, message: m.Claim, now: float) -> None:
+        """Tasks ask whether they may start."""
+        go = []
+        for lane, entry in self._open(peer, message.refs):
+            if entry.losses and not entry.started and self._has_suspect(peer, entry):
+                continue
+            entry.started = True
+            go.append((lane, entry.number))
+        if go:
+            self._send(peer, m.Go(peer.token, refs(go)))
+
+    def _has_suspect(self, peer: Peer, entry: Entry) -> bool:
+        """Whether another task with a counted loss may be running there: a killer must die alone."""
+        return any(other.started and other.losses and other is not entry for other in peer.entries())
+
+    # ------------------------------------------------------------------ sending
+
+    def pump(self, now: float) -> None:
+        """Send what waits to whoever takes it."""
+        if not self.ledger.queues or self.closed:
+            return
+        usable = [peer for peer in self.peers.values() if peer.usable(now)]
+        if not usable:
+            return
+        placed: dict[str, list[Entry]] = {}
+        for route in list(self.ledger.queues):
+            self._place(route, usable, placed, now)
+        for key, entries in placed.items():
+            self._send_tasks(self.peers[key], entries)
+
+    def _place(self, route: Route, usable: list[Peer], placed: dict[str, list[Entry]], now: float) -> None:
+        candidates = [(lane, peer) for peer in usable if (lane := _lane_for(route, peer)) is not None]
+        if not candidates:
+            return
+        queue = self.ledger.queues[route]
+        full: list[tuple[Lane, Peer]] = []  # quicker ones may be worth waiting for
+        if len(candidates) < len(usable) and len(queue) < WAITING_MOST:
+            full = [(lane, peer) for peer in usable if (lane := _full_lane(route, peer)) is not None]
+        while queue and candidates:
+            if len(candidates) == 1:  # nothing to choose
+                bid = candidates[0]
+                most = bid[0].limit - bid[0].sent
+            else:
+                bid, most = self._dispatcher.choose(candidates, self.peers.values(), now)
+            lane = bid[0]
+            if full and len(queue) < WAITING_MOST:
+                if self._dispatcher.rather_waits(bid, full, len(queue), self.peers.values(), now):
+                    candidates.remove(bid)
+                    continue
+                lane.passed_at = NEVER
+            placed.setdefault(lane.key, []).extend(self.ledger.hold_next(queue, lane, most))
+            if lane.sent >= lane.limit:
+                candidates.remove(bid)
+                full.append(bid)
+        if not queue:
+            del self.ledger.queues[route]
+
+    def _send_tasks(self, peer: Peer, entries: list[Entry]) -> None:
+        items: list[m.TaskItem] = []
+        size = 0
+        for entry in entries:
+            item = (entry.route.name, entry.number, entry.id, entry.attempt, entry.wire_options, entry.body)
+            if entry.buffers:
+                if items:  # numbers of a lane must leave in order
+                    self._send_frame(peer, items, ())
+                    items, size = [], 0
+                self._send_frame(peer, [item], entry.buffers)
+                continue
+            size += len(entry.body)
+            if items and (len(items) >= FRAME_TASKS or size > FRAME_BYTES):
+                self._send_frame(peer, items, ())
+                items, size = [], len(entry.body)
+            items.append(item)
+        if items:
+            self._send_frame(peer, items, ())
+
+    def _send_frame(self, peer: Peer, items: list[m.TaskItem], buffers: tuple[Any, ...]) -> None:
+        peer.told_heard = peer.heard.total
+        tasks = m.Tasks(peer.token, self.name, peer.heard.total, self.wanted(peer), items)
+        self._send(peer, tasks, buffers)
+
+    def wanted(self, peer: Peer) -> dict[str, int]:
+        """Return how many tasks of each function wait that a node takes."""
+        return self.ledger.wanted(peer.takes)
+
+    def _send(self, peer: Peer, message: m.Message, buffers: tuple[Any, ...] = ()) -> None:
+        self.out.append(Send(peer.key, message, buffers))
+
+    def recall(self, now: float) -> None:
+        """Take tasks back for workers that are free elsewhere."""
+        usable = [peer for peer in self.peers.values() if peer.usable(now)]
+        if len(usable) <= 1:
+            return
+        for name in dict.fromkeys(lane.name for peer in usable for lane in peer.lanes.values() if lane.open):
+            found = self._dispatcher.recall(name, usable, now, self.ledger.queues)
+            if found is not None:
+                peer, entries = found
+                peer.recalled_at = now
+                lane = peer.lanes[name]
+                self._send(peer, m.Recall(peer.token, refs((lane, entry.number) for entry in entries)))
+
+
+def _lane_for(route: Route, peer: Peer) -> Lane | None:
+    """Return a node's lane that can take a task of this route now."""
+    lane = peer.lanes.get(route.name)
+    if lane is None or lane.limit <= lane.sent:
+        return None
+    return peer.takes(route)
+
+
+def _full_lane(route: Route, peer: Peer) -> Lane | None:
+    """Return a node's lane that could take a task of this route, had it credit."""
+    lane = peer.takes(route)
+    return lane if lane is not None and lane.limit <= lane.sent else None
