@@ -36,6 +36,7 @@ THIRD_PARTY = {
     "platformdirs": "",
     "zmq": "mesh",
     "zeroconf": "mesh",
+    "ifaddr": "mesh",
     "click": "cli",
     "rich": "cli",
     "pytest": "testing",

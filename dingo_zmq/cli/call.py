@@ -166,13 +166,14 @@ def _follow(result: Result[Any], wait: _Wait) -> Any:
         except StopIteration:
             return result.result(0)
         except TimeoutError:
-            wait.look(result.why)
+            if not result.done():  # it may have ended just now
+                wait.look(result.why)
             continue
         if report.status is Status.PROGRESS and report.value is not None:
             fraction, note = report.value
             done = "" if fraction is None else f"{fraction:.0%} "
             wait.say(f"{done}{note or ''}".rstrip())
-        if not report.done and wait.over:  # each of them came in time, all together did not
+        if wait.over and not result.done():  # each of them came in time, all together did not
             wait.look(result.why)
 
 

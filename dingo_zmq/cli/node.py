@@ -78,7 +78,7 @@ def _introduce(children: list[Any]) -> None:
     """Print who is there and what to try; for people."""
     first = children[0]
     names = ", ".join(child.announcement.name for child in children)
-    where = ", ".join(child.announcement.tasks[0] for child in children)
+    where = ", ".join(_address(child) for child in children)
     functions = ", ".join(first.functions)
     click.echo(f"node {names}: {functions} at {where}, mesh {first.announcement.mesh}, {_lock(first)}")
     if not first.reach.open:
@@ -92,6 +92,12 @@ def _lock(child: Any) -> str:
         return "this host only (no mesh key)"
     key = child.announcement.key
     return "NO KEY: anybody on the network can run tasks" if key == "none" else f"key {key}"
+
+
+def _address(child: Any) -> str:
+    """Return the address that a colleague can use, or the one of this machine where there is none."""
+    told = child.reach.told(child.announcement, lan=True)
+    return str((told or child.announcement).tasks[0])
 
 
 def _example(signature: str) -> str:

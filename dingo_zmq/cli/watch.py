@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import queue
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dingo_zmq import marshal
-from dingo_zmq.cli.common import in_words, mesh_app, mesh_options
+from dingo_zmq.cli.common import in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.peers import notes
 from dingo_zmq.errors import PeerError
 from dingo_zmq.model import Status
+
+if TYPE_CHECKING:
+    from dingo_zmq.mesh.info import PeerInfo
 
 __all__ = ["watch"]
 
@@ -34,6 +38,8 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
       dingo-zmq watch
       dingo-zmq watch 5f0c33a1d2e94b07/scan/12
     """
+    from dingo_zmq.mesh.info import other_meshes
+
     app = mesh_app(**where)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -47,8 +53,11 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
         engine.caller.watcher = reported
         engine.subscribe("watch/" + (task.strip("/") + "/" if task else ""))
         look = LOOK_SECONDS if seconds is None else min(LOOK_SECONDS, seconds)
-        if not engine.wait_for(lambda peers: any(peer.version for peer in peers), look):
-            click.echo(f"no node of mesh {engine.settings.mesh!r} was found yet; still looking", err=True)
+        found = engine.wait_for(lambda peers: any(peer.version for peer in peers), look)
+        if not any(peer.version for peer in found):
+            for line in notes(found, other_meshes(engine)):
+                click.echo(line, err=True)
+            click.echo(f"no node of mesh {engine.settings.mesh!r} {_missing(found)} yet; still looking", err=True)
         while end is None or time.monotonic() < end:
             try:
                 click.echo(lines.get(timeout=0.5 if end is None else max(0.0, end - time.monotonic())))
@@ -58,10 +67,14 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
         app.close(wait=False)
 
 
+def _missing(found: list[PeerInfo]) -> str:
+    return "has answered" if found else "was found"
+
+
 def _line(topic: bytes, item: Any, buffers: tuple[Any, ...]) -> str:
     task = topic.decode(errors="replace").removeprefix("watch/").rstrip("/")
     status, body = Status(item[4]), item[5]
-    return f"{time.strftime('%H:%M:%S')} {task} {status.name} {_value(status, (body, buffers))}".rstrip()
+    return plain(f"{time.strftime('%H:%M:%S')} {task} {status.name} {_value(status, (body, buffers))}").rstrip()
 
 
 def _value(status: Status, body: marshal.Body) -> str:

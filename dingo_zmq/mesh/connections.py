@@ -27,10 +27,12 @@ MOVE_SECONDS = 2.0
 """between two looks for another address of a node that is not connected"""
 RETRY_SECONDS = 5.0
 """after which a node that turned our key down is tried anew"""
+UNPROVED_MOST = 128
+"""connections at a time to what has never let us in: anybody can announce what does not exist"""
 FAILURES = 3
 """handshakes in a row that end without a word, before that is taken for a wrong key"""
 OTHER_KEY = "it has another key"
-TURNED_DOWN = "it does not accept our key"
+TURNED_DOWN = "it does not accept our key, or is no dingo-zmq node"
 
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -84,6 +86,7 @@ class Connection:
         self.monitor = None if push is None else push.get_monitor_socket(_EVENTS)
         self.nodes: dict[str, Announcement] = {}
         self.up: set[Side] = set()
+        self.proved = False  # whether it ever let us in
         self.probe: Probe | None = None
         self.scout: Scout | None = None
         self.look_at = 0.0  # when to look for another address
@@ -144,7 +147,7 @@ class Connections:
             return
         said = event.announcement
         connection = self._of_node.get(said.node)
-        if connection is not None and bool(connection.push) != self._may_try(said):
+        if connection is not None and bool(connection.push) != self._may_try(said) or connection is not None and self._has_left(connection, said):
             self._leave(said.node, now)
             connection = None
         if connection is None:
@@ -158,8 +161,13 @@ class Connections:
         if connection.push is None:
             connection.cause = OTHER_KEY
             self._listener.locked_out(connection.key, now, OTHER_KEY)
-        elif not connection.is_up or (connection.tasks, connection.reports) not in self._pairs(connection):
+        elif not connection.is_up:
             self._look(connection, now)
+
+    def _has_left(self, connection: Connection, said: Announcement) -> bool:
+        """Whether a node that shared an address with another one is no longer there."""
+        shared = len(connection.nodes) > 1
+        return shared and all(tasks != connection.tasks for tasks, _ in self._nearest_first(said))
 
     def _may_try(self, said: Announcement) -> bool:
         return said.key in ("", self._key_id)
@@ -176,6 +184,10 @@ class Connections:
             key = f"{pairs[0][0]} {said.node}"
             self.by_key[key] = connection = Connection(key, pairs[0], None)
             return connection
+        unproved = sum(1 for each in self.by_key.values() if each.push is not None and not each.proved)
+        if unproved >= UNPROVED_MOST:
+            _log.debug("%s: not tried, since %d others have not answered", said.name, unproved)
+            return None
         key = pairs[0][0]
         while key in self.by_key:  # the address has been another node's, which has moved
             key += "'"
@@ -302,8 +314,7 @@ class Connections:
     def _scouted(self, connection: Connection, pair: Pair | None) -> None:
         connection.scout = None
         current = connection.tasks, connection.reports
-        listed = current in self._pairs(connection)
-        if pair is not None and pair != current and not (connection.is_up and listed):
+        if pair is not None and pair != current and not connection.is_up:
             self._move(connection, pair, monotonic())
 
     # ------------------------------------------------------------------ what the monitors tell
@@ -323,6 +334,7 @@ class Connections:
     def _happened(self, connection: Connection, side: Side, event: int, now: float) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             connection.up.add(side)
+            connection.proved = True
             connection.failures, connection.cause = 0, ""
             self._listener.connected(connection.key, side, now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,36 @@ def test_a_task_that_fails(shared: Mesh) -> None:
     good_one(shared)
 
 
+def test_the_traceback_of_a_task_only_when_asked_for(shared: Mesh) -> None:
+    call = shared.invoke("-v", "call", "spoil", "\x1b[31mrotten")
+    assert (call.code, call.out) == (1, "")
+    assert "The traceback on one:" in call.err
+    assert "in _deeper" in call.err
+    assert call.err.splitlines()[-1].endswith(r"Spoiled: it was \x1b[31mrotten")
+    assert "\x1b" not in call.err
+
+
+def test_an_error_takes_five_lines_at_most_and_moves_no_cursor(shared: Mesh) -> None:
+    call = shared.invoke("call", "spoil", "\x1b[2J\nhint: run this\n3\n4\n5\n6\n7")
+    assert call.code == 1
+    assert call.err.splitlines() == [
+        r"error: served.Spoiled: it was \x1b[2J",
+        "  hint: run this",
+        "  3",
+        "  4",
+        "... 3 more lines; dingo-zmq -v shows all of it",
+    ]
+
+
+def test_a_terminal_gets_no_control_characters_from_a_result(shared: Mesh) -> None:
+    main, side = os.openpty()
+    with os.fdopen(side, "w") as terminal, os.fdopen(main, "rb", 0) as screen:
+        command = [sys.executable, "-m", "dingo_zmq", "call", "echo", "\x1b[31mred"]
+        assert subprocess.run(command, stdout=terminal, timeout=PATIENCE, check=False).returncode == 0
+        assert screen.read(100) == b"\\x1b[31mred\r\n"
+    assert shared.invoke("call", "echo", "\x1b[31mred").out == "\x1b[31mred\n"  # as it is, for other programs
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -90,7 +123,21 @@ def test_wrong_usage(shared: Mesh, words: list[str]) -> None:
 def test_an_unknown_function(shared: Mesh) -> None:
     call = shared.invoke("call", "ad", "2", "--timeout", "0.3")
     assert (call.code, call.out) == (3, "")
-    assert call.err == 'error: ad was not done within 0.3 s: no node has "ad"; did you mean "add" (one)?\n'
+    assert call.err.splitlines() == [
+        "error: ad was not done within 0.3 s",
+        'cause: no node has "ad"',
+        'hint: did you mean "add" (one)?',
+    ]
+
+
+def test_an_unknown_function_is_told_early_and_may_still_come(mesh: Mesh, tmp_path: Path) -> None:
+    mesh.node("bench-3")
+    call = mesh.program("call", "ad", "2", "--timeout", str(PATIENCE))
+    assert call.line("waiting: ", "err") == 'waiting: no node has "ad"; did you mean "add" (bench-3)?'
+    file = tmp_path / "late.py"
+    file.write_text("from dingo_zmq import App\napp = App()\n@app.task\ndef ad(a: int) -> int:\n    return a\n")
+    mesh.node("late", target=file)
+    assert (call.wait(), call.out) == (0, "2\n")
 
 
 def test_a_name_that_no_function_can_have(shared: Mesh) -> None:
@@ -102,7 +149,11 @@ def test_a_name_that_no_function_can_have(shared: Mesh) -> None:
 def test_no_node_at_all(mesh: Mesh) -> None:
     call = mesh.invoke("call", "add", "2", "--timeout", "0.3")
     assert (call.code, call.out) == (3, "")
-    assert f"no node of mesh '{mesh.name}' has been found" in call.err
+    assert call.err.splitlines() == [
+        "error: add was not done within 0.3 s",
+        f"cause: no node of mesh '{mesh.name}' has been found",
+        "hint: start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port",
+    ]
 
 
 def test_a_peer_that_is_not_there(mesh: Mesh) -> None:
@@ -145,7 +196,11 @@ def test_a_task_that_takes_too_long(shared: Mesh, gate: Gate) -> None:
     call = shared.program("call", "wait_at", str(gate.port), "--timeout", "0.5")
     gate.next()
     assert call.wait() == 3
-    assert "wait_at was not done within 0.5 s: it may be running on one" in call.err
+    assert call.err.splitlines() == [
+        "error: wait_at was not done within 0.5 s",
+        "cause: it may be running on one",
+        "hint: dingo-zmq peers shows the nodes and what they are doing",
+    ]
     good_one(shared)
 
 
@@ -153,7 +208,7 @@ def test_a_task_that_tells_of_progress_takes_too_long_all_the_same(shared: Mesh,
     call = shared.invoke("call", "steps_until", str(tmp_path / "never"), "--timeout", "0.5")
     assert call.code == 3
     assert "not yet" in call.err
-    assert "was not done within 0.5 s" in call.err.splitlines()[-1]
+    assert "error: steps_until was not done within 0.5 s" in call.err.splitlines()
     (tmp_path / "never").touch()
 
 
@@ -198,8 +253,65 @@ def test_many_at_once(shared: Mesh) -> None:
 
 def test_a_call_waits_for_its_node(mesh: Mesh) -> None:
     call = mesh.program("call", "add", "1", "1", "--timeout", str(PATIENCE))
+    assert call.line("waiting: ") == f"waiting: no node of mesh '{mesh.name}' has been found"
     mesh.node("late")
     assert (call.wait(), call.out) == (0, "2\n")
+
+
+def test_a_call_that_waits_for_a_worker(mesh: Mesh, gate: Gate) -> None:
+    mesh.node("narrow", "--threads", "1")
+    mesh.app().call("wait_at", gate.port)
+    visitor = gate.next()
+    call = mesh.program("call", "add", "1", "1", "--timeout", str(PATIENCE))
+    call.line("waiting: it is queued or running on narrow", "err")
+    visitor.go()
+    assert (call.wait(), call.out) == (0, "2\n")
+
+
+def test_a_call_says_what_it_waits_for_again_when_that_changes(mesh: Mesh, gate: Gate) -> None:
+    call = mesh.program("call", "wait_at", str(gate.port), "word=done", "--timeout", str(PATIENCE))
+    call.line("waiting: no node of mesh", "err")
+    mesh.node("late", "--threads", "1")
+    visitor = gate.next()
+    call.line("waiting: it may be running on late", "err")
+    visitor.go()
+    assert (call.wait(), call.out) == (0, "done\n")
+    assert len(call.err.splitlines()) == len(set(call.err.splitlines()))
+
+
+def test_the_node_can_be_chosen(mesh: Mesh) -> None:
+    for name, tags in (("red", ["--tag", "psu"]), ("blue", ["--tag", "psu", "--tag", "fast"])):
+        mesh.node(name, "--threads", "1", *tags)
+    pids = {
+        words: mesh.invoke("call", "who", "--json", *words).out.split(",")[0]
+        for words in (("--node", "red"), ("--node", "blue"), ("--need", "psu", "--need", "fast"))
+    }
+    assert pids["--node", "red"] != pids["--node", "blue"] == pids["--need", "psu", "--need", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "hint"),
+    [
+        (["--node", "on"], 'no node is called "on"', 'did you mean "one"?'),
+        (
+            ["--need", "psu"],
+            'no node has the tag "psu", nor any other',
+            "dingo-zmq peers shows the nodes and what they are doing",
+        ),
+    ],
+)
+def test_a_choice_that_no_node_meets(shared: Mesh, words: list[str], cause: str, hint: str) -> None:
+    call = shared.invoke("call", "add", "2", "--timeout", "0.5", *words)
+    assert (call.code, call.out) == (3, "")
+    assert call.err.splitlines() == ["error: add was not done within 0.5 s", f"cause: {cause}", f"hint: {hint}"]
+
+
+@pytest.mark.parametrize("words", [["--need", ""], ["--need", "a/b"], ["--node", "a\nb"]])
+def test_a_choice_that_cannot_be(shared: Mesh, words: list[str]) -> None:
+    call = shared.invoke("call", "add", "2", *words)
+    assert (call.code, call.out) == (2, "")
+    assert call.err.startswith("error: ")
+    assert len(call.err.splitlines()) <= 5
 
 
 def test_a_broken_pipe_is_quiet(shared: Mesh) -> None:

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import dingo_zmq
+from dingo_zmq import App
 from dingo_zmq.cli import main
-from tests.support import PATIENCE, SERVED, Mesh
+from tests.support import PATIENCE, SERVED, Gate, Mesh, wait_until
 
 GOOD = """
 from dingo_zmq import App
@@ -205,7 +206,7 @@ def test_the_installed_command(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["", "node", "call", "peers", "watch"])
+@pytest.mark.parametrize("command", ["", "node", "call", "peers", "watch", "keygen", "config"])
 def test_help_shows_an_example(command: str, word: str) -> None:
     ran = CliRunner().invoke(main, [*filter(None, [command]), word], prog_name="dingo-zmq")
     assert ran.exit_code == 0
@@ -229,3 +230,91 @@ def test_a_traceback_only_when_asked_for(mesh: Mesh) -> None:
     node = mesh.run("-v", "call", "add", "1", "--discovery", "telepathy")
     assert "Traceback" in node.err
     assert json.dumps("telepathy")[1:-1] in node.err
+
+
+# ---------------------------------------------------------------------- who may come
+
+
+def test_it_says_how_to_let_others_in(mesh: Mesh) -> None:
+    node = mesh.node("bench")
+    assert node.line("node ", "out").endswith(f"mesh {mesh.name}, this host only (no mesh key)")
+    assert node.line("to let other machines in: dingo-zmq keygen, then start it again; copy the key to them")
+
+
+def test_without_any_key(mesh: Mesh) -> None:
+    node = mesh.node("bench", "--insecure-lan", "--bind", "127.0.0.1")
+    assert node.line("node ", "out").endswith("NO KEY: anybody on the network can run tasks")
+    assert "WARNING" in node.line("NO KEY", "err")
+    assert "to let other machines in" not in node.out
+    assert mesh.invoke("call", "add", "2", "3", "--insecure-lan").out == "5\n"
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bind", "192.0.2.1"], "'192.0.2.1'"),
+        (["--bind", "no-such-interface"], "no-such-interface"),
+        (["--advertise", "bench-3.local"], "needs a mesh key"),
+        (["--key", "/no/such/mesh.key"], "/no/such/mesh.key"),
+        (["--key", "/no/such/mesh.key", "--insecure-lan"], "--insecure-lan means no key at all"),
+    ],
+    ids=["address", "interface", "advertise", "key", "key and none"],
+)
+def test_what_cannot_be_opened(mesh: Mesh, words: list[str], said: str) -> None:
+    node = mesh.run("node", str(SERVED), *words)
+    assert (node.wait(), node.out) == (2, "")
+    assert said in node.err
+    assert "Traceback" not in node.err
+    assert len(node.err.splitlines()) <= 5
+
+
+# ---------------------------------------------------------------------- files that change
+
+
+def ready(app: App) -> set[str]:
+    return {peer.node for peer in app.peers() if peer.state == "ready"}
+
+
+def test_a_changed_file_is_served_anew(mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("FIVE = 5\n")
+    file = tmp_path / "tasks.py"
+    text = GOOD.replace("App\n", "App\nimport neighbour\n", 1).replace("a + b", "a + b + 0 * neighbour.FIVE")
+    file.write_text(text)
+    node = mesh.node("bench", "--processes", "2", "--reload", target=file)
+    app = mesh.app()
+    assert app.call("add", 1).result(PATIENCE) == 6
+    wait_until(lambda: len(ready(app)) == 2, "two nodes")
+    before = ready(app)
+
+    file.write_text(text.replace("a + b", "a - b"))
+    wait_until(lambda: len(now := ready(app)) == 2 and not now & before, "two others")
+    assert str(file) in node.line("process 1 is started anew", "err")
+    node.line("process 2 is started anew", "err")
+    assert app.call("add", 1).result(PATIENCE) == -4
+
+    (tmp_path / "neighbour.py").write_text("FIVE = (\n")
+    assert "SyntaxError" in node.line("neighbour.py changed, but the old one goes on", "err")
+    assert app.call("add", 1).result(PATIENCE) == -4
+    count = node.err.count("is started anew")
+    (tmp_path / "neighbour.py").write_text("FIVE = 10\n")
+    wait_until(lambda: node.err.count("is started anew") == count + 2, "both again")
+    assert app.call("add", 1).result(PATIENCE) == -4
+    assert node.err.count("the old one goes on") == 1
+    assert node.stop() == 0
+
+
+def test_running_tasks_finish_before_it_is_served_anew(mesh: Mesh, tmp_path: Path, gate: Gate) -> None:
+    file = tmp_path / "tasks.py"
+    file.write_text(SERVED.read_text())
+    node = mesh.node("bench", "--reload", target=file)
+    app = mesh.app()
+    held = app.call("wait_at", gate.port)
+    visitor = gate.next()
+    file.write_text(SERVED.read_text() + "\n# another one\n")
+    node.line("process 1 is started anew", "err")
+    assert not held.done()
+    visitor.go()
+    assert held.result(PATIENCE) == ""
+    assert app.call("add", 1).result(PATIENCE) == 6
+    assert node.stop() == 0

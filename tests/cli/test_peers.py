@@ -17,14 +17,16 @@ def nodes(module_mesh: Mesh) -> list[Program]:
     return [module_mesh.node(name, "--threads", threads) for name, threads in (("beta", "1"), ("alpha", "3"))]
 
 
-def listed(mesh: Mesh, *words: str, enough: Callable[[list[dict[str, Any]]], bool] = bool) -> list[dict[str, Any]]:
+def listed(
+    mesh: Mesh, *words: str, enough: Callable[[list[dict[str, Any]]], bool] = bool, code: int = 0
+) -> list[dict[str, Any]]:
     """Look around until that is enough: a busy machine may need more than one look."""
 
     def look() -> list[dict[str, Any]]:
         peers = mesh.invoke("peers", "--json", *words)
-        assert peers.code == 0
+        assert peers.code in (0, 3)
         found = json.loads(peers.out)
-        return sorted(found, key=lambda peer: peer["name"]) if enough(found) else []
+        return sorted(found, key=lambda peer: peer["name"]) if peers.code == code and enough(found) else []
 
     return wait_until(look, "enough nodes")
 
@@ -40,16 +42,18 @@ def test_a_table(shared: Mesh) -> None:
     for column in (
         "name",
         "address",
-        "found by",
         "state",
+        "found by",
+        "tags",
         "functions",
-        "slots",
+        "workers",
         "running",
         "queued",
+        "round trip",
         "pulse",
-        "version",
     ):
         assert column in head
+    assert "version" not in head  # it is ours
     rows = [line for line in peers.out.splitlines() if "tcp://" in line]
     assert [next(name for name in ("alpha", "beta") if name in row) for row in rows] == ["alpha", "beta"]
     assert all("add" in row and "ready" in row and "directory" in row and "s ago" in row for row in rows)
@@ -86,18 +90,53 @@ def test_two_nodes_of_one_name_are_told_apart(mesh: Mesh, gate: Gate) -> None:
 
 def test_nobody(mesh: Mesh) -> None:
     peers = mesh.invoke("peers", "--wait", "0.1")
-    assert (peers.code, peers.out) == (0, "")
-    assert peers.err == f"no node of mesh '{mesh.name}' was found in 0.1 s\n"
-    assert json.loads(mesh.invoke("peers", "--wait", "0.1", "--json").out) == []
+    assert (peers.code, peers.out) == (3, "")
+    assert peers.err.splitlines() == [
+        f"error: no node of mesh '{mesh.name}' was found in 0.1 s",
+        "hint: start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port",
+    ]
+    peers = mesh.invoke("peers", "--wait", "0.1", "--json")
+    assert (peers.code, json.loads(peers.out)) == (3, [])
 
 
 def test_a_node_that_refuses_us(shared: Mesh, nodes: list[Program]) -> None:
     address = shared.address(nodes[0])
     where = ["--mesh", "elsewhere", "--peer", address, "--discovery", "none", "--wait", "0.2"]
-    (peer,) = listed(shared, *where, enough=lambda found: "refused us" in found[0]["state"])
-    assert peer["state"].startswith("refused us: beta belongs to mesh")
+    (peer,) = listed(shared, *where, enough=lambda found: "refused us" in found[0]["state"], code=3)
+    refused = f"refused us: beta belongs to mesh '{shared.name}', not 'elsewhere'"
+    assert peer["state"] == refused
+    peers = shared.invoke("peers", *where[:-1], "1.5")
+    assert peers.code == 3
+    assert peers.out.splitlines()[-1] == f"{address} at {address}: {refused}"
+    assert peers.err == "error: no node of mesh 'elsewhere' can be used\n"
 
 
 def test_a_node_with_another_key(shared: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DINGO_ZMQ_CONFIG_DIR", str(tmp_path))
-    listed(shared, "--wait", "0.2", enough=lambda found: [peer["state"] for peer in found] == ["locked out"] * 2)
+    locked = ["locked out"] * 2
+    listed(shared, "--wait", "0.2", enough=lambda found: [peer["state"] for peer in found] == locked, code=3)
+    peers = shared.invoke("peers")
+    assert peers.code == 3
+    lines = [line for line in peers.out.splitlines() if ": locked out" in line]
+    assert [line.split(" at tcp://")[0] for line in lines] == ["alpha", "beta"]
+    assert peers.out.splitlines()[-2:] == lines
+    assert peers.err.splitlines() == [
+        f"error: no node of mesh '{shared.name}' can be used",
+        "hint: all machines of a mesh need the same key; dingo-zmq keygen makes one, to be copied to the others",
+    ]
+
+
+def test_nodes_of_another_mesh(shared: Mesh) -> None:
+    peers = shared.invoke("peers", "--mesh", "elsewhere", "--wait", "0.5")
+    assert (peers.code, peers.out) == (3, f'2 nodes are here too, of mesh "{shared.name}"\n')
+    assert peers.err.startswith("error: no node of mesh 'elsewhere' was found in 0.5 s\n")
+
+
+def test_tags_workers_and_round_trip(mesh: Mesh) -> None:
+    mesh.node("bench", "--threads", "2", "--tag", "psu", "--tag", "fast")
+    (peer,) = listed(mesh, enough=lambda found: [peer["round_trip"] is not None for peer in found] == [True])
+    assert peer["tags"] == ["fast", "psu"]
+    assert peer["slots"] == peer["function_slots"]["add"] == 2
+    assert peer["function_slots"]["later"] == 64  # a coroutine function
+    assert peer["function_slots"].keys() == peer["functions"].keys()
+    assert 0 < peer["round_trip"] < 60

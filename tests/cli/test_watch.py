@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,17 @@ def test_large_values_are_cut(shared: Mesh) -> None:
 def test_it_ends_after_the_time_it_was_given(mesh: Mesh) -> None:
     watch = mesh.run("watch", "--seconds", "0.1")
     assert (watch.wait(), watch.out) == (0, "")
+
+
+def test_nobody_yet(mesh: Mesh) -> None:
+    watch = mesh.invoke("watch", "--seconds", "0.1")
+    assert watch.err == f"no node of mesh '{mesh.name}' was found yet; still looking\n"
+
+
+def test_a_node_that_locks_us_out(
+    shared: Mesh, node: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DINGO_ZMQ_CONFIG_DIR", str(tmp_path))
+    first, second = shared.invoke("watch", "--seconds", "1").err.splitlines()
+    assert first.startswith(f"one at {shared.address(node)}: locked out")
+    assert second == f"no node of mesh '{shared.name}' has answered yet; still looking"

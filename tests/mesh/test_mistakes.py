@@ -238,7 +238,7 @@ def test_a_node_whose_function_differs(app: App, shared: Mesh) -> None:
     other.call("later", 1).result(PATIENCE)
     result = other.declare("add", add).call(1, "b")
     why = result.why()
-    assert '1 of 1 nodes have "add"' in why
+    assert '1 of 1 node has "add"' in why
     assert "one has add(a: int, b: int = 5) -> int" in why
     assert result.cancel()
 

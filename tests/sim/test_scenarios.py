@@ -156,3 +156,38 @@ def test_answers_kept_eat_credit() -> None:
     )
     assert succeeded(world)
     assert runs(world) == [1] * 6000
+
+
+def test_tasks_for_one_node_stay_there_while_others_go_round_them() -> None:
+    """What waits for a node that is full does not keep the others from being given work."""
+    bound = [replace(job, node="n0") for job in jobs(40, function="slow", seconds=0.5)]
+    world = told([*bound, *jobs(40, at=2.1)], [])
+    assert succeeded(world)
+    history = world.scene.history
+    assert {history.executions[job.id][0].node for job in bound} == {"n0"}
+    assert max(ending.at for id, (ending,) in history.endings.items() if not history.accepted[id].options.node) < 4
+
+
+def test_a_free_worker_gets_back_only_what_it_may_run() -> None:
+    """The quick node is bound to take nothing of what the slow one was given for itself alone."""
+    bound = [replace(job, node="n0") for job in jobs(12, function="slow", seconds=1.0)]
+    world = told([*bound, *jobs(2, function="slow", at=2.5, seconds=3.0)], [])
+    assert {run.node for job in bound for run in world.scene.history.executions[job.id]} == {"n0"}
+    assert runs(world) == [1] * 14
+
+
+def test_where_nobody_has_the_tag_tasks_wait_until_somebody_comes() -> None:
+    plan = Plan(
+        7,
+        [NodePlan({"shared": 2}, EVERYTHING), NodePlan({"shared": 2}, EVERYTHING, tags=("psu",))],
+        [0.5],
+        jobs(6, needs=("psu",)),
+    )
+    world = World(plan)
+    world.scene.until(1.0)
+    world.nodes[1].crash()
+    world.scene.until(5.0)
+    assert world.callers[0].caller.ledger.open == 6
+    world.nodes[1].boot()
+    assert world.run().failures == []
+    assert {run.node for id in world.scene.jobs for run in world.scene.history.executions[id]} == {"n1"}

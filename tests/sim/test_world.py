@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dingo_zmq.protocol import caller, credit, intake, ledger, roster, starter
+from dingo_zmq.protocol import contacts, credit, intake, ledger, roster, starter
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, play, play_seed
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
@@ -159,7 +159,7 @@ def settled_tasks_stay_astray(patch: pytest.MonkeyPatch) -> None:
 
 
 def two_links_to_one_node(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(caller.Caller, "_drop_double", lambda self, peer, welcome, now: None)
+    patch.setattr(contacts.Contacts, "_drop_double", lambda self, peer, welcome, now: False)
 
 
 def no_bound_for_credit(patch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import pytest
+
 from dingo_zmq.model import Code, Options, Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Caller, Drop, Note, Send, Settled, Told
@@ -33,10 +35,17 @@ class Play:
 
     def __init__(self) -> None:
         self.caller = Caller("me", "mesh", Steady())
+        self._notes: list[str] = []
 
     def did(self) -> list[Any]:
         """Return in short what is to be done."""
         return [short for action in self.caller.take() if (short := self._brief(action)) is not None]
+
+    def noted(self) -> list[str]:
+        """Return what was to be logged since this was last asked, the bad with a mark."""
+        self.did()
+        notes, self._notes = self._notes, []
+        return notes
 
     def _brief(self, action: Any) -> Any:
         match action:
@@ -56,7 +65,8 @@ class Play:
                 short = ("told", status)
             case Drop(key=key):
                 short = ("drop", key)
-            case Note():
+            case Note(text=text, node=node, bad=bad):
+                self._notes.append(f"{'! ' if bad else ''}{node}: {text}")
                 short = None
         return short
 
@@ -77,21 +87,24 @@ class Play:
         incarnation: bytes = ME,
         echo: int | None = None,
         node: str = "",
+        name: str = "",
+        tags: tuple[str, ...] = (),
+        draining: bool = False,
     ) -> list[Any]:
         message = m.Welcome(
             link=self.token(key),
             echo=self.caller.peers[key].number if echo is None else echo,
             node=node or key,
             incarnation=incarnation,
-            name=key,
+            name=name or key,
             mesh="mesh",
-            tags=[],
+            tags=list(tags),
             limit=2**20,
             functions={"add": (2, "", "", False)},
             version=m.VERSION,
             pace=1000,
             credit={"add": credit},
-            draining=False,
+            draining=draining,
         )
         return self.hear(message, now)
 
@@ -120,9 +133,8 @@ class Play:
 
     def submit(self, number: int, now: float, **options: Any) -> list[Entry]:
         chosen = Options(**options)
-        entries = [
-            Entry(Route("add"), f"t{n}", b"", (), chosen, wire_options(chosen), None) for n in range(number)
-        ]
+        route = Route("add", node=chosen.node, needs=chosen.needs)
+        entries = [Entry(route, f"t{n}", b"", (), chosen, wire_options(chosen), None) for n in range(number)]
         self.caller.submit(entries, now)
         return entries
 
@@ -163,7 +175,7 @@ def test_a_task_waits_for_credit() -> None:
     play.connect("n1", 1.0)
     play.did()
     assert play.welcome("n1", 1.1, credit=2) == [("tasks", "n1", (1, 1), (2, 1))]
-    assert play.caller.ledger.wanted() == {"add": 1}
+    assert play.caller.ledger.wanted(bool) == {"add": 1}
     assert play.report(1, SUCCESS, 1.2, kept=1, credit=3) == [("settled", SUCCESS), ("tasks", "n1", (3, 1))]
 
 
@@ -204,7 +216,7 @@ def test_a_draining_node_gets_nothing_even_where_it_was_found_again() -> None:
     play.did()
     play.caller.found("n1", 0.5)
     assert play.hear(m.Recalled(play.token(), {"add": [1]}, m.DRAINING), 1.0) == []
-    assert play.caller.ledger.wanted() == {"add": 1}
+    assert play.caller.ledger.wanted(bool) == {"add": 1}
 
 
 def test_a_late_answer_of_a_node_that_was_given_up_counts_and_the_other_is_stopped() -> None:
@@ -372,7 +384,7 @@ def test_a_good_bye_is_a_hint_and_a_node_gone_for_good_is_dropped() -> None:
         play.caller.disconnected("n1", side, 2.0)
     assert ("drop", "n1") in play.ticks(2.1, 8.0)
     assert play.caller.peers == {}
-    assert play.caller.ledger.wanted() == {"add": 1}
+    assert play.caller.ledger.wanted(bool) == {"add": 1}
 
 
 def test_a_token_that_the_node_has_buried_is_not_offered_again() -> None:
@@ -448,7 +460,7 @@ def test_a_lane_that_is_not_there_gives_everything_back() -> None:
     play.did()
     play.hear(m.Recalled(play.token(), {"add": [1]}, m.UNKNOWN_FUNCTION), 1.0)
     assert "add" not in play.caller.peers["n1"].lanes
-    assert play.caller.ledger.wanted() == {"add": 2}
+    assert play.caller.ledger.wanted(bool) == {"add": 2}
 
 
 def test_free_workers_are_used() -> None:
@@ -463,3 +475,281 @@ def test_free_workers_are_used() -> None:
     play.caller.peers["n2"].lanes["add"].run_time = 0.01
     assert ("recall", "n1", {"add": [3, 4]}) in play.tick(0.2)
     assert ("recall", "n1", {"add": [3, 4]}) not in play.tick(0.3)
+
+
+def test_a_task_goes_to_the_node_it_is_for_and_to_no_other() -> None:
+    play = Play().ready("n1", "n2")
+    play.submit(5, 0.0, node="n2")
+    assert play.did() == [("tasks", "n2", (1, 1), (2, 1), (3, 1), (4, 1))]
+    play.submit(1, 0.1, node="n3")
+    assert play.did() == []
+    play.submit(1, 0.2)
+    assert play.did() == [("tasks", "n1", (1, 1))]
+
+
+def test_a_node_is_told_only_of_what_waits_for_it() -> None:
+    play = Play().ready("n1", "n2")
+    play.submit(6, 0.0, node="n2")
+    play.submit(3, 0.0, node="n3")
+    play.did()
+    play.caller.tick(1.1)
+    beats = [send.message for send in play.caller.take() if isinstance(send, Send)]
+    assert [beat.lanes["add"][2] for beat in beats if isinstance(beat, m.Beat)] == [0, 2]
+
+
+def test_a_lone_task_is_kept_a_place_only_at_a_node_that_takes_it() -> None:
+    play = Play().ready("n1", "n2")
+    for node, there in (("n1", "n1"), ("n2", "n2"), ("id", None)):
+        place = play.caller.express(Route("add", node=node), 0.1)
+        assert (place.lane.key if place else None) == there
+    assert play.caller.express(Route("add", needs=("psu",)), 0.1) is None
+
+
+def test_a_task_waits_for_a_node_with_the_tags_it_needs() -> None:
+    play = Play().ready("n1")
+    play.submit(1, 0.0, needs=["psu", "cam"])
+    play.connect("n2", 1.0)
+    play.welcome("n2", 1.0, tags=("psu",))
+    assert play.caller.ledger.open == 1
+    play.connect("n3", 2.0)
+    play.did()
+    assert play.welcome("n3", 2.0, tags=("cam", "psu", "laser")) == [("tasks", "n3", (1, 1))]
+
+
+# ---------------------------------------------------------------------- what is logged
+
+
+def cut_off(play: Play, begin: float, end: float, key: str = "n1") -> None:
+    """A node is out of reach for a while."""
+    for side in Side:
+        play.caller.disconnected(key, side, begin)
+    play.ticks(begin, end)
+
+
+def back(play: Play, now: float, key: str = "n1") -> None:
+    """The connections to a node are up again."""
+    for side in Side:
+        play.caller.connected(key, side, now)
+    play.did()
+
+
+def test_a_node_is_noted_once_when_found_and_once_when_lost() -> None:
+    play = Play().ready()
+    assert play.noted() == ["n1: found"]
+    play.submit(2, 0.0)
+    cut_off(play, 0.1, 40.0)
+    assert play.noted() == ["! n1: lost: silent for 5 s; 2 of our tasks were there"]
+    play.caller.refused("n1", 40.1)  # it is dead after all
+    assert play.noted() == []
+
+
+@pytest.mark.parametrize(("tasks", "text"), [(0, "none of our tasks was"), (1, "1 of our tasks was")])
+def test_a_loss_is_only_bad_where_tasks_were_there(tasks: int, text: str) -> None:
+    play = Play().ready()
+    play.submit(tasks, 0.0)
+    play.noted()
+    play.caller.refused("n1", 1.0)
+    play.caller.refused("n1", 2.0)
+    assert play.noted() == [f"{'! ' if tasks else ''}n1: lost: its ports are closed; {text} there"]
+
+
+def test_a_node_given_up_in_silence_is_noted_when_it_is_back() -> None:
+    play = Play().ready()
+    cut_off(play, 0.1, 40.0)
+    back(play, 40.1)
+    play.noted()
+    play.echo(40.2)
+    play.echo(41.2)
+    assert play.noted() == ["n1: found again"]
+
+
+def test_a_node_started_anew_is_lost_and_found() -> None:
+    play = Play().ready()
+    play.noted()
+    play.caller.refused("n1", 1.0)
+    back(play, 1.1)
+    play.welcome("n1", 1.2, incarnation=NEXT)
+    assert play.noted() == ["n1: lost: its ports are closed; none of our tasks was there", "n1: found"]
+
+
+def drained(play: Play, now: float) -> None:
+    """A node says that it takes no more tasks."""
+    play.hear(m.Credit(play.token(), 0, {"add": (4, 1000)}, (0, 0), {}, True), now)
+
+
+def test_a_node_that_ends_in_order_is_gone_and_not_lost() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.noted()
+    drained(play, 1.0)
+    play.report(1, SUCCESS, 1.1, kept=1)
+    play.caller.gone("n1", 1.2)
+    cut_off(play, 1.3, 1.4)
+    play.caller.refused("n1", 1.5)
+    assert play.noted() == ["n1: gone: it has ended"]
+    assert play.ticks(1.6, 2.0) == [("drop", "n1")]
+    assert play.noted() == []
+
+
+def test_a_node_that_drained_and_died_with_a_task_is_lost() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.noted()
+    drained(play, 1.0)
+    play.caller.refused("n1", 1.5)
+    assert play.noted() == ["! n1: lost: its ports are closed; 1 of our tasks was there"]
+
+
+def test_a_good_bye_alone_is_no_end_in_order() -> None:
+    play = Play().ready()
+    play.noted()
+    play.caller.gone("n1", 1.0)
+    play.caller.refused("n1", 1.5)
+    assert play.noted() == ["n1: lost: its ports are closed; none of our tasks was there"]
+
+
+def test_a_node_that_is_reached_elsewhere_is_neither_lost_nor_found() -> None:
+    play = Play().ready()
+    play.noted()
+    play.connect("tcp://there", 1.0)
+    play.welcome("tcp://there", 1.1, node="n1", name="n1")
+    assert play.noted() == ["n1: now reached at tcp://there"]
+
+
+def test_a_refusal_is_noted_once_and_again_where_it_changes() -> None:
+    play = Play()
+    play.connect("n1", 0.0)
+    for now, text in enumerate(["mesh a", "mesh a", "mesh \x1b[31m"]):
+        play.hear(m.Refused(play.token(), m.REFUSED_MESH, text, [1]), now)
+        cut_off(play, now + 0.1, now + 0.2)
+        back(play, now + 0.3)
+    assert play.noted() == ["! n1: refused us: mesh a", "! n1: refused us: mesh \\x1b[31m"]
+
+
+# ---------------------------------------------------------------------- locked out
+
+
+def test_being_locked_out_is_noted_once_and_mends_itself() -> None:
+    play = Play()
+    play.caller.found("n1", 0.0, "bench-7")
+    for now in (1.0, 2.0):
+        play.caller.locked_out("n1", now)
+    assert play.noted() == ["! bench-7: locked out: it does not accept our key"]
+    assert play.caller.peers["n1"].state(2.0) == "locked out"
+    play.caller.connected("n1", Side.TASKS, 3.0)
+    play.caller.locked_out("n1", 3.5)
+    assert play.noted() == []
+    assert play.caller.peers["n1"].state(3.5) == "locked out"
+    play.caller.connected("n1", Side.REPORTS, 4.0)
+    play.welcome("n1", 4.1, name="bench-7")
+    assert play.noted() == ["bench-7: found"]
+    assert play.caller.peers["n1"].state(4.2) == "ready"
+    play.caller.locked_out("n1", 5.0)
+    assert play.noted() == ["! bench-7: locked out: it does not accept our key"]
+
+
+def test_the_cause_of_being_locked_out_may_change() -> None:
+    play = Play()
+    play.caller.found("n1", 0.0, "bench-7")
+    play.caller.locked_out("n1", 1.0, "it has another key")
+    play.caller.locked_out("n1", 2.0, "it has another key")
+    play.caller.locked_out("n1", 3.0)
+    assert play.noted() == [
+        "! bench-7: locked out: it has another key",
+        "! bench-7: locked out: it does not accept our key",
+    ]
+
+
+def test_who_lets_us_in_again_before_it_was_lost_is_noted_too() -> None:
+    play = Play().ready()
+    cut_off(play, 0.1, 0.2)
+    play.caller.locked_out("n1", 0.3)
+    back(play, 1.0)
+    assert play.noted() == ["n1: found", "! n1: locked out: it does not accept our key", "n1: locked out no more"]
+
+
+def test_the_doer_may_say_that_it_is_let_in() -> None:
+    play = Play()
+    play.caller.found("n1", 0.0)
+    play.caller.locked_out("n1", 1.0)
+    play.caller.let_in("n1", 2.0)
+    play.caller.let_in("nobody", 2.0)
+    assert play.caller.peers["n1"].state(2.0) == "apart"
+
+
+# ---------------------------------------------------------------------- two nodes of one name
+
+
+def named(play: Play, key: str, now: float, name: str = "bench-3") -> None:
+    """A node of that name answers at an address."""
+    play.connect(key, now)
+    play.welcome(key, now, name=name, node=f"id-{key}")
+
+
+def test_two_nodes_of_one_name_are_noted_once_and_both_used() -> None:
+    play = Play()
+    named(play, "n1", 0.0)
+    named(play, "n2", 0.0)
+    play.noted()
+    play.ticks(0.1, 1.5)
+    assert play.noted() == [
+        "! bench-3: two nodes are called bench-3 (node ids id-n1, id-n2); "
+        "options(node=...) means either; give one another --name"
+    ]
+    named(play, "n3", 1.6)
+    play.noted()
+    play.ticks(1.7, 2.3)
+    play.submit(12, 2.4, node="bench-3")
+    assert {key for _, key, *_ in play.did()} == {"n1", "n2", "n3"}
+    assert play.noted() == []
+
+
+def test_a_node_started_again_under_its_name_is_one_node() -> None:
+    play = Play()
+    named(play, "n1", 0.0)
+    cut_off(play, 0.1, 0.3)  # killed; that its ports are closed is found out later
+    named(play, "n2", 0.4)
+    play.noted()
+    play.ticks(0.5, 1.5)
+    play.caller.refused("n1", 1.6)
+    play.ticks(1.7, 9.0)
+    assert play.noted() == ["bench-3: lost: its ports are closed; none of our tasks was there"]
+
+
+def test_the_processes_of_a_node_have_names_of_their_own() -> None:
+    play = Play()
+    named(play, "n1", 0.0, "bench/1")
+    named(play, "n2", 0.0, "bench/2")
+    play.noted()
+    play.ticks(0.1, 2.0)
+    assert play.noted() == []
+
+
+# ---------------------------------------------------------------------- near the end of the queue
+
+
+def uneven(waiting: int) -> tuple[Play, list[Any]]:
+    """A quick node that is full and a slow one that is not; return what is done with some tasks then."""
+    play = Play().ready("n1", "n2", credit=2)
+    for key, run_time in (("n1", 0.1), ("n2", 1.0)):
+        lane = play.caller.peers[key].lanes["add"]
+        lane.run_time, lane.told_at, lane.sent, lane.limit = run_time, 0.0, 20, 22
+    play.submit(2 + waiting, 0.0)
+    return play, play.did()
+
+
+def test_the_last_tasks_wait_for_the_quick_node() -> None:
+    play, done = uneven(5)
+    assert done == [("tasks", "n1", (21, 1), (22, 1))]
+    assert play.report(21, SUCCESS, 0.1, kept=1, credit=23) == [("settled", SUCCESS), ("tasks", "n1", (23, 1))]
+
+
+def test_while_there_are_many_the_slow_node_has_its_share() -> None:
+    _, done = uneven(50)
+    assert done == [("tasks", "n1", (21, 1), (22, 1)), ("tasks", "n2", (21, 1), (22, 1))]
+
+
+def test_where_the_quick_node_is_lost_the_slow_one_gets_them() -> None:
+    play, _ = uneven(1)
+    play.caller.refused("n1", 0.5)
+    assert [done for done in play.did() if done[0] == "tasks"] == [("tasks", "n2", (21, 2), (22, 2))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from dingo_zmq.protocol.roster import Peer
 DISPATCHER = Dispatcher(Random(1))
 
 
-def entry() -> Entry:
-    return Entry(Route("add"), "1", b"", (), Options(), None, None)
+def entry(route: Route = Route("add")) -> Entry:  # noqa: B008 - a tuple
+    return Entry(route, "1", b"", (), Options(), None, None)
 
 
 def peer(
@@ -28,21 +29,23 @@ def peer(
     told_at: float = 0.0,
     limit: int = 100,
     pace: int = 1000,
+    tags: tuple[str, ...] = (),
+    held_for: Route = Route("add"),  # noqa: B008 - a tuple
 ) -> Peer:
     made = Peer(key, 0)
-    made.welcome = m.Welcome(
-        b"12345678", 1, key, b"abcdefgh", key, "mesh", [], 2**20, {}, m.VERSION, pace, {}, False
+    made.welcomed(
+        m.Welcome(b"12345678", 1, key, b"abcdefgh", key, "mesh", list(tags), 2**20, {}, m.VERSION, pace, {}, False)
     )
     lane = made.lanes["add"] = Lane(key, "add", slots, "", "")
     lane.run_time, lane.told_at, lane.limit = run_time, told_at, limit
     for _ in range(held):
         lane.sent += 1
-        lane.open[lane.sent] = entry()
+        lane.open[lane.sent] = entry(held_for)
     return made
 
 
 def chosen(*peers: Peer, now: float = 0.0) -> tuple[str, int]:
-    lane, most = DISPATCHER.choose([(peer.lanes["add"], peer) for peer in peers], list(peers), now)
+    (lane, _), most = DISPATCHER.choose([(peer.lanes["add"], peer) for peer in peers], list(peers), now)
     return lane.key, most
 
 
@@ -88,8 +91,8 @@ def test_what_is_old_is_never_believed_to_be_quicker() -> None:
     assert DISPATCHER.run_time(lane, old, [slow], 10.0) == 0.5
 
 
-def recalled(*peers: Peer, now: float = 10.0) -> list[int]:
-    found = DISPATCHER.recall("add", list(peers), now)
+def recalled(*peers: Peer, now: float = 10.0, queued: tuple[Route, ...] = ()) -> list[int]:
+    found = DISPATCHER.recall("add", list(peers), now, queued)
     if found is None:
         return []
     peer, entries = found
@@ -124,3 +127,87 @@ def test_what_runs_or_went_to_and_fro_stays() -> None:
     entries[5].started = True
     entries[4].recalls = 2
     assert recalled(full, free) == [1, 2, 3, 4]
+
+
+def late(*, key: str = "a", held: int = 9, **more: Any) -> Peer:
+    """Return a node that has far too much."""
+    return peer(key, held=held, run_time=1.0, told_at=9.0, **more)
+
+
+def test_only_tasks_that_fit_the_free_worker_come_back() -> None:
+    bound, free = Route("add", node="a"), peer("b", run_time=1.0, told_at=9.0)
+    assert recalled(late(held_for=bound), free) == []
+    mixed = late(held_for=bound)
+    for number in (2, 4, 6):
+        mixed.lanes["add"].open[number] = entry()
+    assert recalled(mixed, free) == [4, 6]
+
+
+def test_tasks_that_need_a_tag_come_back_for_who_has_it() -> None:
+    needy = Route("add", needs=("psu",))
+    plain, tagged = (peer(key, run_time=1.0, told_at=9.0, tags=tags) for key, tags in (("b", ()), ("c", ("psu",))))
+    assert recalled(late(held_for=needy), plain) == []
+    assert recalled(late(held_for=needy), plain, tagged) == [8, 9]
+    mixed = late(held_for=needy)
+    mixed.lanes["add"].open[3] = entry()
+    assert recalled(mixed, plain, tagged) == [3, 8, 9]
+
+
+def test_where_the_latest_has_nothing_that_fits_the_next_gives() -> None:
+    bound, free = Route("add", node="a"), peer("b", run_time=1.0, told_at=9.0)
+    latest, other = late(held_for=bound), late(key="c", held=7)
+    assert recalled(latest, other, free) == [6, 7]
+
+
+def test_workers_for_whom_something_waits_are_not_free() -> None:
+    full, free = late(), peer("b", run_time=1.0, told_at=9.0)
+    assert recalled(full, free, queued=(Route("add"),)) == []
+    assert recalled(full, free, queued=(Route("add", node="nowhere"),)) == [8, 9]
+
+
+# ---------------------------------------------------------------------- waiting for a quicker node
+
+
+def waits(slow: Peer, *full: Peer, waiting: int = 10, now: float = 1.0, finished: int = 20) -> bool:
+    """Whether tasks rather wait for full nodes than go to a slow one."""
+    lane = slow.lanes["add"]
+    lane.sent, lane.limit = finished + len(lane.open), finished + 100
+    bids = [(peer.lanes["add"], peer) for peer in full]
+    return DISPATCHER.rather_waits((lane, slow), bids, waiting, [slow, *full], now)
+
+
+def test_few_tasks_wait_for_a_quick_node_and_many_do_not() -> None:
+    quick = peer("a", held=2, run_time=0.1)  # 20 tasks a second
+    for waiting, expected in ((1, True), (31, True), (33, False), (1000, False)):
+        assert waits(peer("b", run_time=1.0), quick, waiting=waiting) is expected
+
+
+def test_all_quick_nodes_together_are_waited_for() -> None:
+    quick = [peer(key, held=2, run_time=0.1) for key in "acde"]
+    assert waits(peer("b", run_time=1.0), *quick, waiting=120)
+
+
+@pytest.mark.parametrize("run_time", [0.5, 0.6, 1.0, 5.0])
+def test_nobody_waits_for_a_node_that_is_not_twice_as_quick(run_time: float) -> None:
+    assert not waits(peer("b", run_time=1.0), peer("a", held=2, run_time=run_time), waiting=1)
+
+
+def test_a_first_long_task_does_not_make_a_node_slow() -> None:
+    quick = peer("a", held=2, run_time=0.1)
+    assert not waits(peer("b", run_time=9.0), quick, finished=3)
+    assert waits(peer("b", run_time=9.0), quick, finished=4)
+
+
+def test_nobody_waits_for_workers_that_others_keep_busy() -> None:
+    quick = peer("a", held=2, run_time=0.1)
+    quick.load = 20  # a tenth of it is ours
+    assert waits(peer("b", run_time=1.0), quick, waiting=3)
+    assert not waits(peer("b", run_time=1.0), quick, waiting=4)
+    assert not waits(peer("b", run_time=1.0), peer("a", held=0, run_time=0.1), waiting=1)
+
+
+def test_who_was_passed_over_for_long_gets_a_task() -> None:
+    quick, slow = peer("a", held=2, run_time=0.1), peer("b", run_time=1.0)
+    assert [waits(slow, quick, now=1 + tenth / 10) for tenth in range(20)] == [True] * 20
+    assert not waits(slow, quick, now=3.0)
+    assert waits(slow, quick, now=9.0)  # another time

@@ -753,6 +753,50 @@ def test_fingerprints_are_the_same_on_every_python() -> None:
     assert one(dict[str, Path | None]).fingerprint == "f569bd301b2eaad6"
 
 
+def shapes(p: Point, q: Optional[Point] = None, *, tree: Tree | None = None) -> typing.List[Point]: ...
+def unions(a: Union[int, str, None], b: Optional[typing.List[int]] = None) -> typing.Dict[str, float]: ...
+def modes(m: Literal["fast", "slow", 3, None, True] = "fast") -> list[dict[str, float]]: ...
+def open_ended(*args: int, key: str = "x", **named: Any): ...
+def bare(a, /, b=..., *, c=None): ...
+def tuples(t: tuple[int, ...], u: tuple[()], v: typing.Tuple[int, str]) -> None: ...
+def enums(c: Colour = Colour.RED, level: Level = Level.LOW) -> Colour: ...
+def streams(a: Sequence[int], b: typing.Mapping[str, Iterable[float]]) -> Iterator[int]: ...
+def ruled(a: Annotated[int, msgspec.Meta(ge=0)], n: UserId, b: Union[int, float]) -> None: ...
+def scalars(a: datetime, b: Decimal, c: Path, d: UUID, e: bytes, f: memoryview) -> set[int]: ...
+def defaults(a=float("inf"), b=(1, 2), c={"a": 1}, d=Path("a"), e=b"x", f=1.5e300, h=UNSPEAKABLE): ...  # noqa: B006
+def records(r: Row, p: Pair, i: Item, s: frozenset[str] = frozenset()) -> Optional[Row]: ...
+async def later_on(seconds: float = 1e-9) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "fingerprint"),
+    [
+        (shapes, "733d4ee7968b28ed"),
+        (unions, "dc73866313ae512d"),
+        (modes, "a6536a3f921815f8"),
+        (open_ended, "6a83db5f4b2ac9d7"),
+        (bare, "a8bf05c4c6fde0a0"),
+        (tuples, "8672da696149906a"),
+        (enums, "0fe64775f5cfa341"),
+        (streams, "c8f66fa7e6bb60ac"),
+        (ruled, "46c711ead988e72d"),
+        (scalars, "2a671de8ba5a6c8f"),
+        (defaults, "3ae03b48ca0a1aeb"),
+        (records, "40677d3ab49d9b75"),
+        (later_on, "3fffe68e5809bf76"),
+    ],
+)
+def test_a_function_has_the_same_fingerprint_on_3_11_and_3_13(function: Any, fingerprint: str) -> None:
+    assert Signature.of(function).fingerprint == fingerprint
+
+
+def test_a_version_is_part_of_the_fingerprint() -> None:
+    plain, first, second = (Signature.of(add, version=version) for version in ("", "1", "2"))
+    assert (first.fingerprint, second.fingerprint) == (f"{plain.fingerprint}@1", f"{plain.fingerprint}@2")
+    assert Signature("add", inspect.signature(add), version="2").fingerprint == second.fingerprint
+    assert first.text == plain.text
+
+
 def test_fingerprints_do_not_depend_on_how_annotations_are_written() -> None:
     def quoted(a: int | None, b: list[str] = []) -> None: ...  # noqa: B006
 

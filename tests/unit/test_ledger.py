@@ -37,7 +37,7 @@ def test_only_what_a_node_must_know_travels() -> None:
 def test_a_task_from_call_to_end() -> None:
     ledger, there, task = Ledger(), lane(), entry()
     ledger.add([task, entry("2")])
-    assert (ledger.open, ledger.wanted()) == (2, {"add": 2})
+    assert (ledger.open, ledger.wanted(bool)) == (2, {"add": 2})
     sent(ledger, task, there)
     assert (task.lane, task.number, task.attempt) == (there, 1, 1)
     assert there.open == {1: task}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from dingo_zmq.errors import UsageError
 from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import Function
@@ -85,6 +88,19 @@ def finish(machine: Node, now: float, status: int = SUCCESS) -> list[Any]:
         machine.finished(bundle, answers, 0.5, True, now)
     machine.flush(now)
     return did(machine)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"), [("", ()), ("a/b", ()), ("a\n", ()), ("bench", ("a/b",)), ("bench", ("",))]
+)
+def test_names_and_tags_that_cannot_be(name: str, tags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="must be 1 to 200 printable characters"):
+        Identity(node="id1", incarnation=ME, name=name, mesh="mesh", tags=tags)
+
+
+def test_a_signature_that_is_too_long_to_be_told_is_left_out() -> None:
+    assert Function("add", "shared", 1, "x" * 4096).told[1] == "x" * 4096
+    assert Function("add", "shared", 1, "x" * 4097).told[1] == ""
 
 
 def test_a_link_is_opened_once_and_asked_for_often() -> None:
@@ -292,3 +308,79 @@ def test_a_frame_is_bounded_and_a_large_body_goes_alone() -> None:
         len(a.message.items) for a in machine.take() if isinstance(a, Publish) and isinstance(a.message, m.Reports)
     ]
     assert sizes == [64, 5, 1, 30]
+
+
+# ---------------------------------------------------------------------- credit given back at once
+
+
+def crowded() -> Node:
+    """Return a node of one worker: task 2 runs, 3 to 5 wait, and no credit is left."""
+    machine = linked(slots=1)
+    play(machine, (1.0, tasks(1), [("start", 1)]))
+    one_done(machine, 1.01)  # 10 ms: three more tasks may wait
+    play(machine, (1.01, tasks(2, 3, 4, heard=1), [("start", 2)]), (1.01, tasks(5), []))
+    next(iter(machine.starter.active)).todo.popleft()
+    assert machine.links[LINK].lanes["add"].granted == 5
+    return machine
+
+
+def one_done(machine: Node, now: float, status: int = SUCCESS) -> list[Any]:
+    """Have the worker finish what it runs, in 10 ms."""
+    bundle = next(iter(machine.starter.active))
+    bundle.todo.clear()
+    machine.finished(bundle, [(held, status, b"", ()) for held in bundle.all], 0.01, True, now)
+    machine.flush(now)
+    return did(machine)
+
+
+def test_cancelled_tasks_give_their_credit_back_at_once_and_together() -> None:
+    machine = crowded()
+    play(machine, (1.01, m.Cancel(LINK, {"add": [3]}), []), (1.01, m.Cancel(LINK, {"add": [4]}), []))
+    assert machine.wakeup <= 1.01
+    machine.tick(1.01)
+    assert did(machine) == [("credit", 0, 7, {"add": [2]})]
+    assert machine.wakeup > 1.01
+    machine.tick(1.012)
+    assert did(machine) == []
+
+
+def test_tasks_given_back_give_their_credit_back_too() -> None:
+    machine = crowded()
+    play(machine, (1.01, m.Recall(LINK, {"add": [4, 5]}), [("recalled", {"add": [4, 5]}, m.GIVEN_BACK)]))
+    machine.tick(1.01)
+    assert did(machine) == [("credit", 0, 7, {"add": [2]})]
+
+
+def test_a_cancelled_task_that_ran_gives_its_credit_back_when_it_ends() -> None:
+    machine = crowded()
+    play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), []))
+    machine.tick(1.01)
+    assert did(machine) == []  # it runs on
+    assert one_done(machine, 1.02, int(Status.FAIL)) == [("start", 3)]
+    machine.tick(1.02)
+    assert did(machine) == [("credit", 0, 6, {"add": [3]})]
+
+
+def test_nothing_is_said_where_a_beat_or_a_report_has_told_already() -> None:
+    machine = crowded()
+    play(machine, (1.01, m.Cancel(LINK, {"add": [5]}), []))
+    assert one_done(machine, 1.02) == [("start", 3), ("reports", (2, 2, SUCCESS))]
+    machine.tick(1.02)
+    assert did(machine) == []
+    play(machine, (1.02, m.Cancel(LINK, {"add": [4]}), []))
+    play(machine, (1.02, beat(5, 5, {"add": [3]}, heard=2), [("credit", 9, 8, {"add": [3]})]))
+    machine.tick(1.02)
+    assert did(machine) == []
+
+
+def test_nothing_is_said_to_who_has_left_nor_by_who_drains() -> None:
+    machine = crowded()
+    play(machine, (1.01, m.Cancel(LINK, {"add": [4]}), []), (1.01, m.Bye(LINK), []))
+    machine.tick(1.01)
+    assert did(machine) == []
+    machine = crowded()
+    machine.received(m.Cancel(LINK, {"add": [4]}), (), 1.01)
+    machine.drain(1.01)
+    did(machine)
+    machine.tick(1.01)
+    assert did(machine) == []

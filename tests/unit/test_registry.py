@@ -123,3 +123,24 @@ def test_settings_are_not_shared_with_who_gave_them(registry: Registry) -> None:
     made = registry.register("add", add, settings=settings)
     settings["time_limit"] = 6
     assert made.settings["time_limit"] == 5
+
+
+def test_a_version_makes_functions_differ() -> None:
+    plain, first, second = (Registry().register("add", add, version=version) for version in ("", "1", "2"))
+    assert len({made.signature.fingerprint for made in (plain, first, second)}) == 3
+    for stub in (add, inspect.signature(add)):
+        assert Registry().declare("add", stub, version="2").signature.fingerprint == second.signature.fingerprint
+
+
+@pytest.mark.parametrize("version", [2, None, "a/b", "\n", "x" * 201])
+def test_what_can_be_no_version(registry: Registry, version: Any) -> None:
+    with pytest.raises(UsageError, match="the version of add must be 1 to 200 printable characters"):
+        registry.register("add", add, version=version)
+    with pytest.raises(UsageError, match="the version of add"):
+        registry.declare("add", add, version=version)
+    assert "add" not in registry
+
+
+def test_a_version_alone_cannot_be_compared(registry: Registry) -> None:
+    with pytest.raises(UsageError, match=r"a version is compared together with the signature; hint: .* stub"):
+        registry.declare("add", version="2")

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from dingo_zmq.protocol.ledger import Lane
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.ledger import Lane, Route
 from dingo_zmq.protocol.roster import Heard, Peer, Side, Stage, refs
 
 TOKEN = b"12345678"
@@ -104,6 +105,58 @@ def test_numbers_never_echoed_are_forgotten_in_the_end() -> None:
     assert len(made.sent_at) == 64
     assert not made.echoed(1, 200.0)
     assert made.echoed(199, 200.0)
+
+
+def welcomed(name: str, *tags: str, fingerprint: str = "") -> Peer:
+    """Return a node of that name that has a function "add"."""
+    made = peer()
+    functions = {"add": (2, "", fingerprint, False)}
+    told = m.Welcome(TOKEN, 1, f"id-{name}", TOKEN, name, "mesh", list(tags), 999, functions, 1, 1, {}, False)
+    made.welcomed(told)
+    made.lanes["add"] = Lane("n1", "add", 2, "", fingerprint)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("route", "name", "takes"),
+    [
+        (Route("add"), "bench", True),
+        (Route("mul"), "bench", False),
+        (Route("add", "ours"), "bench", True),  # the node does not tell
+        (Route("add", size=999), "bench", True),
+        (Route("add", size=1000), "bench", False),
+        (Route("add", node="bench"), "bench", True),
+        (Route("add", node="bench"), "bench/2", True),
+        (Route("add", node="bench/2"), "bench/2", True),
+        (Route("add", node="bench/2"), "bench", False),
+        (Route("add", node="bench/2"), "bench/22", False),
+        (Route("add", node="bench"), "bench-3", False),
+        (Route("add", node="bench"), "bench/x", False),
+        (Route("add", node="id-bench/2"), "bench/2", True),
+        (Route("add", node="id-bench"), "bench/2", False),
+        (Route("add", needs=("psu",)), "bench", True),
+        (Route("add", needs=("cam", "psu")), "bench", True),
+        (Route("add", needs=("cam", "laser")), "bench", False),
+        (Route("add", node="bench", needs=("laser",)), "bench", False),
+    ],
+)
+def test_which_node_takes_a_task(route: Route, name: str, takes: bool) -> None:
+    made = welcomed(name, "psu", "cam")
+    assert made.takes(route) is (made.lanes["add"] if takes else None)
+
+
+def test_a_function_that_differs_gets_no_task_but_by_name() -> None:
+    made = welcomed("bench", fingerprint="abc@2")
+    for fingerprint, takes in (("", True), ("abc@2", True), ("abc@1", False), ("abc", False)):
+        assert (made.takes(Route("add", fingerprint)) is not None) is takes
+
+
+def test_what_a_node_lacks() -> None:
+    made = welcomed("bench", "psu")
+    assert made.lacks(("cam", "psu", "laser")) == ["cam", "laser"]
+    made.welcomed(made.welcome)  # type: ignore[arg-type]
+    assert made.is_called("bench")
+    assert not made.is_called("n1")
 
 
 def test_who_is_hopeless() -> None:

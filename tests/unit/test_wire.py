@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,6 +121,32 @@ def accepted(decode: Any, frames: list[bytes]) -> bool:
     except PeerError:
         return False
     return True
+
+
+def welcome(**changes: Any) -> bytes:
+    message = FROM_NODE[0]
+    assert isinstance(message, m.Welcome)
+    for name, value in changes.items():
+        message = msgspec.structs.replace(message, **{name: value})
+    return wire.encode(message, b"me/")
+
+
+@pytest.mark.parametrize("name", ["bench", "bench/2", "Prüfstand 4", "x" * 200])
+def test_what_a_node_can_say_it_is_called(name: str) -> None:
+    assert wire.decode_node([welcome(name=name, tags=[name], functions={name: (1, "", "", False)})]).name == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\n", "\x1b[2J", "a\x9bb", "\u202eab", "\u2028", "a\x7f", "\0"])
+def test_names_that_would_move_the_cursor_are_refused(name: str) -> None:
+    for changes in (
+        {"name": name},
+        {"node": name},
+        {"mesh": name},
+        {"tags": ["gpu", name]},
+        {"functions": {name: (1, "", "", False)}},
+    ):
+        with pytest.raises(PeerError):
+            wire.decode_node([welcome(**changes)])
 
 
 @given(st.lists(st.binary(max_size=60), max_size=3))

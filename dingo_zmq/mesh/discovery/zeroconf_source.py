@@ -79,6 +79,7 @@ class ZeroconfSource:
         browser = AsyncServiceBrowser(
             instance.zeroconf, SERVICE_TYPE, handlers=[self._on_change], question_type=DNSQuestionType.QM
         )
+        _ask_for_unicast(instance.zeroconf)
         while not self._multicast.ending:
             await self._multicast.pause()
         await browser.async_cancel()
@@ -144,3 +145,21 @@ class ZeroconfSource:
             self._warned = True
             _log.warning("zeroconf announces more than %d nodes; the rest is ignored", self._limit)
         return False
+
+
+def _ask_for_unicast(zeroconf: Zeroconf) -> None:
+    """
+    Ask once more, for answers to us alone.
+
+    Nobody multicasts the same record twice within a second (RFC 6762, section 6), so that we would wait for
+    that long where somebody else has just asked.  These answers may miss us where several programs share the
+    port, so the questions of the browser are needed too.
+    """
+    from zeroconf import DNSOutgoing, DNSQuestion  # type: ignore[attr-defined]
+
+    query, pointer, internet = 0, 12, 1  # flags of a query, type PTR, class IN (RFC 1035)
+    question = DNSQuestion(SERVICE_TYPE, pointer, internet)
+    question.unicast = True
+    out = DNSOutgoing(query, multicast=True)
+    out.add_question(question)
+    zeroconf.async_send(out)

@@ -1,0 +1,100 @@
+"""The values that everybody speaks of, and what can be no such value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dingo_zmq.errors import UsageError
+from dingo_zmq.model import Code, Failure, Options, check_node_name, check_part, error_for, plain
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        ([], ()),
+        (["psu"], ("psu",)),
+        ({"psu": 1}, ("psu",)),
+        (("psu", "cam", "psu"), ("psu", "cam")),
+        ((tag for tag in ("psu", "cam")), ("psu", "cam")),
+    ],
+)
+def test_needs_are_given_as_any_iterable(given: Any, needs: tuple[str, ...]) -> None:
+    assert Options().replace(needs=given).needs == needs
+    assert hash(Options(needs=needs)) == hash(Options(needs=needs))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"needs": "psu"}, "needs must be a list of tags, such as [\"psu\"], not 'psu'"),
+        ({"needs": ""}, "needs must be a list of tags, not ''"),
+        ({"needs": b"psu"}, "needs must be a list of tags, not b'psu'"),
+        ({"needs": None}, "needs must be a list of tags, not None"),
+        ({"needs": ["a/b"]}, "a tag in needs must be 1 to 200 printable characters without '/', not 'a/b'"),
+        ({"needs": [5]}, "a tag in needs must be 1 to 200 printable characters without '/', not 5"),
+        ({"needs": [[]]}, "a tag in needs must be 1 to 200 printable characters without '/', not []"),
+        ({"node": "a/b"}, "node must be 1 to 200 printable characters without '/', not 'a/b'"),
+        ({"node": None}, "node must be 1 to 200 printable characters without '/', not None"),
+        ({"node": "x\n"}, "node must be 1 to 200 printable characters without '/', not 'x\\n'"),
+        ({"at_most_once": "no"}, "at_most_once must be True or False, not 'no'"),
+        ({"monitor_progress": 1}, "monitor_progress must be True or False, not 1"),
+        ({"max_losses": 0}, "max_losses must be a whole number of at least 1, not 0"),
+        ({"max_losses": "3"}, "max_losses must be a whole number of at least 1, not '3'"),
+        (
+            {"nodes": "a"},
+            "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs",
+        ),
+    ],
+)
+def test_options_that_make_no_sense(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Options().replace(**changes)
+    assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("name", ["bench", "bench-3", "bench/2", "Prüfstand 4", "00c0ffee00c0ffee"])
+def test_names_of_nodes(name: str) -> None:
+    assert check_node_name("node", name) == name
+    assert Options(node=name).node == name
+
+
+@pytest.mark.parametrize("name", ["", "/2", "bench/", "bench/x", "a/b/2", "bench/²", "\x1b[31m", "x" * 201, 5])
+def test_what_no_node_can_be_called(name: Any) -> None:
+    with pytest.raises(UsageError):
+        check_node_name("node", name)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "\n", "\u202e", "x" * 201, None])
+def test_what_can_be_no_part_of_a_topic(name: Any) -> None:
+    with pytest.raises(UsageError, match="thing must be 1 to 200 printable characters"):
+        check_part("thing", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("quite plain", "quite plain"),
+        ("Prüfstand\u00a04 \N{SNOWMAN}", "Prüfstand\u00a04 \N{SNOWMAN}"),
+        ("\x1b[2J\r\x00", "\\x1b[2J\\r\\x00"),
+        ("\x9b31m \u202e \u2028 \ud800", "\\x9b31m \\u202e \\u2028 \\ud800"),
+        ("two\nlines", "two\\nlines"),
+    ],
+)
+def test_what_came_from_elsewhere_moves_no_cursor(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_lines_can_be_kept_and_length_is_bounded() -> None:
+    assert plain("two\nlines\r", keep="\n") == "two\nlines\\r"
+    assert plain("x" * 9, most=8) == "xxxxx..."
+    assert plain("x" * 8, most=8) == "x" * 8
+
+
+def test_a_failure_is_shown_without_control_characters_and_kept_as_it_is() -> None:
+    failure = Failure(Code.RAISED, "two\nlines\x1b[31m", "ValueError", "Traceback\n\x07  x", "n\x1b")
+    error = error_for(failure)
+    assert str(error) == "ValueError: two\nlines\\x1b[31m (on n\\x1b)"
+    assert error.__notes__ == ["The traceback on n\\x1b:\nTraceback\n\\x07  x"]
+    assert failure.message.endswith("\x1b[31m")
