@@ -87,7 +87,8 @@ def call(
         value = _follow(caller.call(name, *positional, **named), wait)
     finally:
         app.close(wait=False)
-    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()))
+    # click would take what looks like a colour out of what goes to a file
+    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()), color=True)
 
 
 class _Wait:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,6 +21,10 @@ __all__ = ["notes", "peers", "table"]
 
 _WIDTH = 160
 """characters of a line where the output is no terminal"""
+_TABLE_WIDTH = 130
+"""a narrower terminal gets a few lines for each node instead of a table"""
+_NUMBERS = ("workers", "running", "queued", "round trip", "pulse", "version")
+_TITLES = ("name", "address", "state", "found by", "tags", "functions", *_NUMBERS)
 _REFUSED = "refused us"
 
 
@@ -97,36 +101,61 @@ def _barred(peer: PeerInfo) -> str:
     return f"{peer.state}, {peer.cause}" if peer.state == "locked out" and peer.cause else peer.state
 
 
-def table(found: list[PeerInfo]) -> None:
-    """Print nodes as a table."""
+def table(found: list[PeerInfo], width: int | None = None) -> None:
+    """
+    Print nodes as a table, or where there is no room for one, a few lines for each.
+
+    Args:
+        found: the nodes.
+        width: characters of a line; the terminal's unless told.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    console = Console(width=width or (None if sys.stdout.isatty() else _WIDTH))
     versions = any(peer.version not in (0, VERSION) for peer in found)
+    rows = [_cells(peer) for peer in sorted(found, key=lambda peer: (peer.name, peer.address))]
+    if console.width < _TABLE_WIDTH:
+        for row in rows:
+            click.echo("\n".join(_lines(row, versions)))
+        return
     shown = Table()
-    for title in ("name", "address"):
-        shown.add_column(title, no_wrap=True)
-    for title in ("state", "found by", "tags", "functions"):
-        shown.add_column(title, overflow="fold")
-    for title in ("workers", "running", "queued", "round trip", "pulse", *(["version"] if versions else [])):
-        shown.add_column(title, justify="right")
-    for peer in sorted(found, key=lambda peer: (peer.name, peer.address)):
-        cells = [
-            peer.name,
-            peer.address,
-            _REFUSED if peer.state.startswith(_REFUSED) else peer.state,
-            ", ".join(peer.sources),
-            ", ".join(peer.tags),
-            ", ".join(_function(name, peer) for name in sorted(peer.functions)),
-            str(peer.slots) if peer.version else "-",
-            *("-" if number is None else str(number) for number in (peer.running, peer.queued)),
-            "-" if peer.round_trip is None else f"{peer.round_trip * 1000:.1f} ms",
-            "-" if peer.pulse_age is None else f"{peer.pulse_age:.1f} s ago",
-            *([str(peer.version or "-")] if versions else []),
-        ]
-        shown.add_row(*(escape(plain(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(shown)
+    titles = _TITLES if versions else _TITLES[:-1]
+    for title in titles:
+        side: Literal["left", "right"] = "right" if title in _NUMBERS else "left"
+        shown.add_column(title, no_wrap=title in ("name", "address"), overflow="fold", justify=side)
+    for row in rows:
+        shown.add_row(*(escape(row[title]) for title in titles))
+    console.print(shown)
+
+
+def _cells(peer: PeerInfo) -> dict[str, str]:
+    """Return what is shown of a node, by title."""
+    cells = (
+        peer.name,
+        peer.address,
+        _REFUSED if peer.state.startswith(_REFUSED) else peer.state,
+        ", ".join(peer.sources),
+        ", ".join(peer.tags),
+        ", ".join(_function(name, peer) for name in sorted(peer.functions)),
+        str(peer.slots) if peer.version else "-",
+        *("-" if number is None else str(number) for number in (peer.running, peer.queued)),
+        "-" if peer.round_trip is None else f"{peer.round_trip * 1000:.1f} ms",
+        "-" if peer.pulse_age is None else f"{peer.pulse_age:.1f} s ago",
+        str(peer.version or "-"),
+    )
+    return dict(zip(_TITLES, map(plain, cells), strict=True))
+
+
+def _lines(row: dict[str, str], versions: bool) -> list[str]:
+    """Return the same in lines for a narrow terminal, without what is not known."""
+    told = [
+        f"{title} {row[title]}" for title in _NUMBERS if row[title] != "-" and (versions or title != "version")
+    ]
+    words = [f"{title} {row[title]}" for title in ("tags", "functions") if row[title]]
+    lines = [f"{row['name']} at {row['address']}: {row['state']}, found by {row['found by'] or 'nobody'}"]
+    return lines + [f"  {line}" for line in ("; ".join(words), ", ".join(told)) if line]
 
 
 def _function(name: str, peer: PeerInfo) -> str:

@@ -147,7 +147,7 @@ class Connections:
             return
         said = event.announcement
         connection = self._of_node.get(said.node)
-        if connection is not None and bool(connection.push) != self._may_try(said) or connection is not None and self._has_left(connection, said):
+        if connection is not None and self._is_elsewhere(connection, said):
             self._leave(said.node, now)
             connection = None
         if connection is None:
@@ -164,8 +164,10 @@ class Connections:
         elif not connection.is_up:
             self._look(connection, now)
 
-    def _has_left(self, connection: Connection, said: Announcement) -> bool:
-        """Whether a node that shared an address with another one is no longer there."""
+    def _is_elsewhere(self, connection: Connection, said: Announcement) -> bool:
+        """Whether a node can no longer be meant by its connection: other key, or it has left a shared address."""
+        if bool(connection.push) != self._may_try(said):
+            return True
         shared = len(connection.nodes) > 1
         return shared and all(tasks != connection.tasks for tasks, _ in self._nearest_first(said))
 

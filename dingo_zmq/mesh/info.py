@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dingo_zmq.protocol.why import waiting as _waiting
-
-if TYPE_CHECKING:
-    from dingo_zmq.mesh.engine import MeshEngine
 
 __all__ = ["Load", "PeerInfo", "load", "other_meshes", "shared_slots", "waiting"]
 
@@ -81,7 +78,7 @@ class Load:
     queued: int
 
 
-def load(engine: MeshEngine) -> Load:
+def load(engine: Any) -> Load:
     """
     Return how things stand, at once.
 
@@ -97,19 +94,19 @@ def load(engine: MeshEngine) -> Load:
         running = sum(entry.started for peer in caller.peers.values() for entry in peer.entries())
         return Load(len(usable), workers, running, caller.ledger.open + len(engine.caller.inbox) - running)
 
-    return engine.reactor.ask(look, GLANCE_SECONDS)
+    return engine.reactor.ask(look, GLANCE_SECONDS)  # type: ignore[no-any-return]
 
 
-def waiting(engine: MeshEngine) -> list[str]:
+def waiting(engine: Any) -> list[str]:
     """Return a line for each function and cause for which tasks wait that no node can take."""
 
     def look() -> list[str]:
         engine.caller.results()  # takes over what was just called
         return _waiting(engine.caller.decider, monotonic())
 
-    return engine.reactor.ask(look)
+    return engine.reactor.ask(look)  # type: ignore[no-any-return]
 
 
-def other_meshes(engine: MeshEngine) -> dict[str, int]:
+def other_meshes(engine: Any) -> dict[str, int]:
     """Return the names of the other meshes whose nodes were seen, and how many nodes."""
     return dict(sorted(Counter(said.mesh for said in engine._finder.others.values()).items()))
