@@ -12,6 +12,7 @@ from dingo_zmq.protocol.tasks import OpenTasks
 TICK_SECONDS = 0.1
 GAP_SECONDS = 1.0
 REFUSAL_MOST = 300
+LOCKED_SECONDS, LOCKED_MOST = 60.0, 10
 NAMESAKES_SECONDS, NAMESAKES_MOST = 1.0, 1000
 
 
@@ -38,6 +39,7 @@ class Contacts:
         self._dice, self._tasks = dice, tasks
         self._hellos = 0
         self._last_tick: float | None = None
+        self._locked_until, self._locked_noted = 0.0, 0
         self._look_at = 0.0  # when to look for nodes of one name
         self._namesakes: dict[str, None] = {}  # names that were noted
 
@@ -123,7 +125,17 @@ class Contacts:
         peer = self.peers.get(key)
         if peer is not None and peer.locked_out != cause:
             peer.locked_out = cause
-            self.out.append(Note(f"locked out: {cause}", peer.name, bad=True))
+            self._note_locked_out(peer, now)
+
+    def _note_locked_out(self, peer: Peer, now: float) -> None:
+        """Anybody can announce nodes that do not let us in: their number must not fill a log."""
+        if now >= self._locked_until:
+            self._locked_until, self._locked_noted = now + LOCKED_SECONDS, 0
+        self._locked_noted += 1
+        if self._locked_noted <= LOCKED_MOST:
+            last = self._locked_noted == LOCKED_MOST
+            more = f"; more of them in the next {LOCKED_SECONDS:.0f} s are not named here" if last else ""
+            self.out.append(Note(f"locked out: {peer.locked_out}{more}", peer.name, bad=True))
 
     def let_in(self, key: str, now: float) -> None:
         """A node that did not let us in may do so now; also known from both connections being up."""

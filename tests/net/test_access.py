@@ -93,7 +93,7 @@ def test_without_security_everything_can_be_read(net: Net, tmp_path: Path) -> No
     assert "key" in locked.err
 
 
-@pytest.mark.xfail(reason="open: the exit code or words of a peers command with locked-out nodes changed", strict=False)
+@pytest.mark.xfail(reason="open: peers now ends with 3 where all nodes are locked out", strict=False)
 def test_the_other_key_does_not_fit(net: Net) -> None:
     a, b = pair_of_hosts(net)
     b.node()

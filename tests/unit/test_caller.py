@@ -668,6 +668,21 @@ def test_who_lets_us_in_again_before_it_was_lost_is_noted_too() -> None:
     assert play.noted() == ["n1: found", "! n1: locked out: it does not accept our key", "n1: locked out no more"]
 
 
+def test_a_thousand_nodes_that_lock_us_out_do_not_fill_the_log() -> None:
+    play = Play()
+    for number in range(1000):
+        play.caller.found(f"n{number}", 0.0)
+        play.caller.locked_out(f"n{number}", 1.0, "it has another key")
+    notes = play.noted()
+    assert len(notes) == 10
+    assert notes[0] == "! n0: locked out: it has another key"
+    assert notes[-1] == ("! n9: locked out: it has another key; more of them in the next 60 s are not named here")
+    play.caller.locked_out("n5", 60.9)
+    assert play.noted() == []
+    play.caller.locked_out("n6", 61.0)
+    assert play.noted() == ["! n6: locked out: it does not accept our key"]
+
+
 def test_the_doer_may_say_that_it_is_let_in() -> None:
     play = Play()
     play.caller.found("n1", 0.0)
