@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dingo_zmq import config
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```\n", re.M | re.S)
@@ -44,7 +46,7 @@ def node(tmp_path: Path) -> Iterator[list[str]]:
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield [process.stdout.readline(), process.stdout.readline()]
+            yield [process.stdout.readline() for _ in range(3)]
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -96,11 +98,11 @@ def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None
     by_program = python("caller.py", cwd=tmp_path)
 
     mesh = os.environ["DINGO_ZMQ_MESH"]
-    shown = re.search(r"^    node bench: (.*)\n    (try: .*\n)", README, re.M)
+    shown = re.search(r"^    node bench: (.*)\n    (to let .*\n)    (try: .*\n)", README, re.M)
     assert shown is not None
     expected = re.escape(shown[1]).replace("47100", r"\d+").replace("mesh\\ default", f"mesh {mesh}")
     assert re.fullmatch(rf"node \S+: {expected}\n", node[0])
-    assert node[1] == shown[2]
+    assert node[1:] == [shown[2], shown[3]]
     assert (called.returncode, called.stdout, called.stderr) == (0, "5\n", "")
     assert (by_program.returncode, by_program.stdout, by_program.stderr) == (0, "5\n", "")
 
@@ -129,9 +131,10 @@ def test_every_make_target_named_exists() -> None:
 
 def test_every_variable_named_is_read_by_the_package() -> None:
     sources = "\n".join(path.read_text() for path in (ROOT / "dingo_zmq").rglob("*.py"))
-    named = set(re.findall(r"DINGO_ZMQ_\w+", README))
+    read = {setting.variable for setting in config.SETTINGS.values()} | set(re.findall(r"DINGO_ZMQ_\w+", sources))
+    named = set(re.findall(r"DINGO_ZMQ_[A-Z_]*[A-Z]", README))
 
-    assert named == set(re.findall(r"DINGO_ZMQ_[A-Z_]+", sources)) - {"DINGO_ZMQ_CONTROL_FD"}
+    assert {"DINGO_ZMQ_MODE", "DINGO_ZMQ_KEY", "DINGO_ZMQ_CONFIG"} <= named <= read | {"DINGO_ZMQ_RUNTIME_DIR"}
 
 
 def test_every_file_linked_exists() -> None:

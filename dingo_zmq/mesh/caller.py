@@ -336,6 +336,7 @@ class MeshCaller:
             version=welcome.version if welcome else 0,
             sources=tuple(sorted({s for node in connection.nodes for s in self._sources_of(node)})),
             tags=tuple(sorted(peer.tags)),
+            cause=peer.locked_out or peer.barred,
             function_slots={lane.name: lane.slots for lane in peer.lanes.values()},
         )
 
