@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.local import LocalEngine
-from dingo_zmq.model import MAX_OPEN, Options, check_part
+from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.result import Result
 from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
@@ -105,7 +105,7 @@ class App:
         given["key"] = None if key is None else os.fspath(key)
         given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
         given["insecure_lan"] = insecure_lan
-        given["mesh"] = mesh or os.environ.get("DINGO_ZMQ_MESH") or None
+        given["mesh"] = mesh or None
         given["discovery"] = None if discovery is None else tuple(discovery)
         self._settings = {name: value for name, value in given.items() if value is not None}
         self._own: dict[str, int] = {}
@@ -249,11 +249,7 @@ class App:
     def waiting(self) -> list[str]:
         """Return a line for each function and cause for which tasks wait that no node can take now."""
         engine = self._engine_now()
-        if isinstance(engine, LocalEngine):
-            return []
-        from dingo_zmq.mesh.info import waiting
-
-        return waiting(_mesh(engine))
+        return [] if isinstance(engine, LocalEngine) else _mesh(engine).waiting()
 
     # ------------------------------------------------------------------ serving
 
@@ -371,28 +367,20 @@ class App:
             state = "closed" if self._closed else "not started"
             return f"<App {self.mode}, {len(self._tasks)} functions, {state}>"
         if isinstance(engine, LocalEngine):
-            jobs = list(engine._open)
-            queued = sum(bool(job.claim) for job in jobs)
-            running = sum(not job.claim and not job.cancelled for job in jobs)
-            workers = _count(self.threads + sum(self._own.values()), "worker")
+            running, queued = engine.load()
+            workers = counted(self.threads + sum(self._own.values()), "worker")
             return f"<App local: {workers}, {running} running, {queued} queued>"
         return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
 
 
 def _load(engine: MeshEngine) -> str:
     """Return a glance at a mesh in words; it waits a moment at most, and never raises."""
-    from dingo_zmq.mesh.info import load
-
     try:
-        now = load(engine)
+        now = engine.load()
     except Exception as exc:
         return "its I/O thread is busy" if isinstance(exc, TimeoutError) else str(exc)
-    nodes, workers = _count(now.nodes, "node"), _count(now.workers, "worker")
+    nodes, workers = counted(now.nodes, "node"), counted(now.workers, "worker")
     return f"{nodes}, {workers}, {now.running} running, {now.queued} queued"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _wait_for(engine: Engine, timeout: float | None) -> None:

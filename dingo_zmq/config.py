@@ -15,7 +15,19 @@ from typing import Any, Literal
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN
 
-__all__ = ["DEFAULT", "PREFIX", "SETTINGS", "Config", "Setting", "Value", "file_path", "for_app", "resolve", "use"]
+__all__ = [
+    "DEFAULT",
+    "PREFIX",
+    "SETTINGS",
+    "Config",
+    "Setting",
+    "Value",
+    "file_path",
+    "folder",
+    "for_app",
+    "resolve",
+    "use",
+]
 
 PREFIX = "DINGO_ZMQ_"
 """of the environment variables: DINGO_ZMQ_MESH is the setting `mesh`"""
@@ -201,12 +213,17 @@ def file_path() -> tuple[Path, bool]:
     named = _chosen[0] or os.environ.get(f"{PREFIX}CONFIG")
     if named:
         return Path(named).expanduser(), True
-    folder = os.environ.get(f"{PREFIX}CONFIG_DIR")
-    if not folder:
-        import platformdirs  # asked for here, since a program in local mode has no use for it
+    return folder() / "config.toml", False
 
-        folder = platformdirs.user_config_dir("dingo-zmq")
-    return Path(folder) / "config.toml", False
+
+def folder() -> Path:
+    """Return the folder for settings and keys: DINGO_ZMQ_CONFIG_DIR, or else the user's."""
+    named = os.environ.get(f"{PREFIX}CONFIG_DIR")
+    if named:
+        return Path(named)
+    import platformdirs  # asked for here, since a program in local mode has no use for it
+
+    return Path(platformdirs.user_config_dir("dingo-zmq"))
 
 
 def resolve(flags: Mapping[str, Any] | None = None) -> Config:

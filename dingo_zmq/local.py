@@ -209,6 +209,11 @@ class LocalEngine:
         """How many tasks are not settled."""
         return len(self._open)
 
+    def load(self) -> tuple[int, int]:
+        """Return how many tasks run, and how many wait for a worker."""
+        jobs = list(self._open)
+        return sum(not job.claim and not job.cancelled for job in jobs), sum(bool(job.claim) for job in jobs)
+
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
         return [job.result for job in list(self._open)]

@@ -20,6 +20,7 @@ __all__ = [
     "Status",
     "check_node_name",
     "check_part",
+    "counted",
     "error_for",
     "plain",
 ]
@@ -235,6 +236,11 @@ def check_node_name(kind: str, text: str) -> str:
         if len(text) <= _PART_LIMIT:
             return text
     return check_part(kind, text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: "1 node", "2 nodes"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def plain(text: str, *, keep: str = "", most: int = 0) -> str:

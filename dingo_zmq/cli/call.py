@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import msgspec
 
-from dingo_zmq.cli.common import NOBODY, complain, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.common import HOW_TO_FIND, NOBODY, complain, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.invoke import convert_words
-from dingo_zmq.model import Options, Status
+from dingo_zmq.model import Options, Status, check_part
 from dingo_zmq.protocol.ledger import Entry, Route
-from dingo_zmq.registry import Registry
 from dingo_zmq.result import Result
 
 if TYPE_CHECKING:
@@ -75,16 +74,16 @@ def call(
       dingo-zmq call add 2 3
       dingo-zmq call scan start=1.5 --need psu --json --timeout 10
     """
-    options = Options(monitor_progress=True, at_most_once=at_most_once, node=node, needs=needs)
+    check_part("the name of a function", name)  # nobody will ever have what cannot be one
+    chosen = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
+    options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     wait = _Wait(name, timeout)
     app = mesh_app(**where)
     try:
-        Registry().declare(name)  # nobody will ever have what cannot be a name
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
-        caller = app.options(monitor_progress=True, at_most_once=at_most_once, node=node, needs=needs)
-        value = _follow(caller.call(name, *positional, **named), wait)
+        value = _follow(app.options(**chosen).call(name, *positional, **named), wait)
     finally:
         app.close(wait=False)
     # click would take what looks like a colour out of what goes to a file
@@ -185,7 +184,7 @@ def _give_up(name: str, timeout: float, why: str) -> NoReturn:
     if guess:
         hint = f"{guess[2:]}{better}"
     elif cause.startswith(_NOBODY):
-        hint = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
+        hint = HOW_TO_FIND
     complain(f"{name} was not done within {timeout:g} s", hint, cause=cause)
     sys.exit(NOBODY)
 

@@ -20,6 +20,7 @@ from dingo_zmq.model import plain
 __all__ = [
     "DONE",
     "FAILED",
+    "HOW_TO_FIND",
     "NOBODY",
     "UNKNOWN",
     "USAGE",
@@ -36,6 +37,8 @@ __all__ = [
 
 DONE, FAILED, USAGE, NOBODY, UNKNOWN = range(5)
 """exit codes: done; the task failed; wrong usage; nobody could run it in time; unknown after a loss"""
+HOW_TO_FIND = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
+"""the hint where no node was found"""
 LINES_MOST = 5
 """lines that an error takes, its cause and the hint among them"""
 
@@ -130,9 +133,8 @@ def settings(config_file: str | None, flags: Mapping[str, Any]) -> config.Config
     return config.resolve(flags)
 
 
-def given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of those flags that were given and that an App takes."""
-    found = config.resolve(flags)
+def given(found: config.Config, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of those flags that were given and that an App takes, as they were found."""
     return {
         name: found[name]
         for name, value in flags.items()
@@ -142,8 +144,9 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def mesh_app(**flags: Any) -> App:
     """Return a caller's App for a command."""
-    log_to_stderr(settings(flags.pop("config"), flags)["log_level"])
-    return App("mesh", **given(flags))
+    found = settings(flags.pop("config"), flags)
+    log_to_stderr(found["log_level"])
+    return App("mesh", **given(found, flags))
 
 
 def log_to_stderr(level: str) -> None:

@@ -39,8 +39,9 @@ def config(as_json: bool, config: str | None, **flags: Any) -> None:
         return
     click.echo(f"file: {found.file}{'' if found.found else ' (not there)'}\n")
     rows = [(name, _shown(value.value), value.source) for name, value in found.values.items()]
+    names, values = _width(rows, 0), _width(rows, 1)
     for name, value, source in rows:
-        click.echo(f"{name:{_width(rows, 0)}}  {value:{_width(rows, 1)}}  {source}")
+        click.echo(f"{name:{names}}  {value:{values}}  {source}")
     for variable, remark in found.unknown.items():
         click.echo(f"warning: {variable} means nothing; {remark}".rstrip("; "), err=True)
 

@@ -43,7 +43,7 @@ def keygen(file: Path | None) -> None:
         private_folder(path.parent, forbidden=0o022)
     key = keys.save_key(path, keys.new_key("mesh"))
     quoted = shlex.quote(str(path))
-    click.echo(f"mesh key {keys.key_id(key.public)} is in {path}; keep it secret")
+    click.echo(f"mesh key {keys.key_id(key)} is in {path}; keep it secret")
     click.echo("copy it to each other machine, such as bench-2:")
     click.echo("  ssh bench-2 'umask 077; mkdir -p .config/dingo-zmq' \\")
     click.echo(f"    && scp -p {quoted} bench-2:.config/dingo-zmq/mesh.key")

@@ -64,7 +64,7 @@ def node(target: str, config: str | None, **flags: Any) -> None:
     from dingo_zmq.mesh.supervisor import Supervisor
 
     spec = {name: told[name] for name in ("tags", "port", "threads", "grace", "log_level", "reload")}
-    spec |= {"target": target, "name": told["name"] or host_name(), "config": config, "app": given(flags)}
+    spec |= {"target": target, "name": told["name"] or host_name(), "config": config, "app": given(told, flags)}
 
     def command(number: int) -> list[str]:
         name = f"{spec['name']}/{number}" if told["processes"] > 1 else spec["name"]

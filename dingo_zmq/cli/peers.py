@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from dingo_zmq.cli.common import NOBODY, complain, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.common import HOW_TO_FIND, NOBODY, complain, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.protocol.messages import VERSION
 
 if TYPE_CHECKING:
@@ -46,14 +46,12 @@ def peers(as_json: bool, wait: float, **where: Any) -> None:
       dingo-zmq peers
       dingo-zmq peers --json
     """
-    from dingo_zmq.mesh.info import other_meshes
-
     app = mesh_app(**where)
     try:
         engine = app.engine()
         engine.subscribe("pulse/")
         found = engine.wait_for(lambda _: False, wait)
-        others = other_meshes(engine)
+        others = engine.other_meshes()
     finally:
         app.close(wait=False)
     if as_json:
@@ -75,8 +73,7 @@ def _nobody(mesh: str, wait: float, found: list[PeerInfo]) -> None:
     elif found:
         complain(f"no node of mesh {mesh!r} can be used")
     else:
-        hint = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
-        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", hint)
+        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", HOW_TO_FIND)
 
 
 def notes(found: list[PeerInfo], others: Mapping[str, int]) -> list[str]:

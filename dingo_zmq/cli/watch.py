@@ -38,8 +38,6 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
       dingo-zmq watch
       dingo-zmq watch 5f0c33a1d2e94b07/scan/12
     """
-    from dingo_zmq.mesh.info import other_meshes
-
     app = mesh_app(**where)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -55,7 +53,7 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
         look = LOOK_SECONDS if seconds is None else min(LOOK_SECONDS, seconds)
         found = engine.wait_for(lambda peers: any(peer.version for peer in peers), look)
         if not any(peer.version for peer in found):
-            for line in notes(found, other_meshes(engine)):
+            for line in notes(found, engine.other_meshes()):
                 click.echo(line, err=True)
             click.echo(f"no node of mesh {engine.settings.mesh!r} {_missing(found)} yet; still looking", err=True)
         while end is None or time.monotonic() < end:

@@ -7,6 +7,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,14 +18,14 @@ from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.connections import Connection, Connections
 from dingo_zmq.mesh.discovery.port import Event
-from dingo_zmq.mesh.info import PeerInfo, shared_slots
+from dingo_zmq.mesh.info import Load, PeerInfo, shared_slots
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Peer, Side
-from dingo_zmq.protocol.why import why
+from dingo_zmq.protocol.why import waiting, why
 
 __all__ = ["MeshCaller"]
 
@@ -78,8 +79,7 @@ class MeshCaller:
         self._sub = self._socket(zmq.SUB)
         self._sub.setsockopt(zmq.RCVHWM, 0)
         self._sub.subscribe(f"{self.decider.name}/")
-        key_id = "none" if self._key is None else keys.key_id(self._key.public)
-        self._connections = Connections(reactor, self._sub, self._new_push, key_id, self)
+        self._connections = Connections(reactor, self._sub, self._new_push, keys.key_id(self._key), self)
         reactor.watch(self._sub, self._sub_ready)
 
     def _new_push(self) -> zmq.Socket[bytes]:
@@ -205,6 +205,20 @@ class MeshCaller:
         self._take_inbox(now)
         return why(self.decider, entry, now)
 
+    def waiting(self) -> list[str]:
+        """Return a line for each function and cause for which tasks wait that no node can take."""
+        now = monotonic()
+        self._take_inbox(now)
+        return waiting(self.decider, now)
+
+    def load(self) -> Load:
+        """Return how things stand."""
+        decider, now = self.decider, monotonic()
+        usable = [peer for peer in decider.peers.values() if peer.usable(now)]
+        workers = sum(shared_slots(lane.slots for lane in peer.lanes.values()) for peer in usable)
+        running = sum(entry.started for peer in decider.peers.values() for entry in peer.entries())
+        return Load(len(usable), workers, running, decider.ledger.open + len(self.inbox) - running)
+
     def results(self) -> list[Any]:
         """Return the results of all tasks not settled."""
         self._take_inbox(monotonic())
@@ -266,44 +280,36 @@ class MeshCaller:
     def discovered(self, event: Event) -> None:
         """Discovery tells something; called by the I/O thread."""
         now = monotonic()
-        self._take_inbox(now)
-        self._connections.discovered(event, now)
-        self._perform(now)
-        self._set_wakeup()
+        self._happened(now, partial(self._connections.discovered, event, now))
 
     def found(self, key: str, now: float, label: str) -> None:
         """There is a node to be reached."""
-        self._take_inbox(now)
-        self.decider.found(key, now, label)
-        self._perform(now)
-        self._set_wakeup()
+        self._happened(now, partial(self.decider.found, key, now, label))
 
     def gone(self, key: str, now: float) -> None:
         """Nobody announces a node any more."""
-        self._happened(now, self.decider.gone, key)
+        self._happened(now, partial(self.decider.gone, key, now))
 
     def connected(self, key: str, side: Side, now: float) -> None:
         """One of the two connections to a node is up."""
-        self._happened(now, self.decider.connected, key, side)
+        self._happened(now, partial(self.decider.connected, key, side, now))
 
     def disconnected(self, key: str, side: Side, now: float) -> None:
         """One of the two connections to a node broke."""
-        self._happened(now, self.decider.disconnected, key, side)
+        self._happened(now, partial(self.decider.disconnected, key, side, now))
 
     def locked_out(self, key: str, now: float, cause: str) -> None:
         """A node does not let us in."""
-        self._take_inbox(now)
-        self.decider.locked_out(key, now, cause)
-        self._perform(now)
-        self._set_wakeup()
+        self._happened(now, partial(self.decider.locked_out, key, now, cause))
 
     def refused(self, key: str, now: float) -> None:
         """Both ports of a node refuse connections."""
-        self._happened(now, self.decider.refused, key)
+        self._happened(now, partial(self.decider.refused, key, now))
 
-    def _happened(self, now: float, tell: Callable[..., None], *what: Any) -> None:
+    def _happened(self, now: float, tell: Callable[[], None]) -> None:
+        """Tell the decider something, which knows by then of all that was called, and do what it asks for."""
         self._take_inbox(now)
-        tell(*what, now)
+        tell()
         self._perform(now)
         self._set_wakeup()
 

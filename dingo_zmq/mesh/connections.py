@@ -14,7 +14,7 @@ from zmq.utils.monitor import parse_monitor_message
 from dingo_zmq.errors import UsageError
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone, split_tcp
-from dingo_zmq.mesh.interfaces import NEVER, Networks, addresses
+from dingo_zmq.mesh.interfaces import NEVER, Networks, addresses, is_link_local
 from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.mesh.scout import Pair, Scout
@@ -287,19 +287,21 @@ class Connections:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
+        self.wakeup = float("inf")
         for connection in list(self.by_key.values()):
-            scout = connection.scout
-            if scout is not None:
-                if now >= scout.deadline:
-                    scout.tick(now)
+            if connection.scout is not None:
+                if now >= connection.scout.deadline:
+                    connection.scout.tick(now)
             elif connection.push is not None and not connection.is_up and now >= connection.look_at:
                 self._look(connection, now)
-        down = any(c.push is not None and (c.scout or not c.is_up) for c in self.by_key.values())
-        self._wake_in(now, LOOK_SECONDS if down else float("inf"), replace=True)
+            self._wake_for(connection, now)
 
-    def _wake_in(self, now: float, seconds: float, *, replace: bool = False) -> None:
-        scouts = [c.scout.deadline for c in self.by_key.values() if c.scout is not None]
-        self.wakeup = min([now + seconds, *scouts, *([] if replace else [self.wakeup])])
+    def _wake_for(self, connection: Connection, now: float) -> None:
+        """See that `tick` is called when there may be something to do for a connection."""
+        if connection.scout is not None:
+            self.wakeup = min(self.wakeup, connection.scout.deadline)
+        if connection.push is not None and (connection.scout is not None or not connection.is_up):
+            self.wakeup = min(self.wakeup, now + LOOK_SECONDS)
 
     def _look(self, connection: Connection, now: float) -> None:
         """Find out which address answers, and try a node anew that has turned us down."""
@@ -311,7 +313,7 @@ class Connections:
         if connection.scout is None and set(pairs) - {(connection.tasks, connection.reports)}:
             connection.scout = Scout(self._reactor, pairs, partial(self._scouted, connection))
             connection.scout.start()
-        self._wake_in(now, LOOK_SECONDS)
+        self._wake_for(connection, now)
 
     def _scouted(self, connection: Connection, pair: Pair | None) -> None:
         connection.scout = None
@@ -355,7 +357,7 @@ class Connections:
     def _turned_down(self, connection: Connection, now: float) -> None:
         if not connection.cause:
             connection.turned_down_at = now
-            self._wake_in(now, LOOK_SECONDS)
+            self._wake_for(connection, now)
         connection.cause = TURNED_DOWN
         self._listener.locked_out(connection.key, now, TURNED_DOWN)
 
@@ -393,6 +395,6 @@ def nearest_first(pairs: tuple[Pair, ...], networks: Networks) -> list[Pair]:
 
 
 def _with_scopes(tasks: str, reports: str, networks: Networks) -> list[Pair]:
-    if not tasks.lower().startswith("tcp://[fe8") or "%" in tasks:
+    if "%" in tasks or not is_link_local(tasks.removeprefix("tcp://").rpartition(":")[0]):
         return [(tasks, reports)]
     return [(tasks.replace("]", f"%{link}]"), reports.replace("]", f"%{link}]")) for link in networks.links()]

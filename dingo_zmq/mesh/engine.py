@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
 from dingo_zmq.mesh.herald import Herald
-from dingo_zmq.mesh.info import PeerInfo
+from dingo_zmq.mesh.info import Load, PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
@@ -42,6 +43,8 @@ __all__ = ["MeshEngine", "MeshSettings"]
 
 CRASHED = 70
 """exit code of a process whose I/O thread died"""
+GLANCE_SECONDS = 0.2
+"""longest time that a look at the load may take"""
 _SUCCESS = int(Status.SUCCESS)
 _log = logging.getLogger("dingo_zmq.mesh")
 
@@ -312,17 +315,12 @@ class MeshEngine:
             m.VERSION,
             (tasks,),
             (reports,),
-            key=self.key_id,
+            key=keys.key_id(self.key),
         )
         if announce:
             self._herald = Herald(self.settings.discovery, self.reach)
             self._herald.announce(announcement)
         return announcement
-
-    @property
-    def key_id(self) -> str:
-        """Id of our key for people and announcements, "none" where there is none."""
-        return "none" if self.key is None else keys.key_id(self.key.public)
 
     def drain(self, timeout: float) -> bool:
         """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""
@@ -346,6 +344,24 @@ class MeshEngine:
     def peers(self) -> list[PeerInfo]:
         """Return what is known of each node."""
         return self.reactor.ask(self.caller.peers)
+
+    def load(self) -> Load:
+        """
+        Return how things stand, at once.
+
+        Raises:
+            Closed: after the end.
+            TimeoutError: where the I/O thread is busy.
+        """
+        return self.reactor.ask(self.caller.load, GLANCE_SECONDS)
+
+    def waiting(self) -> list[str]:
+        """Return a line for each function and cause for which tasks wait that no node can take."""
+        return self.reactor.ask(self.caller.waiting)
+
+    def other_meshes(self) -> dict[str, int]:
+        """Return the names of the other meshes whose nodes were seen, and how many nodes."""
+        return dict(sorted(Counter(said.mesh for said in self._finder.others.values()).items()))
 
     def wait_for(self, enough: Callable[[list[PeerInfo]], bool], timeout: float) -> list[PeerInfo]:
         """Wait until the nodes known are `enough`, at most `timeout` seconds, and return what is known of them."""

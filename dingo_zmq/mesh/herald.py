@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh.discovery.port import Announcement, Announcer
 from dingo_zmq.mesh.discovery.ways import announcers
+from dingo_zmq.mesh.interfaces import addresses
 from dingo_zmq.mesh.reach import Reach
 
 __all__ = ["Herald"]
@@ -37,7 +38,6 @@ class Herald:
         ]
         self._lock = threading.Lock()
         self._nodes: dict[str, Announcement] = {}
-        self._told: dict[tuple[str, bool], Announcement | None] = {}
         self._closing = threading.Event()
         if reach.open:
             threading.Thread(target=self._watch, name="dingo-herald", daemon=True).start()
@@ -57,8 +57,6 @@ class Herald:
         """Tell that the node is gone; unknown ids are ignored."""
         with self._lock:
             self._nodes.pop(node, None)
-            for lan in (True, False):
-                self._told.pop((node, lan), None)
             for announcer, _ in self._announcers:
                 announcer.withdraw(node)
 
@@ -71,7 +69,13 @@ class Herald:
                 announcer.close()
 
     def _watch(self) -> None:
+        before = addresses()
         while not self._closing.wait(WATCH_SECONDS):
+            now = addresses()
+            if now == before:
+                continue
+            before = now
+            _log.info("the addresses of this machine have changed")
             with self._lock:
                 for announcement in self._nodes.values():
                     try:
@@ -82,12 +86,6 @@ class Herald:
     def _tell(self, announcement: Announcement) -> None:
         for announcer, lan in self._announcers:
             told = self._reach.told(announcement, lan=lan)
-            before = self._told.get((announcement.node, lan))
-            if told == before:
-                continue
-            self._told[announcement.node, lan] = told
-            if before is not None:
-                _log.info("%s: the addresses of this machine have changed", announcement.name)
             if told is None:
                 announcer.withdraw(announcement.node)
             else:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import monotonic
-from typing import Any
 
-from dingo_zmq.protocol.why import waiting as _waiting
-
-__all__ = ["Load", "PeerInfo", "load", "other_meshes", "shared_slots", "waiting"]
-
-GLANCE_SECONDS = 0.2
-"""longest time that a look at the load may take"""
+__all__ = ["Load", "PeerInfo", "shared_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +69,3 @@ class Load:
     workers: int
     running: int
     queued: int
-
-
-def load(engine: Any) -> Load:
-    """
-    Return how things stand, at once.
-
-    Raises:
-        Closed: after the end of the engine.
-        TimeoutError: where the I/O thread is busy.
-    """
-
-    def look() -> Load:
-        caller, now = engine.caller.decider, monotonic()
-        usable = [peer for peer in caller.peers.values() if peer.usable(now)]
-        workers = sum(shared_slots(lane.slots for lane in peer.lanes.values()) for peer in usable)
-        running = sum(entry.started for peer in caller.peers.values() for entry in peer.entries())
-        return Load(len(usable), workers, running, caller.ledger.open + len(engine.caller.inbox) - running)
-
-    return engine.reactor.ask(look, GLANCE_SECONDS)  # type: ignore[no-any-return]
-
-
-def waiting(engine: Any) -> list[str]:
-    """Return a line for each function and cause for which tasks wait that no node can take."""
-
-    def look() -> list[str]:
-        engine.caller.results()  # takes over what was just called
-        return _waiting(engine.caller.decider, monotonic())
-
-    return engine.reactor.ask(look)  # type: ignore[no-any-return]
-
-
-def other_meshes(engine: Any) -> dict[str, int]:
-    """Return the names of the other meshes whose nodes were seen, and how many nodes."""
-    return dict(sorted(Counter(said.mesh for said in engine._finder.others.values()).items()))

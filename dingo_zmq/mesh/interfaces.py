@@ -11,17 +11,21 @@ import ifaddr
 from dingo_zmq.errors import ConfigError
 
 __all__ = [
+    "EVERYWHERE",
     "LOOPBACK",
     "NEVER",
     "Address",
     "Networks",
     "addresses",
     "chosen",
+    "is_link_local",
     "lan_addresses",
     "multicast_addresses",
 ]
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "*"
+"""stands for all addresses of this machine where a node listens"""
 NEVER = 9
 """the rank of an address that cannot be reached from here"""
 _V6_LINK_LOCAL = ipaddress.ip_network("fe80::/10")
@@ -57,7 +61,7 @@ class Address:
     @property
     def is_link_local(self) -> bool:
         """Whether it is an IPv6 address that means something on its own link alone."""
-        return self.is_v6 and ipaddress.ip_address(self.ip) in _V6_LINK_LOCAL
+        return is_link_local(self.ip)
 
     @property
     def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -68,6 +72,14 @@ class Address:
     def host(self) -> str:
         """The address as the host of an endpoint that others are told: IPv6 in brackets, without a scope."""
         return f"[{self.ip}]" if self.is_v6 else self.ip
+
+
+def is_link_local(host: str) -> bool:
+    """Whether a host is an IPv6 address of one link, in brackets or not; its scope may follow."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]) in _V6_LINK_LOCAL
+    except ValueError:
+        return False
 
 
 def addresses() -> list[Address]:
@@ -131,7 +143,7 @@ class Networks:
             return 3
         if ip.is_loopback or any(each.ip == bare for each in self._own):
             return 0
-        if ip in _V6_LINK_LOCAL:
+        if is_link_local(bare):
             return 1 if scope else NEVER
         near = any(each.network.version == ip.version and ip in each.network for each in self._own)
         return 1 if near else 2

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import platformdirs
 import zmq
 from zmq.utils import z85
 
+from dingo_zmq import config
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh.private import open_private, private_folder, private_temp
 
@@ -109,14 +109,13 @@ def find_key(path: Path | str | None = None) -> Key:
     return load_key(Path(path).expanduser(), "mesh")
 
 
-def key_id(public: bytes) -> str:
-    """Return 8 hexadecimal digits that tell keys apart for people, and say nothing about the secret."""
-    return hashlib.sha256(b"dingo-zmq key " + public).hexdigest()[:8]
+def key_id(key: Key | None) -> str:
+    """Return 8 hexadecimal digits that tell keys apart and say nothing about the secret; "none" for no key."""
+    return "none" if key is None else hashlib.sha256(b"dingo-zmq key " + key.public).hexdigest()[:8]
 
 
 def _config_folder(folder: Path | str | None) -> Path:
-    chosen = folder or os.environ.get("DINGO_ZMQ_CONFIG_DIR") or platformdirs.user_config_dir("dingo-zmq")
-    return private_folder(Path(chosen), forbidden=0o022)
+    return private_folder(Path(folder or config.folder()), forbidden=0o022)
 
 
 def save_key(path: Path | str, key: Key) -> Key:

@@ -16,7 +16,7 @@ from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
-from dingo_zmq.mesh.interfaces import LOOPBACK
+from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import Code, Failure, Status
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
@@ -54,7 +54,7 @@ class MeshNode:
         own: functions with workers of their own, and how many.
         threads: size of the pool that the others share.
         key: admits its holders; None for no security at all.
-        hosts: the addresses to bind, "*" for all.
+        hosts: the addresses to bind, `EVERYWHERE` for all.
         port: the first of a pair of ports, None for a free pair.
     """
 
@@ -142,7 +142,7 @@ class MeshNode:
     @property
     def endpoints(self) -> tuple[str, str]:
         """Endpoints of tasks and of reports that processes of this machine can use."""
-        host = LOOPBACK if "*" in self._hosts else self._hosts[0]
+        host = LOOPBACK if EVERYWHERE in self._hosts else self._hosts[0]
         return f"tcp://{host}:{self.port}", f"tcp://{host}:{self.port + 1}"
 
     def work(self, now: float) -> bool:

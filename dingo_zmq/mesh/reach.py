@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dingo_zmq.errors import ConfigError, UsageError
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, split_tcp
-from dingo_zmq.mesh.interfaces import LOOPBACK, Address, addresses, chosen, lan_addresses, multicast_addresses
+from dingo_zmq.mesh.interfaces import (
+    EVERYWHERE,
+    LOOPBACK,
+    Address,
+    addresses,
+    chosen,
+    lan_addresses,
+    multicast_addresses,
+)
 from dingo_zmq.mesh.keys import Key, find_key
 
-__all__ = ["EVERYWHERE", "Reach", "credentials"]
-
-EVERYWHERE = "*"
-"""stands for all addresses of this machine where a node listens"""
+__all__ = ["Reach", "credentials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,7 @@ class Reach:
         if not pairs:
             return None
         tasks, reports = zip(*pairs, strict=True)
-        said = {name: getattr(announcement, name) for name in Announcement.__dataclass_fields__}
-        return Announcement(**{**said, "tasks": tasks, "reports": reports})
+        return replace(announcement, tasks=tasks, reports=reports)
 
     def _bound(self, there: list[Address]) -> list[Address]:
         if not self.bind:

@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from dingo_zmq.errors import ConfigError
+from dingo_zmq.mesh.interfaces import EVERYWHERE
 
 __all__ = [
     "NOBLOCK",
@@ -89,7 +90,7 @@ def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Seque
 
     Args:
         tasks, reports: the sockets.
-        hosts: addresses of this machine, or "*" for all of them.
+        hosts: addresses of this machine, or `EVERYWHERE` for all of them.
         port: the first port of the pair, or None for the first pair of `PORTS` that is free on all of them.
 
     Raises:
@@ -101,7 +102,7 @@ def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Seque
             for host in hosts:
                 for socket, number in ((tasks, first), (reports, first + 1)):
                     endpoint = f"tcp://{host}:{number}"
-                    socket.setsockopt(zmq.IPV6, int(host == "*" or "[" in host))
+                    socket.setsockopt(zmq.IPV6, int(host == EVERYWHERE or "[" in host))
                     socket.bind(endpoint)
                     bound.append((socket, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")))
         except zmq.ZMQError as exc:

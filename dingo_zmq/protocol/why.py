@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 
-from dingo_zmq.model import plain
+from dingo_zmq.model import counted, plain
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route
 from dingo_zmq.protocol.roster import Peer, Stage
@@ -43,7 +43,7 @@ def waiting(caller: Caller, now: float) -> list[str]:
             numbers[what] = numbers.get(what, 0) + len(queue)
     lines = [
         plain(
-            f'{_count(number, "task")} of "{_cut(name)}" {_verb(number, "waits", "wait")}: {text}', most=TEXT_MOST
+            f'{counted(number, "task")} of "{_cut(name)}" {_verb(number, "waits", "wait")}: {text}', most=TEXT_MOST
         )
         for (name, text), number in numbers.items()
     ]
@@ -55,7 +55,7 @@ def waiting(caller: Caller, now: float) -> list[str]:
 def _history(entry: Entry) -> str:
     if entry.attempt <= 1:
         return ""
-    return f" (sent {entry.attempt} times, {_count(entry.losses, 'node')} died with it)"
+    return f" (sent {entry.attempt} times, {counted(entry.losses, 'node')} died with it)"
 
 
 # ---------------------------------------------------------------------- why no node takes it
@@ -88,7 +88,7 @@ def _choice(ready: list[Peer], route: Route, now: float) -> list[str]:
         return _nobody_is_tagged(ready, having, route)
     if route.node and len(asked) == 1:
         return _obstacles(having, route, now, 0) or [f"it is about to be sent to {_name(having[0])}"]
-    head = f"{len(having)} of {_count(len(asked), 'node')}"
+    head = f"{len(having)} of {counted(len(asked), 'node')}"
     called = f' called "{_cut(route.node)}"' if route.node else ""
     head += f'{called} {_verb(len(having), "has", "have")} "{_cut(route.name)}"'
     return [head, *_obstacles(having, route, now, 1)]
@@ -247,10 +247,6 @@ def _similar(name: str, known: Iterable[str]) -> str:
 
 def _cut(text: str) -> str:
     return plain(text, most=NAME_MOST)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _verb(number: int, one: str, several: str) -> str:

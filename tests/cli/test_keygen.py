@@ -19,7 +19,7 @@ def test_it_goes_where_it_is_looked_for(mesh: Mesh) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     lines = ran.out.splitlines()
-    assert lines[0] == f"mesh key {keys.key_id(key.public)} is in {path}; keep it secret"
+    assert lines[0] == f"mesh key {keys.key_id(key)} is in {path}; keep it secret"
     assert "ssh bench-2 'umask 077; mkdir -p .config/dingo-zmq'" in ran.out
     assert f"scp -p {path} bench-2:.config/dingo-zmq/mesh.key" in ran.out
     assert "by themselves" in lines[-1]
@@ -62,7 +62,7 @@ def test_a_node_says_which_key_it_has(mesh: Mesh, tmp_path: Path) -> None:
     assert mesh.invoke("keygen", str(path)).code == 0
     key = keys.load_key(path)
     node = mesh.node("bench", "--key", str(path), "--bind", "127.0.0.1")
-    assert node.line("node ", "out").endswith(f", mesh {mesh.name}, key {keys.key_id(key.public)}")
+    assert node.line("node ", "out").endswith(f", mesh {mesh.name}, key {keys.key_id(key)}")
     assert "to let other machines in" not in node.out
     assert mesh.invoke("call", "add", "2", "3", "--key", str(path)).out == "5\n"
     assert mesh.app(key=str(path)).call("add", 2, 3).result(PATIENCE) == 5

@@ -65,7 +65,7 @@ def test_records_that_are_stale_do_no_harm(net: Net) -> None:
     lan = net.lan()
     a, b, c = net.host("a", lan), net.host("b", lan), net.host("c", lan)
     b.node()
-    app, key = a.app(), key_id(net.key.public)
+    app, key = a.app(), key_id(net.key)
     assert list(ready(app)) == ["b"]
     stale = {
         "dead": record("dead", net.mesh, c.address, key=key),
@@ -87,13 +87,16 @@ def test_a_record_that_lies_about_a_node_does_no_harm(net: Net) -> None:
     b.node()
     app = a.app()
     node = ready(app)["b"].node
-    lie = record(node, net.mesh, c.address, key=key_id(net.key.public), port=7100)
+    lie = record(node, net.mesh, c.address, key=key_id(net.key), port=7100)
     seen = a.capture()
     announce(c, {node: lie})
     seen.wait_for(lambda frame: frame.source == c.address and frame.ports[1] == 5353, "the lie")
 
     for number in range(1000):
         assert app.call("echo", number).result(PATIENCE) == number
+
+
+DROWNED = pytest.mark.xfail(reason="open: false addresses use up the connections to what is unproved")
 
 
 def rubbish(net: Net, number: int) -> bytes:
@@ -110,11 +113,10 @@ def other_key(net: Net, number: int) -> bytes:
 
 def false_address(net: Net, number: int) -> bytes:
     address, port = f"10.77.1.{100 + number % 100}", 30_000 + 2 * (number // 100)
-    return record("x", net.mesh, address, key=key_id(net.key.public), port=port)
+    return record("x", net.mesh, address, key=key_id(net.key), port=port)
 
 
-@pytest.mark.xfail(reason="open: hundreds of locked-out nodes are logged one line each", strict=False)
-@pytest.mark.parametrize("kind", [rubbish, other_mesh, other_key, false_address])
+@pytest.mark.parametrize("kind", [rubbish, other_mesh, other_key, pytest.param(false_address, marks=DROWNED)])
 def test_a_thousand_false_records_hide_no_node(net: Net, kind: Callable[[Net, int], bytes]) -> None:
     lan = net.lan()
     a, b, c = net.host("a", lan), net.host("b", lan), net.host("c", lan)

@@ -139,8 +139,7 @@ def from_fields(fields: Mapping[str, Any]) -> Announcement:
         PeerError: whatever is wrong with it.
     """
     try:
-        values = {name: fields[name] for name in Announcement.__dataclass_fields__ if name != "key"}
-        values["key"] = fields.get("key", "")
+        values = {name: fields[name] for name in Announcement.__dataclass_fields__}
         values["tasks"], values["reports"] = tuple(values["tasks"]), tuple(values["reports"])
         check_node_id(values["node"])
         return Announcement(**values)
