@@ -65,6 +65,7 @@ class MeshCaller:
         self._expressed: deque[tuple[Entry, decider.Express]] = deque()
         self._route: Route | None = None  # of the last task
         self._done: list[decider.Settled | decider.Told] = []
+        self._reached: deque[decider.Reached] = deque()
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
@@ -255,8 +256,13 @@ class MeshCaller:
                 elif isinstance(action, decider.Note):
                     _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
                     self.on_news()
+                elif isinstance(action, decider.Reached):
+                    self._reached.append(action)
                 else:
                     self._connections.drop(action.key)
+        while self._reached:  # only now, since this makes the decider act anew
+            reached = self._reached.popleft()
+            self._connections.answered(reached.key, reached.node, reached.doubles, now)
 
     def _send(self, send: decider.Send, now: float) -> None:
         connection = self._connections.by_key.get(send.key)

@@ -18,6 +18,7 @@ from dingo_zmq.mesh.interfaces import NEVER, Networks, addresses, is_link_local
 from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.mesh.scout import Pair, Scout
+from dingo_zmq.mesh.trials import Trials
 from dingo_zmq.protocol.roster import Side
 
 __all__ = ["Connection", "Connections", "Listener", "nearest_first"]
@@ -27,8 +28,10 @@ MOVE_SECONDS = 2.0
 """between two looks for another address of a node that is not connected"""
 RETRY_SECONDS = 5.0
 """after which a node that turned our key down is tried anew"""
-UNPROVED_MOST = 128
+UNPROVED_MOST = 64
 """connections at a time to what has never let us in: anybody can announce what does not exist"""
+CHANCE_SECONDS = 3.0
+"""that each of those has at least, where others wait"""
 FAILURES = 3
 """handshakes in a row that end without a word, before that is taken for a wrong key"""
 OTHER_KEY = "it has another key"
@@ -76,6 +79,7 @@ class Connection:
         key: its name for good: the first address that was tried.
         tasks, reports: the endpoints in use.
         nodes: what announced ids led here say.
+        answers: id of the node that answers here, or "".
         cause: why it does not let us in, or "".
     """
 
@@ -85,6 +89,8 @@ class Connection:
         self.push = push
         self.monitor = None if push is None else push.get_monitor_socket(_EVENTS)
         self.nodes: dict[str, Announcement] = {}
+        self.answers = ""
+        self.began = monotonic()
         self.up: set[Side] = set()
         self.proved = False  # whether it ever let us in
         self.probe: Probe | None = None
@@ -135,6 +141,7 @@ class Connections:
         self._by_tasks: dict[str, Connection] = {}
         self._by_reports: dict[str, Connection] = {}
         self._networks: tuple[float, Networks] | None = None
+        self._trials = Trials(reactor, self._nearest_first, self._answers)
         self._monitor: zmq.Socket[bytes] = sub.get_monitor_socket(_EVENTS)
         reactor.watch(self._monitor, partial(self._read_monitor, self._monitor, Side.REPORTS, None))
 
@@ -143,6 +150,7 @@ class Connections:
     def discovered(self, event: Event, now: float) -> None:
         """A node was found, has changed or is gone."""
         if isinstance(event, Gone):
+            self._trials.remove(event.node)
             self._leave(event.node, now)
             return
         said = event.announcement
@@ -151,10 +159,67 @@ class Connections:
             self._leave(said.node, now)
             connection = None
         if connection is None:
-            connection = self._enter(said)
-            if connection is None:
-                _log.info("%s: none of its addresses can be reached from here", said.name or said.node)
-                return
+            self._place(said, now)
+        else:
+            self._join(connection, said, now)
+
+    def answered(self, key: str, node: str, doubles: list[str], now: float) -> None:
+        """Behind a connection is the node with this id, which was behind those of `doubles` before."""
+        connection = self.by_key.get(key)
+        if connection is None:
+            return
+        connection.answers = node
+        lost = [said for double in doubles if double in self.by_key for said in self.by_key[double].nodes.values()]
+        for double in doubles:
+            self.drop(double)
+        for said in list(connection.nodes.values()):
+            if self._is_elsewhere(connection, said):
+                self._leave(said.node, now)
+                lost.append(said)
+        for said in lost:
+            self._place(said, now)
+
+    def _is_elsewhere(self, connection: Connection, said: Announcement) -> bool:
+        """Whether a node can no longer be meant by its connection: other key, or another node is there."""
+        if bool(connection.push) != self._may_try(said):
+            return True
+        another = len(connection.nodes) > 1 or connection.answers != ""
+        if not another or connection.answers == said.node:
+            return False
+        return all(tasks != connection.tasks for tasks, _ in self._nearest_first(said))
+
+    def _may_try(self, said: Announcement) -> bool:
+        return said.key in ("", self._key_id)
+
+    def _place(self, said: Announcement, now: float) -> None:
+        """Give a node the connection that leads to it already, a new one, or its turn to be tried."""
+        pairs = self._nearest_first(said)
+        connection = self._leading_to(said, pairs)
+        if connection is None and pairs:
+            if not self._may_try(said):
+                connection = self._lock_out(said, pairs[0])
+            elif said.mesh == "" or self._has_place():  # who names an address himself means it
+                connection = self._enter(pairs[0])
+        if connection is None:
+            _log.debug("%s: waits to be tried", said.name or said.node)
+            self._trials.add(said, now)
+            self._set_wakeup()
+        else:
+            self._join(connection, said, now)
+
+    def _answers(self, said: Announcement, pair: Pair) -> None:
+        """A node that waited is there, at least something at its address."""
+        now = monotonic()
+        connection = self._leading_to(said, [pair])
+        if connection is None and (self._has_place() or self._make_place(now)):
+            connection = self._enter(pair)
+        if connection is None:
+            self._trials.add(said, now + CHANCE_SECONDS)
+        else:
+            self._join(connection, said, now)
+
+    def _join(self, connection: Connection, said: Announcement, now: float) -> None:
+        self._trials.remove(said.node)
         connection.nodes[said.node] = said
         self._of_node[said.node] = connection
         self._listener.found(connection.key, now, connection.name)
@@ -164,42 +229,51 @@ class Connections:
         elif not connection.is_up:
             self._look(connection, now)
 
-    def _is_elsewhere(self, connection: Connection, said: Announcement) -> bool:
-        """Whether a node can no longer be meant by its connection: other key, or it has left a shared address."""
-        if bool(connection.push) != self._may_try(said):
-            return True
-        shared = len(connection.nodes) > 1
-        return shared and all(tasks != connection.tasks for tasks, _ in self._nearest_first(said))
-
-    def _may_try(self, said: Announcement) -> bool:
-        return said.key in ("", self._key_id)
-
-    def _enter(self, said: Announcement) -> Connection | None:
-        """Return the connection for a node that has none: another id's to the same address, or a new one."""
-        pairs = self._nearest_first(said)
+    def _leading_to(self, said: Announcement, pairs: list[Pair]) -> Connection | None:
+        """Return the connection at whose other end the node is, or else one to an address of its."""
+        may_try = self._may_try(said)
+        if may_try:
+            for connection in self.by_key.values():
+                if connection.answers == said.node and connection.is_up:
+                    return connection
         known = next((self._by_tasks[tasks] for tasks, _ in pairs if tasks in self._by_tasks), None)
-        if known is not None and bool(known.push) == self._may_try(said):
-            return known
-        if not pairs:
-            return None
-        if not self._may_try(said):
-            key = f"{pairs[0][0]} {said.node}"
-            self.by_key[key] = connection = Connection(key, pairs[0], None)
-            return connection
-        unproved = sum(1 for each in self.by_key.values() if each.push is not None and not each.proved)
-        if unproved >= UNPROVED_MOST:
-            _log.debug("%s: not tried, since %d others have not answered", said.name, unproved)
-            return None
-        key = pairs[0][0]
+        return known if may_try else None
+
+    def _lock_out(self, said: Announcement, pair: Pair) -> Connection:
+        """Remember a node with another key, without connecting to it."""
+        key = f"{pair[0]} {said.node}"
+        self.by_key[key] = connection = Connection(key, pair, None)
+        return connection
+
+    def _enter(self, pair: Pair) -> Connection:
+        """Connect to an address."""
+        key = pair[0]
         while key in self.by_key:  # the address has been another node's, which has moved
             key += "'"
-        connection = Connection(key, pairs[0], self._push())
+        connection = Connection(key, pair, self._push())
         self.by_key[key] = self._by_tasks[connection.tasks] = self._by_reports[connection.reports] = connection
         assert connection.monitor is not None
         read = partial(self._read_monitor, connection.monitor, Side.TASKS, connection)
         self._reactor.watch(connection.monitor, read)
         self._connect(connection)
         return connection
+
+    def _unproved(self) -> list[Connection]:
+        return [each for each in self.by_key.values() if each.push is not None and not each.proved]
+
+    def _has_place(self) -> bool:
+        return len(self._unproved()) < UNPROVED_MOST
+
+    def _make_place(self, now: float) -> bool:
+        """Take the connection that has waited longest for an answer from its nodes, if it has had its chance."""
+        oldest = min(self._unproved(), key=lambda each: each.began)
+        if now - oldest.began < CHANCE_SECONDS or any(said.mesh == "" for said in oldest.nodes.values()):
+            return False
+        for said in list(oldest.nodes.values()):
+            self._leave(said.node, now)
+            self._trials.add(said, now + CHANCE_SECONDS)
+        self.drop(oldest.key)
+        return True
 
     def _leave(self, node: str, now: float) -> None:
         connection = self._of_node.pop(node, None)
@@ -277,6 +351,7 @@ class Connections:
 
     def close(self) -> None:
         """Disconnect from all nodes."""
+        self._trials.stop()
         for key in list(self.by_key):
             self.drop(key)
         self._reactor.unwatch(self._monitor)
@@ -288,6 +363,8 @@ class Connections:
     def tick(self, now: float) -> None:
         """Time has passed."""
         self.wakeup = float("inf")
+        if now >= self._trials.wakeup:
+            self._trials.tick(now)
         for connection in list(self.by_key.values()):
             if connection.scout is not None:
                 if now >= connection.scout.deadline:
@@ -295,6 +372,10 @@ class Connections:
             elif connection.push is not None and not connection.is_up and now >= connection.look_at:
                 self._look(connection, now)
             self._wake_for(connection, now)
+        self._set_wakeup()
+
+    def _set_wakeup(self) -> None:
+        self.wakeup = min(self.wakeup, self._trials.wakeup)
 
     def _wake_for(self, connection: Connection, now: float) -> None:
         """See that `tick` is called when there may be something to do for a connection."""

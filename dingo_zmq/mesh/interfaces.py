@@ -73,6 +73,10 @@ class Address:
         """The address as the host of an endpoint that others are told: IPv6 in brackets, without a scope."""
         return f"[{self.ip}]" if self.is_v6 else self.ip
 
+    def is_meant(self, word: str) -> bool:
+        """Whether `word` is this address, in brackets and with a scope or not, or its interface."""
+        return word == self.interface or self.ip == word.strip("[]").partition("%")[0]
+
 
 def is_link_local(host: str) -> bool:
     """Whether a host is an IPv6 address of one link, in brackets or not; its scope may follow."""
@@ -105,8 +109,7 @@ def chosen(word: str, all_of_them: Sequence[Address]) -> list[Address]:
     Raises:
         ConfigError: if this machine has no such address or interface; the text lists what there is.
     """
-    bare = word.strip("[]").partition("%")[0]
-    found = [each for each in all_of_them if each.ip == bare or each.interface == word]
+    found = [each for each in all_of_them if each.is_meant(word)]
     if not found:
         there = ", ".join(f"{each.ip} ({each.interface})" for each in all_of_them if not each.is_link_local)
         raise ConfigError(f"this machine has no address or interface {word!r}; hint: it has {there or 'none'}")

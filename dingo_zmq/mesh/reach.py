@@ -55,7 +55,7 @@ class Reach:
         """
         if not self.bind:
             return [EVERYWHERE] if self.open else [LOOPBACK]
-        here = self._bound(addresses())
+        here = list({each: None for word in self.bind for each in chosen(word, addresses())})
         if not self.open and not all(each.is_loopback for each in here):
             raise ConfigError(f"listening on {self.bind[0]} needs {_HOW_TO_OPEN}")
         return [_scoped(each) for each in here]
@@ -91,9 +91,10 @@ class Reach:
         return replace(announcement, tasks=tasks, reports=reports)
 
     def _bound(self, there: list[Address]) -> list[Address]:
+        """Return those that are kept to; an interface may have lost its addresses for a while."""
         if not self.bind:
             return there
-        return list({each: None for word in self.bind for each in chosen(word, there)})
+        return [each for each in there if any(each.is_meant(word) for word in self.bind)]
 
 
 _HOW_TO_OPEN = "a mesh key; hint: make one with dingo-zmq keygen, and copy it to the other machines"

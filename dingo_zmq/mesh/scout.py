@@ -26,13 +26,20 @@ class Scout:
         reactor: watches the attempts.
         pairs: the candidates, nearest first; those with names instead of addresses never answer.
         done: called once, with the pair or None.
+        seconds: to wait for an answer.
 
     Attributes:
         deadline: monotonic seconds at which `tick` must be called.
     """
 
-    def __init__(self, reactor: Reactor, pairs: Sequence[Pair], done: Callable[[Pair | None], None]) -> None:
-        self._done = done
+    def __init__(
+        self,
+        reactor: Reactor,
+        pairs: Sequence[Pair],
+        done: Callable[[Pair | None], None],
+        seconds: float = SCOUT_SECONDS,
+    ) -> None:
+        self._done, self._seconds = done, seconds
         self._pairs = [pair for pair in pairs if pair[0].startswith("tcp://")]
         self._answered: set[int] = set()
         self._attempts = Attempts(reactor, self._ended)
@@ -49,10 +56,10 @@ class Scout:
 
     def tick(self, now: float) -> None:
         """The deadline has come."""
-        if self._answered or now - self._began >= SCOUT_SECONDS:
+        if self._answered or now - self._began >= self._seconds:
             self._end(min(self._answered, default=None))
         else:
-            self.deadline = self._began + SCOUT_SECONDS
+            self.deadline = self._began + self._seconds
 
     def stop(self) -> None:
         """Give up; `done` is not called any more."""

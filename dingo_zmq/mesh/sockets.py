@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,11 @@ import zmq
 
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh.interfaces import EVERYWHERE
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 __all__ = [
     "NOBLOCK",
@@ -52,7 +58,7 @@ _FRAME_SPARE = 1024 * 1024
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     """
-    Return a context of our own, with room for many sockets.
+    Return a context of our own, with room for many sockets; raises this process's limit of open files.
 
     Raises:
         ConfigError: where libzmq lacks CURVE or is too old.
@@ -61,9 +67,19 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
         raise ConfigError(
             f"libzmq {zmq.zmq_version()} is too old or lacks CURVE; hint: pip install --upgrade pyzmq"
         )
+    _raise_file_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
     return context
+
+
+def _raise_file_limit() -> None:
+    if resource is not None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _MAX_SOCKETS if hard == resource.RLIM_INFINITY else min(hard, _MAX_SOCKETS)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):  # where a sandbox forbids it we go on with less
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make(context: zmq.Context[Any], kind: int, limit: int) -> zmq.Socket[bytes]:

@@ -45,6 +45,15 @@ class Drop:
 
 
 @dataclass(slots=True)
+class Reached:
+    """The node with this id answers under `key`; let go of `doubles`, the keys under which it did before."""
+
+    key: str
+    node: str
+    doubles: list[str]
+
+
+@dataclass(slots=True)
 class Note:
     """Something a person may want to read in a log."""
 
@@ -53,7 +62,7 @@ class Note:
     bad: bool = False
 
 
-Action = Send | Settled | Told | Drop | Note
+Action = Send | Settled | Told | Drop | Reached | Note
 
 
 @dataclass(slots=True, eq=False)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Send, Settled, Told
+from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Send, Settled, Told
 from dingo_zmq.protocol.contacts import Contacts
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Dice, Peer, Side
 from dingo_zmq.protocol.tasks import OpenTasks
 
-__all__ = ["Action", "Caller", "Drop", "Express", "Note", "Send", "Settled", "Told"]
+__all__ = ["Action", "Caller", "Drop", "Express", "Note", "Reached", "Send", "Settled", "Told"]
 
 
 class Caller:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Drop, Note, Send
+from dingo_zmq.protocol.actions import Action, Drop, Note, Reached, Send
 from dingo_zmq.protocol.ledger import Lane
 from dingo_zmq.protocol.roster import BEAT_SECONDS, HELLO_MOST, HELLO_SECONDS, LATER, Dice, Peer, Side, Stage
 from dingo_zmq.protocol.tasks import OpenTasks
@@ -214,7 +214,9 @@ class Contacts:
             self._lost(peer, "it was started anew", now, proved=True)
             return
         self._tasks.settle_blame(peer, welcome.incarnation, now)
-        moved = self._drop_double(peer, welcome, now)
+        doubles = self._close_doubles(peer, welcome, now)
+        if doubles or peer.welcome is None or peer.welcome.node != welcome.node:
+            self.out.append(Reached(peer.key, welcome.node, doubles))
         fresh = peer.stage is not Stage.READY
         peer.welcomed(welcome)
         for name, told in welcome.functions.items():
@@ -228,7 +230,7 @@ class Contacts:
         peer.stage, peer.next_hello = Stage.READY, LATER
         if fresh:
             peer.next_beat = now if peer.resync else now + BEAT_SECONDS * self._jitter()
-            self.out.append(Note(f"now reached at {peer.key}" if moved else "found", peer.name))
+            self.out.append(Note(f"now reached at {peer.key}" if doubles else "found", peer.name))
 
     def echoed(self, peer: Peer, number: int, now: float) -> None:
         """A number came back; where it proves that a node lives which was given up, say so."""
@@ -237,22 +239,17 @@ class Contacts:
         if given_up and not peer.lost and peer.stage is Stage.READY:
             self.out.append(Note("found again", peer.name))
 
-    def _drop_double(self, peer: Peer, welcome: m.Welcome, now: float) -> bool:
-        """
-        Drop the same node under another key: this link has superseded that one at the node.
-
-        Return whether there was one.
-        """
-        moved = False
+    def _close_doubles(self, peer: Peer, welcome: m.Welcome, now: float) -> list[str]:
+        """Forget the same node under other keys, and return those: this link has superseded theirs at the node."""
+        closed = []
         for other in list(self.peers.values()):
             same = other.welcome is not None and other.welcome.node == welcome.node
             if other is not peer and same and other.token and other.incarnation == welcome.incarnation:
-                moved = True
                 self._give_up(other, now, proved=False)
                 self._close_link(other)
                 del self.peers[other.key]
-                self.out.append(Drop(other.key))
-        return moved
+                closed.append(other.key)
+        return closed
 
     def _note_namesakes(self, now: float) -> None:
         """Say once of each name that two nodes have it; a node that has died is none of them."""

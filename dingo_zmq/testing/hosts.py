@@ -215,14 +215,20 @@ class CallerHost(Host):
                         self.scene.history.settled(action.entries, action.node)
                     case calling.Told():
                         self.scene.history.told(action.entry, action.status)
-                    case calling.Drop():
-                        self.scene.note("drop", self.name, action.key)
-                        self.scene.network.close(self.name, action.key)
+                    case calling.Drop(key=key):
+                        self._drop([key])
+                    case calling.Reached(doubles=doubles):
+                        self._drop(doubles)
                     case calling.Note():
                         self.scene.note("log", self.name, action.node, action.text)
         self._set_alarm()
         if self._route is not None:
             self._place = self.caller.express(self._route, self.scene.now)
+
+    def _drop(self, keys: list[str]) -> None:
+        for key in keys:
+            self.scene.note("drop", self.name, key)
+            self.scene.network.close(self.name, key)
 
     def _send(self, send: calling.Send) -> None:
         scene = self.scene

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -364,3 +366,14 @@ print([name for name in ("zmq", "zeroconf", "asyncio", "rich", "click") if name 
     )
     assert script.wait() == 0, script
     assert script.out.splitlines() == ["5", "[]"]
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be() -> None:
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 3000))\n"
+        "from dingo_zmq.mesh.sockets import new_context; new_context()\n"
+        "print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "3000 3000\n"

@@ -159,7 +159,7 @@ def settled_tasks_stay_astray(patch: pytest.MonkeyPatch) -> None:
 
 
 def two_links_to_one_node(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(contacts.Contacts, "_drop_double", lambda self, peer, welcome, now: False)
+    patch.setattr(contacts.Contacts, "_close_doubles", lambda self, peer, welcome, now: [])
 
 
 def no_bound_for_credit(patch: pytest.MonkeyPatch) -> None:

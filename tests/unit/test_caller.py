@@ -9,7 +9,7 @@ import pytest
 
 from dingo_zmq.model import Code, Options, Status
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.caller import Caller, Drop, Note, Send, Settled, Told
+from dingo_zmq.protocol.caller import Caller, Drop, Note, Reached, Send, Settled, Told
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.roster import Side, Stage
 
@@ -63,8 +63,9 @@ class Play:
                 short = ("settled", *[entry.failure.code if entry.failure else entry.status for entry in entries])
             case Told(status=status):
                 short = ("told", status)
-            case Drop(key=key):
-                short = ("drop", key)
+            case Drop() | Reached():
+                dropped = [action.key] if isinstance(action, Drop) else action.doubles
+                short = ("drop", *dropped) if dropped else None
             case Note(text=text, node=node, bad=bad):
                 self._notes.append(f"{'! ' if bad else ''}{node}: {text}")
                 short = None
