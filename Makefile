@@ -25,7 +25,7 @@ demo: .venv/test
 	@$(BIN)/python examples/demo.py
 
 test: .venv/test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/dev
 	@$(BIN)/ruff check .
