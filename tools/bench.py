@@ -3,7 +3,7 @@ Measure dingo-zmq beside the bare means it is made of, in one run, as ratios.
 
 Every comparison is five interleaved pairs (theirs, ours, theirs, ...) with the median ratio, since a shared
 machine is never as fast twice.  Two processes on loopback, CURVE on and every guarantee on for ours; the bare
-pyzmq loop has neither.
+pyzmq loop has neither.  The rows of two hosts come from bench_lan.py.
 
     python tools/bench.py            a table
     python tools/bench.py --json     the same as JSON
