@@ -11,17 +11,16 @@ from typing import Any, Protocol
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from dingo_zmq.errors import UsageError
 from dingo_zmq.mesh import sockets as mesh_sockets
-from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone, split_tcp
-from dingo_zmq.mesh.interfaces import NEVER, Networks, addresses, is_link_local
+from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone
+from dingo_zmq.mesh.nearest import Nearest, Pair
 from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.mesh.scout import Pair, Scout
+from dingo_zmq.mesh.scout import Scout
 from dingo_zmq.mesh.trials import Trials
 from dingo_zmq.protocol.roster import Side
 
-__all__ = ["Connection", "Connections", "Listener", "nearest_first"]
+__all__ = ["Connection", "Connections", "Listener"]
 
 LOOK_SECONDS = 0.5
 MOVE_SECONDS = 2.0
@@ -140,8 +139,8 @@ class Connections:
         self._of_node: dict[str, Connection] = {}
         self._by_tasks: dict[str, Connection] = {}
         self._by_reports: dict[str, Connection] = {}
-        self._networks: tuple[float, Networks] | None = None
-        self._trials = Trials(reactor, self._nearest_first, self._answers)
+        self._nearest = Nearest()
+        self._trials = Trials(reactor, self._nearest.first, self._answers)
         self._monitor: zmq.Socket[bytes] = sub.get_monitor_socket(_EVENTS)
         reactor.watch(self._monitor, partial(self._read_monitor, self._monitor, Side.REPORTS, None))
 
@@ -186,14 +185,14 @@ class Connections:
         another = len(connection.nodes) > 1 or connection.answers != ""
         if not another or connection.answers == said.node:
             return False
-        return all(tasks != connection.tasks for tasks, _ in self._nearest_first(said))
+        return all(tasks != connection.tasks for tasks, _ in self._nearest.first(said))
 
     def _may_try(self, said: Announcement) -> bool:
         return said.key in ("", self._key_id)
 
     def _place(self, said: Announcement, now: float) -> None:
         """Give a node the connection that leads to it already, a new one, or its turn to be tried."""
-        pairs = self._nearest_first(said)
+        pairs = self._nearest.first(said)
         connection = self._leading_to(said, pairs)
         if connection is None and pairs:
             if not self._may_try(said):
@@ -286,16 +285,8 @@ class Connections:
     def _pairs(self, connection: Connection) -> list[Pair]:
         found: dict[Pair, None] = {}
         for said in connection.nodes.values():
-            found.update(dict.fromkeys(self._nearest_first(said)))
+            found.update(dict.fromkeys(self._nearest.first(said)))
         return list(found)
-
-    def _nearest_first(self, said: Announcement) -> list[Pair]:
-        if len(said.candidates) == 1 and "[" not in said.tasks[0]:
-            return list(said.candidates)
-        now = monotonic()
-        if self._networks is None or now - self._networks[0] > MOVE_SECONDS:
-            self._networks = now, Networks(addresses())
-        return nearest_first(said.candidates, self._networks[1])
 
     # ------------------------------------------------------------------ connecting
 
@@ -453,29 +444,3 @@ class Connections:
         connection.probe = None
         if refused and self.by_key.get(connection.key) is connection and not connection.scout:
             self._listener.refused(connection.key, monotonic())
-
-
-def nearest_first(pairs: tuple[Pair, ...], networks: Networks) -> list[Pair]:
-    """
-    Return candidates in the order in which to try them, without those that cannot be reached from here.
-
-    A link-local IPv6 address comes without its scope, and is tried on each interface of ours that has one.
-    """
-    ranked: list[tuple[int, Pair]] = []
-    for tasks, reports in pairs:
-        for pair in _with_scopes(tasks, reports, networks):
-            try:
-                host, _ = split_tcp(pair[0])
-                rank = networks.rank(host)
-            except UsageError:
-                rank = 0  # ipc
-            if rank < NEVER:
-                ranked.append((rank, pair))
-    ranked.sort(key=lambda item: item[0])
-    return list(dict.fromkeys(pair for _, pair in ranked))
-
-
-def _with_scopes(tasks: str, reports: str, networks: Networks) -> list[Pair]:
-    if "%" in tasks or not is_link_local(tasks.removeprefix("tcp://").rpartition(":")[0]):
-        return [(tasks, reports)]
-    return [(tasks.replace("]", f"%{link}]"), reports.replace("]", f"%{link}]")) for link in networks.links()]

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from dingo_zmq.mesh.attempts import Attempts
+from dingo_zmq.mesh.nearest import Pair
 from dingo_zmq.mesh.reactor import Reactor
 
-__all__ = ["Pair", "Scout"]
-
-Pair = tuple[str, str]
-"""a candidate: the endpoint for tasks and the one for reports"""
+__all__ = ["Scout"]
 
 HEAD_START_SECONDS = 0.15
 """that nearer candidates have over farther ones"""

@@ -7,8 +7,9 @@ from functools import partial
 from time import monotonic
 
 from dingo_zmq.mesh.discovery.port import Announcement
+from dingo_zmq.mesh.nearest import Pair
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.mesh.scout import Pair, Scout
+from dingo_zmq.mesh.scout import Scout
 
 __all__ = ["Trials"]
 

@@ -13,8 +13,8 @@ import pytest
 
 from dingo_zmq.mesh import sockets, trials
 from dingo_zmq.mesh.discovery import Announcement
+from dingo_zmq.mesh.nearest import Pair
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.mesh.scout import Pair
 from dingo_zmq.mesh.trials import Trials
 from tests.support import PATIENCE
 
