@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from dingo_zmq import config
+from dingo_zmq.mesh.sockets import PORTS
+from dingo_zmq.model import Options
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,13 +43,13 @@ def run(block: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[list[str]]:
-    """Serve the README's tasks.py beside its caller.py in `tmp_path`; give what the node says at first."""
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[list[str]]:
+    """Serve the README's tasks.py beside its caller.py in a folder; give what the node says at first."""
     for name, block in NAMED.items():
-        (tmp_path / name).write_text(block)
+        (folder / name).write_text(block)
     command = [sys.executable, "-m", "dingo_zmq", "node", "tasks.py"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield [process.stdout.readline() for _ in range(3)]
@@ -53,6 +59,13 @@ def node(tmp_path: Path) -> Iterator[list[str]]:
                 assert process.wait(SECONDS) == 0
             finally:
                 process.kill()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[list[str]]:
+    """Serve the README's tasks.py in `tmp_path`; see `serving`."""
+    with serving(tmp_path) as said:
+        yield said
 
 
 def test_the_first_block_prints_five(tmp_path: Path) -> None:
@@ -93,6 +106,14 @@ def test_every_block_is_run_by_a_test_here() -> None:
     assert set(NAMED) == {"tasks.py", "caller.py"}
 
 
+def test_every_other_block_is_tested_too() -> None:
+    second_machine = README.partition("\n## A second machine\n")[2].partition("\n## ")[0]
+
+    assert {language for language, _ in FENCE.findall(README)} == {"python", "text", "console", "toml"}
+    assert README.count("```console") == second_machine.count("```console")  # see net/test_readme.py
+    assert README.count("```toml") == 1
+
+
 def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None:
     called = python("-m", "dingo_zmq", "call", "add", "2", "3", cwd=tmp_path)
     by_program = python("caller.py", cwd=tmp_path)
@@ -105,6 +126,41 @@ def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None
     assert node[1:] == [shown[2], shown[3]]
     assert (called.returncode, called.stdout, called.stderr) == (0, "5\n", "")
     assert (by_program.returncode, by_program.stdout, by_program.stderr) == (0, "5\n", "")
+
+
+def test_a_glance_at_the_mesh_is_as_shown(node: list[str], tmp_path: Path) -> None:
+    glance = "from tasks import app, add; add.call(2, 3).result(10); print(app)"
+    seen = python("-c", glance, cwd=tmp_path)
+
+    shown = re.search(r"`(<App mesh .*>)`", README)
+    assert shown is not None
+    expected = re.escape(shown[1]).replace("default", os.environ["DINGO_ZMQ_MESH"])
+    assert re.fullmatch(rf"{re.sub(r'[0-9]+(?=.. workers)', '[0-9]+', expected)}\n", seen.stdout), seen
+
+
+def test_the_file_of_settings_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = (block for language, block in FENCE.findall(README) if language == "toml")
+    file = Path(os.environ["DINGO_ZMQ_CONFIG_DIR"]) / "config.toml"
+    file.write_text(text)
+    monkeypatch.delenv("DINGO_ZMQ_MESH")
+    told = json.loads(python("-m", "dingo_zmq", "config", "--json", cwd=tmp_path).stdout)["settings"]
+
+    from_file = {name: each["value"] for name, each in told.items() if each["source"] == str(file)}
+    assert from_file == tomllib.loads(text)
+    with serving(tmp_path) as said:
+        assert re.match(r"node bench-3/1, bench-3/2: add at \S+, \S+, mesh lab,", said[0])
+
+
+def test_variables_and_options_come_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(os.environ["DINGO_ZMQ_CONFIG_DIR"]) / "config.toml").write_text('tags = ["a"]\nthreads = 1\ngrace = 1\n')
+    monkeypatch.setenv("DINGO_ZMQ_TAGS", "psu,cryo")
+    monkeypatch.setenv("DINGO_ZMQ_GRACE", "2")
+    told = json.loads(python("-m", "dingo_zmq", "config", "--json", "--grace", "3", cwd=tmp_path).stdout)[
+        "settings"
+    ]
+
+    assert [told[name]["value"] for name in ("tags", "threads", "grace")] == [["psu", "cryo"], 1, 3.0]
+    assert "`DINGO_ZMQ_TAGS=psu,cryo`" in README
 
 
 def test_every_command_named_is_listed_by_help(tmp_path: Path) -> None:
@@ -120,6 +176,17 @@ def test_every_option_of_a_node_named_is_in_its_help(tmp_path: Path) -> None:
 
     assert paragraph is not None
     assert set(re.findall(r"`(--[a-z-]+)`", paragraph[1])) == set(re.findall(r"(--[a-z-]+)", helped)) - {"--help"}
+
+
+def test_every_option_of_a_task_is_there() -> None:
+    table = README.partition("| option | default | means |\n")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+    assert named == {field.name for field in fields(Options)}
+
+
+def test_the_ports_that_a_firewall_has_to_let_in_are_all() -> None:
+    assert re.search(rf"TCP ports {PORTS[0]} to\s{PORTS[-1]},", README)
 
 
 def test_every_make_target_named_exists() -> None:
@@ -139,6 +206,11 @@ def test_every_variable_named_is_read_by_the_package() -> None:
 
 def test_every_file_linked_exists() -> None:
     links = re.findall(r"\]\(([^)#][^)]*)\)", README)
+    scripts = re.findall(r"`python (\S+\.py)", README)
 
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)", README, re.M)}
+
+    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= headings
     assert links
-    assert all((ROOT / link).exists() for link in links)
+    assert scripts
+    assert all((ROOT / name).exists() for name in links + scripts)
