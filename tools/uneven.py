@@ -132,14 +132,11 @@ def made(makespan: float, tasks: list[float], slow_tasks: int) -> Run:
 # ---------------------------------------------------------------------- simulated
 
 
-def simulated(mix: str, seed: int, paces: tuple[int, int] = (1000, 1000), tasks: int = TASKS) -> Run:
-    """Run it in virtual time; `paces` is what the nodes say of their speed."""
+def simulated(mix: str, seed: int, tasks: int = TASKS) -> Run:
+    """Run it in virtual time."""
     chosen = lengths(mix, seed, tasks)
     jobs = [Job(f"t{n}", 0, "work", CALLED_AT, seconds) for n, seconds in enumerate(chosen)]
-    nodes = [
-        NodePlan({"shared": THREADS}, {"work": ("shared", "")}, pace, speed=speed)
-        for pace, speed in zip(paces, (1.0, 1.0 / SLOWER), strict=True)
-    ]
+    nodes = [NodePlan({"shared": THREADS}, {"work": ("shared", "")}, speed=speed) for speed in (1.0, 1.0 / SLOWER)]
     world = World(Plan(seed, nodes, [0.5], jobs, delay=0.0003, heal_at=2 * LATEST))
     endings = world.scene.history.endings
     while len(endings) < tasks and world.scene.now < LATEST:
@@ -152,18 +149,17 @@ def simulated(mix: str, seed: int, paces: tuple[int, int] = (1000, 1000), tasks:
 def simulated_table(seeds: int) -> None:
     """Print what many seeds give."""
     print(f"simulated: {seeds} seeds, {TASKS:,} tasks, {THREADS} workers on each node, one {SLOWER} times slower")
-    print("the medians, and the worst ratio; the nodes' pace is what they say of their own speed")
-    print(f"{'lengths':26}{'pace':10}{'bound':>8}{'greedy':>9}{'ours':>9}{'ratio':>8}{'worst':>8}{'slow ran':>10}")
+    print("the medians, and the worst ratio")
+    print(f"{'lengths':26}{'bound':>8}{'greedy':>9}{'ours':>9}{'ratio':>8}{'worst':>8}{'slow ran':>10}")
     with ProcessPoolExecutor() as pool:
         for mix in MIXES:
-            for told, paces in (("the same", (1000, 1000)), ("true", (1000, 1000 // SLOWER))):
-                runs = list(pool.map(partial(simulated, mix, paces=paces), range(seeds)))
-                middle = [statistics.median(column) for column in zip(*map(astuple, runs), strict=True)]
-                ratios = [run.ratio for run in runs]
-                print(
-                    f"{mix:26}{told:10}{middle[1]:7.1f}s{middle[2]:8.1f}s{middle[0]:8.1f}s"
-                    f"{statistics.median(ratios):8.3f}{max(ratios):8.3f}{middle[3]:10.0f}"
-                )
+            runs = list(pool.map(partial(simulated, mix), range(seeds)))
+            middle = [statistics.median(column) for column in zip(*map(astuple, runs), strict=True)]
+            ratios = [run.ratio for run in runs]
+            print(
+                f"{mix:26}{middle[1]:7.1f}s{middle[2]:8.1f}s{middle[0]:8.1f}s"
+                f"{statistics.median(ratios):8.3f}{max(ratios):8.3f}{middle[3]:10.0f}"
+            )
 
 
 # ---------------------------------------------------------------------- real
