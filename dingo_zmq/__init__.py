@@ -8,11 +8,14 @@ node.  A *link* joins one caller incarnation to one node incarnation, a *lane* i
 not yet *settled*, the node's *intake* the tasks held and the answers kept.
 """
 
-from dingo_zmq import errors
-from dingo_zmq.app import App
-from dingo_zmq.current import current_task
-from dingo_zmq.model import Code, Failure, Options, Report, Status
-from dingo_zmq.result import Result
+from dingo_zmq import interrupts
+
+with interrupts.Held():
+    from dingo_zmq import errors
+    from dingo_zmq.app import App
+    from dingo_zmq.current import current_task
+    from dingo_zmq.model import Code, Failure, Options, Report, Status
+    from dingo_zmq.result import Result
 
 __version__ = "0.1.0"
 

@@ -13,6 +13,7 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
+from dingo_zmq.interrupts import Held
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
 from dingo_zmq.registry import Function, Registry
@@ -72,8 +73,8 @@ class App:
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
 
-    Threads and sockets start at the first call or `serve`.  A ``with`` block is optional: its clean end waits
-    for what is open, an exception does not.
+    Threads and sockets start at the first call or `serve`; what mesh mode imports is imported at once.  A ``with``
+    block is optional: its clean end waits for what is open, an exception does not.
 
     Raises:
         UsageError: for an unknown mode.
@@ -99,6 +100,8 @@ class App:
             raise UsageError(f"unknown mode {self.mode!r}; there are: {', '.join(MODES)}")
         if isinstance(peers, str):
             raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
+        if self.mode == "mesh":
+            _load_mesh()
         self.registry = Registry()
         self.threads = threads or default_threads()
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
@@ -298,7 +301,8 @@ class App:
                 if self._closed:
                     raise Closed("this App is closed")
                 if self._engine is None:
-                    self._engine = self._make_engine()
+                    with Held():  # all of it, or nothing
+                        self._engine = self._make_engine()
                 engine = self._engine
         return engine
 
@@ -371,6 +375,12 @@ class App:
             workers = counted(self.threads + sum(self._own.values()), "worker")
             return f"<App local: {workers}, {running} running, {queued} queued>"
         return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
+
+
+def _load_mesh() -> None:
+    """Import what mesh mode needs while the program begins, not in the middle of its first call."""
+    with Held():
+        import dingo_zmq.mesh.engine  # noqa: F401
 
 
 def _load(engine: MeshEngine) -> str:

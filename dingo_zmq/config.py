@@ -17,6 +17,7 @@ from dingo_zmq.model import BODY_LIMIT, MAX_OPEN
 
 __all__ = [
     "DEFAULT",
+    "MESH_KEY",
     "PREFIX",
     "SETTINGS",
     "Config",
@@ -33,6 +34,9 @@ PREFIX = "DINGO_ZMQ_"
 """of the environment variables: DINGO_ZMQ_MESH is the setting `mesh`"""
 DEFAULT = "default"
 """the source of what nobody has set"""
+
+MESH_KEY = "mesh.key"
+"""the mesh key that is used where nobody names one: this file in `folder`, if it is there"""
 
 _NO_SETTINGS = {"CONFIG", "CONFIG_DIR", "RUNTIME_DIR", "CONTROL_FD"}
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

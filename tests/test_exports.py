@@ -28,6 +28,17 @@ print(sorted({"click", "rich", "zeroconf", "zmq"} & set(sys.modules)))
 """
 
 
+MESH = """
+import sys
+from dingo_zmq import App
+
+App("local")
+print(sorted({"zmq", "dingo_zmq.mesh.engine"} & set(sys.modules)))
+App("mesh")
+print(sorted({"zmq", "dingo_zmq.mesh.engine"} & set(sys.modules)))
+"""
+
+
 def test_all_names_are_there_and_sorted() -> None:
     assert set(dingo_zmq.__all__) >= NAMES
     assert list(dingo_zmq.__all__) == sorted(dingo_zmq.__all__)
@@ -49,6 +60,15 @@ def test_what_is_exported_is_documented(name: str) -> None:
     assert getattr(dingo_zmq, name).__doc__
 
 
+def run(text: str) -> tuple[str, str, int]:
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout, done.stderr, done.returncode
+
+
 def test_local_use_loads_no_network() -> None:
-    done = subprocess.run([sys.executable, "-c", LOCAL], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.stdout, done.stderr, done.returncode) == ("5\n[]\n", "", 0)
+    assert run(LOCAL) == ("5\n[]\n", "", 0)
+
+
+def test_an_app_for_the_mesh_loads_it_at_once() -> None:
+    """Not in the middle of its first call."""
+    assert run(MESH) == ("[]\n['dingo_zmq.mesh.engine', 'zmq']\n", "", 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import msgspec
 
-from dingo_zmq.cli.common import HOW_TO_FIND, NOBODY, complain, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.common import NOBODY, complain, how_to_find, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.invoke import convert_words
 from dingo_zmq.model import Options, Status, check_part
 from dingo_zmq.protocol.ledger import Entry, Route
@@ -78,8 +78,8 @@ def call(
     chosen = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
-    wait = _Wait(name, timeout)
     app = mesh_app(**where)
+    wait = _Wait(name, timeout, lambda: how_to_find(beyond=app.engine().reach.open))
     try:
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
@@ -97,10 +97,11 @@ class _Wait:
     Args:
         name: of the function.
         timeout: seconds.
+        how_to_find: gives the hint where no node is found.
     """
 
-    def __init__(self, name: str, timeout: float) -> None:
-        self._name, self._timeout = name, timeout
+    def __init__(self, name: str, timeout: float, how_to_find: Callable[[], str]) -> None:
+        self._name, self._timeout, self._how_to_find = name, timeout, how_to_find
         self._said, self._said_at = "", time.monotonic()
         self._end = self._said_at + timeout
 
@@ -133,7 +134,7 @@ class _Wait:
             SystemExit: where the time is up.
         """
         if self.over:
-            _give_up(self._name, self._timeout, why())
+            _give_up(self._name, self._timeout, why(), self._how_to_find)
         if time.monotonic() >= self._said_at + PATIENCE_SECONDS:
             words = why()
             if words != self._said:
@@ -177,14 +178,14 @@ def _follow(result: Result[Any], wait: _Wait) -> Any:
             wait.look(result.why)
 
 
-def _give_up(name: str, timeout: float, why: str) -> NoReturn:
+def _give_up(name: str, timeout: float, why: str, how_to_find: Callable[[], str]) -> NoReturn:
     """Say what it waited for in vain, and leave."""
     cause, guess, better = why.partition(_GUESS)
     hint = "dingo-zmq peers shows the nodes and what they are doing"
     if guess:
         hint = f"{guess[2:]}{better}"
     elif cause.startswith(_NOBODY):
-        hint = HOW_TO_FIND
+        hint = how_to_find()
     complain(f"{name} was not done within {timeout:g} s", hint, cause=cause)
     sys.exit(NOBODY)
 

@@ -15,17 +15,19 @@ import click
 from dingo_zmq import config
 from dingo_zmq.app import App
 from dingo_zmq.errors import DingoError, TaskError, TaskUnknown
+from dingo_zmq.interrupts import Held
 from dingo_zmq.model import plain
 
 __all__ = [
     "DONE",
     "FAILED",
-    "HOW_TO_FIND",
+    "INTERRUPTED",
     "NOBODY",
     "UNKNOWN",
     "USAGE",
     "complain",
     "given",
+    "how_to_find",
     "in_words",
     "log_to_stderr",
     "mesh_app",
@@ -37,8 +39,8 @@ __all__ = [
 
 DONE, FAILED, USAGE, NOBODY, UNKNOWN = range(5)
 """exit codes: done; the task failed; wrong usage; nobody could run it in time; unknown after a loss"""
-HOW_TO_FIND = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
-"""the hint where no node was found"""
+INTERRUPTED = 130
+"""exit code after Ctrl-C"""
 LINES_MOST = 5
 """lines that an error takes, its cause and the hint among them"""
 
@@ -73,8 +75,6 @@ def in_words(command: F) -> F:
             else:
                 complain(str(exc))
             sys.exit(code_of(exc))
-        except KeyboardInterrupt:
-            sys.exit(130)
 
     return run  # type: ignore[return-value]
 
@@ -144,9 +144,20 @@ def given(found: config.Config, flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def mesh_app(**flags: Any) -> App:
     """Return a caller's App for a command."""
-    found = settings(flags.pop("config"), flags)
-    log_to_stderr(found["log_level"])
-    return App("mesh", **given(found, flags))
+    with Held():
+        found = settings(flags.pop("config"), flags)
+        log_to_stderr(found["log_level"])
+        return App("mesh", **given(found, flags))
+
+
+def how_to_find(*, beyond: bool) -> str:
+    """Return the hint where no node was found; `beyond`: whether it was looked for beyond this machine."""
+    if beyond:
+        return "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
+    return (
+        "start one here with: dingo-zmq node FILE.py; to meet those of other machines, "
+        "this one needs their mesh key, which dingo-zmq keygen makes"
+    )
 
 
 def log_to_stderr(level: str) -> None:

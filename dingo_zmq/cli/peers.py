@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from dingo_zmq.cli.common import HOW_TO_FIND, NOBODY, complain, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.common import NOBODY, complain, how_to_find, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.protocol.messages import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dingo_zmq.mesh.engine import MeshEngine
     from dingo_zmq.mesh.info import PeerInfo
 
 __all__ = ["notes", "peers", "table"]
@@ -62,18 +63,19 @@ def peers(as_json: bool, wait: float, **where: Any) -> None:
         for line in notes(found, others):
             click.echo(line)
     if not any(peer.state == "ready" for peer in found):
-        _nobody(engine.settings.mesh, wait, found)
+        _nobody(engine, wait, found)
         sys.exit(NOBODY)
 
 
-def _nobody(mesh: str, wait: float, found: list[PeerInfo]) -> None:
+def _nobody(engine: MeshEngine, wait: float, found: list[PeerInfo]) -> None:
+    mesh = engine.settings.mesh
     if any(peer.state == "locked out" for peer in found):
         hint = "all machines of a mesh need the same key; dingo-zmq keygen makes one, to be copied to the others"
         complain(f"no node of mesh {mesh!r} can be used", hint)
     elif found:
         complain(f"no node of mesh {mesh!r} can be used")
     else:
-        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", HOW_TO_FIND)
+        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", how_to_find(beyond=engine.reach.open))
 
 
 def notes(found: list[PeerInfo], others: Mapping[str, int]) -> list[str]:

@@ -8,7 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import zmq
@@ -350,6 +350,8 @@ class MeshCaller:
             tags=tuple(sorted(peer.tags)),
             cause=peer.locked_out or peer.barred,
             function_slots={lane.name: lane.slots for lane in peer.lanes.values()},
+            clock=pulse.clock / 1000 + now - at - time() if pulse and pulse.clock else None,
+            announced=tuple(connection.nodes),
         )
 
 

@@ -13,6 +13,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone
+from dingo_zmq.mesh.keys import UNKEYED
 from dingo_zmq.mesh.nearest import Nearest, Pair
 from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor
@@ -34,6 +35,8 @@ CHANCE_SECONDS = 3.0
 FAILURES = 3
 """handshakes in a row that end without a word, before that is taken for a wrong key"""
 OTHER_KEY = "it has another key"
+NO_KEY = "it uses no key"
+WANTS_KEY = "it wants a key, and we use none"
 TURNED_DOWN = "it does not accept our key, or is no dingo-zmq node"
 
 _EVENTS = (
@@ -94,6 +97,7 @@ class Connection:
         self.proved = False  # whether it ever let us in
         self.probe: Probe | None = None
         self.scout: Scout | None = None
+        self.refuses = False  # whether its ports were closed while other addresses were looked at
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
         self.cause = ""
@@ -190,6 +194,11 @@ class Connections:
     def _may_try(self, said: Announcement) -> bool:
         return said.key in ("", self._key_id)
 
+    def _why_not(self, said: Announcement) -> str:
+        if self._key_id == UNKEYED:
+            return WANTS_KEY
+        return NO_KEY if said.key == UNKEYED else OTHER_KEY
+
     def _place(self, said: Announcement, now: float) -> None:
         """Give a node the connection that leads to it already, a new one, or its turn to be tried."""
         pairs = self._nearest.first(said)
@@ -223,8 +232,8 @@ class Connections:
         self._of_node[said.node] = connection
         self._listener.found(connection.key, now, connection.name)
         if connection.push is None:
-            connection.cause = OTHER_KEY
-            self._listener.locked_out(connection.key, now, OTHER_KEY)
+            connection.cause = self._why_not(said)
+            self._listener.locked_out(connection.key, now, connection.cause)
         elif not connection.is_up:
             self._look(connection, now)
 
@@ -313,7 +322,11 @@ class Connections:
             _log.info("%s: now at %s, not %s", connection.name, pair[0], connection.tasks)
         self._disconnect(connection)
         del self._by_tasks[connection.tasks], self._by_reports[connection.reports]
+        if connection.probe is not None:
+            connection.probe.stop()
+            connection.probe = None
         connection.tasks, connection.reports = pair
+        connection.refuses = False
         self._by_tasks[pair[0]] = self._by_reports[pair[1]] = connection
         connection.failures = 0
         for side in connection.up.copy():
@@ -390,7 +403,11 @@ class Connections:
     def _scouted(self, connection: Connection, pair: Pair | None) -> None:
         connection.scout = None
         current = connection.tasks, connection.reports
-        if pair is not None and pair != current and not connection.is_up:
+        if connection.is_up:
+            return
+        if pair is None and connection.refuses:
+            self._listener.refused(connection.key, monotonic())
+        elif pair is not None and pair != current:
             self._move(connection, pair, monotonic())
 
     # ------------------------------------------------------------------ what the monitors tell
@@ -411,7 +428,7 @@ class Connections:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             connection.up.add(side)
             connection.proved = True
-            connection.failures, connection.cause = 0, ""
+            connection.failures, connection.cause, connection.refuses = 0, "", False
             self._listener.connected(connection.key, side, now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._turned_down(connection, now)
@@ -442,5 +459,6 @@ class Connections:
 
     def _probed(self, connection: Connection, refused: bool) -> None:
         connection.probe = None
+        connection.refuses = refused
         if refused and self.by_key.get(connection.key) is connection and not connection.scout:
             self._listener.refused(connection.key, monotonic())

@@ -21,12 +21,13 @@ from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
+from dingo_zmq.mesh.follower import Follower
 from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.info import Load, PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
-from dingo_zmq.mesh.reactor import FORKED, Reactor
+from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part
 from dingo_zmq.pool import CallbackThread
@@ -138,16 +139,17 @@ class MeshEngine:
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
         self.reactor.start()
-        self._finder.start(lambda event: self.reactor.call(partial(self.caller.discovered, event)))
+        self._finder.start(lambda event: self._later(partial(self.caller.discovered, event)))
 
     def _crashed(self) -> None:
         """The loop died: half a node alive is worse than none; a mere caller can still say so."""
         if self.node is not None:
             os._exit(CRASHED)
-        self._unusable = "the I/O thread of this App died; see the log"
+        self._unusable = DIED
         for entry in (*self.caller.inbox, *self.caller.decider.everything()):
             if entry.result is not None:
                 entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
+        self._changed()
 
     def _forked(self) -> None:
         self._unusable = FORKED
@@ -301,6 +303,8 @@ class MeshEngine:
         def start() -> None:
             node.open(self.reactor)
             self.reactor.parts.append(node)
+            if self.reach.bind:
+                self.reactor.parts.append(Follower(self.reach, node))
 
         self.reactor.ask(start)
         self.node = node
@@ -359,21 +363,35 @@ class MeshEngine:
         """Return a line for each function and cause for which tasks wait that no node can take."""
         return self.reactor.ask(self.caller.waiting)
 
+    def announced(self) -> dict[str, Announcement]:
+        """Return what is announced for this mesh now, by the id of the node; a hint, never proof that it lives."""
+        return self._finder.nodes
+
     def other_meshes(self) -> dict[str, int]:
         """Return the names of the other meshes whose nodes were seen, and how many nodes."""
         return dict(sorted(Counter(said.mesh for said in self._finder.others.values()).items()))
 
     def wait_for(self, enough: Callable[[list[PeerInfo]], bool], timeout: float) -> list[PeerInfo]:
-        """Wait until the nodes known are `enough`, at most `timeout` seconds, and return what is known of them."""
+        """
+        Wait until the nodes known are `enough`, at most `timeout` seconds, and return what is known of them.
+
+        Raises:
+            Closed: after the end, and as soon as it comes.
+        """
         end = time.monotonic() + timeout
+        while True:
+            seen = self._news_count
+            if self._unusable:
+                raise Closed(self._unusable)
+            peers = self.peers()
+            left = end - time.monotonic()
+            if enough(peers) or left <= 0:
+                return peers
+            self._wait_for_news(seen, left)
+
+    def _wait_for_news(self, seen: int, seconds: float) -> None:
         with self._news:
-            while True:
-                seen = self._news_count
-                peers = self.peers()
-                left = end - time.monotonic()
-                if enough(peers) or left <= 0:
-                    return peers
-                self._news.wait_for(lambda seen=seen: self._news_count != seen, left)  # type: ignore[misc]
+            self._news.wait_for(lambda: self._news_count != seen, seconds)
 
     def _changed(self) -> None:
         with self._news:
@@ -390,8 +408,8 @@ class MeshEngine:
         return self.reactor.ask(lambda: self.caller.decider.ledger.open + len(self.caller.inbox))
 
     def results(self) -> list[Result[Any]]:
-        """Return the results of all tasks not settled."""
-        return self.reactor.ask(self.caller.results)
+        """Return the results of all tasks not settled; none after the end."""
+        return [] if self._unusable else self.reactor.ask(self.caller.results)
 
     def close(self, timeout: float) -> None:
         """
@@ -403,6 +421,7 @@ class MeshEngine:
             return
         if not self._unusable:
             self._unusable = "this App is closed"
+        self._changed()
         if self._herald is not None:
             self._herald.close()
         self._finder.stop()

@@ -28,6 +28,8 @@ class PeerInfo:
         tags: the words that callers can ask for, sorted.
         cause: why it does not let us in, or "".
         function_slots: name to workers, for each function; of a coroutine function, how many may run at a time.
+        clock: seconds that the clock of its machine is ahead of ours, None before its pulse.
+        announced: ids under which it is announced; of a node that somebody named, the address that was given.
     """
 
     name: str
@@ -46,6 +48,8 @@ class PeerInfo:
     tags: tuple[str, ...] = ()
     cause: str = ""
     function_slots: dict[str, int] = field(default_factory=dict)
+    clock: float | None = None
+    announced: tuple[str, ...] = ()
 
 
 def shared_slots(slots: Iterable[int]) -> int:

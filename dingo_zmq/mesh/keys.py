@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOMAIN",
+    "UNKEYED",
     "Gatekeeper",
     "Key",
     "find_key",
@@ -37,6 +38,8 @@ __all__ = [
 
 DOMAIN = b"dingo-zmq"
 """The ZAP domain of every secured socket; the gatekeeper compares it exactly."""
+UNKEYED = "none"
+"""stands for the id of a key where none is used"""
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _KEY_LENGTH = 40
@@ -92,7 +95,7 @@ def local_key(folder: Path | str | None = None) -> Key:
 
 def mesh_key_path(folder: Path | str | None = None) -> Path:
     """Return where a mesh key is looked for unless told: `mesh.key` beside `local.key`; made folder and all."""
-    return _config_folder(folder) / "mesh.key"
+    return _config_folder(folder) / config.MESH_KEY
 
 
 def find_key(path: Path | str | None = None) -> Key:
@@ -110,8 +113,8 @@ def find_key(path: Path | str | None = None) -> Key:
 
 
 def key_id(key: Key | None) -> str:
-    """Return 8 hexadecimal digits that tell keys apart and say nothing about the secret; "none" for no key."""
-    return "none" if key is None else hashlib.sha256(b"dingo-zmq key " + key.public).hexdigest()[:8]
+    """Return 8 hexadecimal digits that tell keys apart and say nothing about the secret; `UNKEYED` for no key."""
+    return UNKEYED if key is None else hashlib.sha256(b"dingo-zmq key " + key.public).hexdigest()[:8]
 
 
 def _config_folder(folder: Path | str | None) -> Path:
@@ -127,7 +130,7 @@ def save_key(path: Path | str, key: Key) -> Key:
     """
     path = Path(path)
     if not _put(path, key):
-        raise ConfigError(f"{path} exists already and is left as it is; choose another name, or move it away")
+        raise ConfigError(f"{path} exists already and is left as it is; hint: take another name, or move it away")
     return load_key(path, key.kind)
 
 
@@ -200,7 +203,7 @@ def _belongs(key: Key) -> bool:
 def _broken(path: Path, what: str) -> ConfigError:
     quoted = shlex.quote(str(path))
     return ConfigError(
-        f"{path} {what}; copy it again from a machine where it works, "
+        f"{path} {what}; hint: copy it again from a machine where it works, "
         f"or make a new one: mv {quoted} {quoted}.old && {_KEYGEN} {quoted}"
     )
 

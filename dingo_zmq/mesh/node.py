@@ -6,20 +6,21 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, time
 from typing import Any
 
 import zmq
 
 from dingo_zmq.current import Running, running
-from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
+from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.model import Code, Failure, Status, plain
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
+from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.intake import Function as Served
@@ -36,6 +37,8 @@ SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
+TOLD_MOST = 200
+"""characters of a failure's message in the log"""
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
@@ -72,6 +75,7 @@ class MeshNode:
         self.drained = False
         self._readable = self._subscribable = False
         self.on_drained: Callable[[], None] = lambda: None
+        self._tells_starts = _log.isEnabledFor(logging.DEBUG)
         self._identity, self._key, self._hosts, self._port = identity, key, tuple(hosts), port
         self._functions = {function.name: function for function in functions}
         pools: dict[str, int] = {SHARED: threads}
@@ -124,6 +128,21 @@ class MeshNode:
             raise
         reactor.watch(self._pull, self._pull_ready)
         reactor.watch(self._xpub, self._xpub_ready)
+
+    def listen_on(self, hosts: Sequence[str]) -> None:
+        """Listen on these addresses instead, at the same ports; for the I/O thread."""
+        before, self._hosts = self._hosts, tuple(hosts)
+        for host in hosts:
+            if host not in before:
+                try:
+                    mesh_sockets.bind_pair(self._pull, self._xpub, [host], self.port)
+                    _log.info("now listening on %s", host)
+                except ConfigError as exc:
+                    _log.info("not yet: %s", exc)
+                    self._hosts = tuple(each for each in self._hosts if each != host)  # to be tried again
+        for host in before:
+            if host not in hosts:
+                mesh_sockets.unbind_pair(self._pull, self._xpub, host, self.port)
 
     def _gate_ready(self) -> None:
         assert self._gate is not None
@@ -262,6 +281,8 @@ class MeshNode:
 
     def _publish(self, publish: decider.Publish) -> None:
         self._subscribable = True  # a send may swallow the signal of a subscription
+        if type(publish.message) is m.Pulse:
+            publish.message.clock = int(time() * 1000)
         frame = wire.encode(publish.message, publish.topic)
         try:
             mesh_sockets.send_frames(self._xpub, frame, publish.buffers)
@@ -277,6 +298,7 @@ class MeshNode:
         token = running.set(now_running)
         answers: list[Answer] = []
         todo = bundle.todo
+        execute = self._execute_logged if self._tells_starts else self._execute
         began = perf_counter()
         while True:
             try:
@@ -284,13 +306,18 @@ class MeshNode:
             except IndexError:
                 break
             now_running.task = held
-            answers.append(self._execute(function, held))
+            answers.append(execute(function, held))
             seconds = perf_counter() - began
             if seconds > FLUSH_SECONDS and todo:
                 self._hand_in(bundle, answers, seconds, ended=False)
                 answers, began = [], perf_counter()
         running.reset(token)
         self._hand_in(bundle, answers, perf_counter() - began, ended=True)
+
+    def _execute_logged(self, function: Function, held: Held) -> Answer:
+        """Log the start of a task, and execute it."""
+        _log_start(held)
+        return self._execute(function, held)
 
     def _execute(self, function: Function, held: Held) -> Answer:
         try:
@@ -320,6 +347,8 @@ class MeshNode:
         running.set(now_running)
         while bundle.todo:
             now_running.task = held = bundle.todo.popleft()
+            if self._tells_starts:
+                _log_start(held)
             began = perf_counter()
             answer = await self._execute_coroutine(function, held)
             self._hand_in(bundle, [answer], perf_counter() - began, ended=False)
@@ -354,6 +383,11 @@ def _pool_of(function: Function, own: Mapping[str, int]) -> str:
     return LOOP if function.is_coroutine else SHARED
 
 
+def _log_start(held: Held) -> None:
+    if not held.cancelled:
+        _log.debug("task %s id %s started, attempt %d", held.lane.function.name, plain(held.id), held.attempt)
+
+
 def _cancelled(held: Held) -> Answer:
     data, _ = encode_failure(Failure(Code.CANCELLED, "cancelled before it started"))
     return held, _FAIL, data, ()
@@ -365,5 +399,10 @@ def _failed(held: Held, exc: BaseException) -> Answer:
         code = Code.ENCODE
     elif isinstance(exc, ArgumentError | PeerError):
         code = Code.DECODE
-    data, _ = encode_failure(failure_of(exc, code))
+    failure = failure_of(exc, code)
+    if _log.isEnabledFor(logging.INFO):
+        first = failure.message.partition("\n")[0]
+        said = plain(f"{failure.type}: {first}" if first else failure.type, most=TOLD_MOST)
+        _log.info("task %s id %s failed: %s", held.lane.function.name, plain(held.id), said)
+    data, _ = encode_failure(failure)
     return held, _FAIL, data, ()

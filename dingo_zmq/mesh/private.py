@@ -53,14 +53,14 @@ def private_folder(path: Path, forbidden: int = 0o077) -> Path:
 
 def _folder_problem(path: Path, info: os.stat_result, forbidden: int) -> str:
     if stat.S_ISLNK(info.st_mode):
-        return "it is a symbolic link; give the real folder"
+        return "it is a symbolic link; hint: give the real folder"
     if not stat.S_ISDIR(info.st_mode):
-        return f"it is not a folder; move it away: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
+        return f"it is not a folder; hint: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
     if _POSIX and info.st_uid != os.geteuid():
-        return f"it belongs to user {info.st_uid}, not to {os.geteuid()}; use another folder"
+        return f"it belongs to user {info.st_uid}, not to {os.geteuid()}; hint: use another folder"
     if not is_mine(info, forbidden):
         mode = stat.S_IMODE(info.st_mode)
-        return f"others may use it (mode {mode:04o}); repair it with: chmod 700 {shlex.quote(str(path))}"
+        return f"others may use it (mode {mode:04o}); hint: chmod 700 {shlex.quote(str(path))}"
     return ""
 
 
@@ -68,10 +68,13 @@ def _parent_problem(path: Path, info: os.stat_result) -> str:
     if not _POSIX:
         return ""
     if info.st_uid not in (0, os.geteuid()):
-        return f"its parent {path.parent} belongs to user {info.st_uid}, who could replace it"
+        return (
+            f"its parent {path.parent} belongs to user {info.st_uid}, who could replace it; "
+            "hint: use another folder"
+        )
     if info.st_mode & 0o002 and not info.st_mode & stat.S_ISVTX:
         parent = shlex.quote(str(path.parent))
-        return f"anybody may write in its parent; repair it with: chmod o-w {parent}"
+        return f"anybody may write in its parent; hint: chmod o-w {parent}"
     return ""
 
 
@@ -90,10 +93,10 @@ def open_private(path: Path, make_command: str) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | _SAFE_FLAGS | _NONBLOCK)
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; make it with: {make_command}") from None
+        raise ConfigError(f"{path} does not exist; hint: {make_command}") from None
     except OSError as exc:
         if exc.errno == errno.ELOOP:
-            raise ConfigError(f"{path} is a symbolic link; give the real file") from exc
+            raise ConfigError(f"{path} is a symbolic link; hint: give the real file") from exc
         raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
     problem = _file_problem(path, os.fstat(fd))
     if problem:
@@ -107,13 +110,10 @@ def _file_problem(path: Path, info: os.stat_result) -> str:
     if not stat.S_ISREG(info.st_mode):
         return "is not a plain file"
     if _POSIX and info.st_uid != os.geteuid():
-        return (
-            f"belongs to user {info.st_uid}, not to {os.geteuid()}; "
-            f"repair it with: sudo chown {os.geteuid()} {quoted}"
-        )
+        return f"belongs to user {info.st_uid}, not to {os.geteuid()}; hint: sudo chown {os.geteuid()} {quoted}"
     if not is_mine(info):
         mode = stat.S_IMODE(info.st_mode)
-        return f"can be read or changed by others (mode {mode:04o}); repair it with: chmod 600 {quoted}"
+        return f"can be read or changed by others (mode {mode:04o}); hint: chmod 600 {quoted}"
     return ""
 
 

@@ -31,7 +31,7 @@ from dingo_zmq.errors import Closed
 from dingo_zmq.mesh.bell import Bell
 from dingo_zmq.mesh.poll import READABLE, WRITABLE, new_poll
 
-__all__ = ["FORKED", "Part", "Reactor"]
+__all__ = ["DIED", "FORKED", "Part", "Reactor"]
 
 IDLE_SECONDS = 60.0
 STANDBY_SECONDS = 0.002
@@ -42,6 +42,8 @@ FORKED = (
     "this process was forked from one that uses a mesh App, whose sockets do not work here; "
     'hint: start processes with multiprocessing.get_context("spawn"), or make a new App in the child'
 )
+
+DIED = "the I/O thread of this App died; see the log"
 
 T = TypeVar("T")
 Job = Callable[[], None]
@@ -92,6 +94,8 @@ class Reactor:
         self.on_fork: Job = lambda: None
         self._on_crash = on_crash
         self._calls: deque[Job] = deque()
+        self._asked: set[Future[Any]] = set()
+        self._cause = "this App is closed"
         self._poll = new_poll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._bell = Bell()
@@ -138,7 +142,7 @@ class Reactor:
             Closed: after its end, or in a process that was forked.
         """
         if self._forked or not self.running:
-            raise Closed("this App is closed" if not self._forked else FORKED)
+            raise Closed(FORKED if self._forked else self._cause)
         self._calls.append(fn)
         if self.sleeping:
             self.wake()
@@ -148,7 +152,7 @@ class Reactor:
         Have `fn` called by the loop, wait, and return what it returns.
 
         Raises:
-            Closed: after its end, or in a process that was forked.
+            Closed: after its end, as soon as it comes, or in a process that was forked.
             TimeoutError: when the loop did not come to it within `timeout` seconds.
         """
         if self.is_current:
@@ -161,8 +165,12 @@ class Reactor:
             except BaseException as exc:
                 answer.set_exception(exc)
 
-        self.call(run)
-        return answer.result(timeout)
+        self._asked.add(answer)
+        try:
+            self.call(run)
+            return answer.result(timeout)
+        finally:
+            self._asked.discard(answer)
 
     @property
     def is_current(self) -> bool:
@@ -316,14 +324,25 @@ class Reactor:
         self.context.term()
         self._poll.close()
         self._bell.close()
+        self._answer_no()
         self._ended.set()
         if self._standby is not None:
             self._standby.end()
 
     def _crash(self) -> None:
         _log.critical("the I/O thread died", exc_info=True)
+        self._cause = DIED
         self.running = False
         self._on_crash()
+        self._answer_no()
+        self.context.destroy(0)
+        self._ended.set()
+
+    def _answer_no(self) -> None:
+        """The loop comes to none of the calls any more; somebody may wait for one of them."""
+        for answer in list(self._asked):
+            if not answer.done():
+                answer.set_exception(Closed(self._cause))
 
     def _after_fork(self) -> None:
         self._forked = True

@@ -26,6 +26,7 @@ __all__ = [
     "readable",
     "recv_frames",
     "send_frames",
+    "unbind_pair",
 ]
 
 PORTS = range(47100, 47300)
@@ -132,6 +133,13 @@ def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Seque
             continue
         return first
     raise ConfigError(f"all ports from {PORTS[0]} to {PORTS[-1]} are in use; hint: give one with --port")
+
+
+def unbind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], host: str, port: int) -> None:
+    """Listen no more on an address that `bind_pair` was told; connections made there stay."""
+    for socket, number in ((tasks, port), (reports, port + 1)):
+        with contextlib.suppress(zmq.ZMQError):  # it may not have been bound after all
+            socket.unbind(f"tcp://{host}:{number}")
 
 
 def recv_frames(socket: zmq.Socket[bytes]) -> list[Any]:

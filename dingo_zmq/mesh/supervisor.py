@@ -14,14 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dingo_zmq.errors import PeerError
 from dingo_zmq.mesh.discovery.port import Announcement, from_fields, to_fields
+from dingo_zmq.mesh.filewatch import FileWatch, changed_at, changes, loaded_at
 from dingo_zmq.mesh.herald import Herald
+from dingo_zmq.mesh.keys import UNKEYED
 from dingo_zmq.mesh.notify import Notifier
 from dingo_zmq.mesh.reach import Reach
 
@@ -110,49 +111,6 @@ def die_with_parent() -> None:
 # ---------------------------------------------------------------------- the parent's end
 
 
-class FileWatch:
-    """Tells which files have changed, once all of those compile."""
-
-    def __init__(self) -> None:
-        self._faulty: dict[str, int] = {}
-
-    def changed(self, before: Mapping[str, int]) -> list[str]:
-        """
-        Return the files that were changed since, none while one of those does not compile.
-
-        A file that is gone does not count: an editor may be about to put it back, or nobody needs it any more.
-        """
-        now = {file: at for file in before if (at := changed_at(file)) not in (0, before[file])}
-        good = [self._compiles(file, at) for file, at in now.items()]
-        return list(now) if all(good) else []
-
-    def _compiles(self, file: str, at: int) -> bool:
-        if self._faulty.get(file) == at:
-            return False
-        try:
-            compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
-        except (OSError, SyntaxError, ValueError) as exc:
-            self._faulty[file] = at
-            _log.warning("%s changed, but the old one goes on: %s: %s", file, type(exc).__name__, exc)
-            return False
-        self._faulty.pop(file, None)
-        return True
-
-
-def changed_at(file: str) -> int:
-    """Return when a file was last changed, 0 where it is not there."""
-    try:
-        return os.stat(file).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _loaded_at(file: str, born: int) -> int:
-    """Return when it was changed, -1 where that was after the birth of the process that has loaded it."""
-    at = changed_at(file)
-    return -1 if born <= at <= time.time_ns() else at
-
-
 @dataclass(slots=True, eq=False)
 class Child:
     """One node process, and what it said of itself."""
@@ -165,7 +123,6 @@ class Child:
     announcement: Announcement | None = None
     reach: Reach | None = None
     functions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
     reloading: float | None = None
     heard: bytes = b""
 
@@ -199,6 +156,7 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}
         self._pause = dict.fromkeys(range(1, count + 1), RESTART_SECONDS)
+        self._files: dict[int, dict[str, int]] = {}  # what each process serves, and of when, as far as it is told
         self._selector = selectors.DefaultSelector()
         self._signals = 0
         self._deadline: float | None = None
@@ -244,16 +202,16 @@ class Supervisor:
                 code = self._ended(child)
                 if code is not None:
                     return code
-        self._keep_time()
+        self._keep_time(time.monotonic())
         return None
 
-    def _keep_time(self) -> None:
-        now = time.monotonic()
+    def _keep_time(self, now: float) -> None:
         self._notifier.alive()
         if self._insecure and now >= self._warn_at and not self._signals:
             self._warn_at = now + WARN_SECONDS
             _log.warning("NO KEY: anybody on the network can run tasks here; hint: dingo-zmq keygen")
         if self._watch is not None and self._told and not self._signals:
+            self._hurry(now)
             self._reload(self._watch, now)
         if self._signals:
             self._due.clear()
@@ -269,6 +227,7 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
+        self._files[number] = {file: changed_at(file) for file in self._files.get(number, ())}
         born = time.time_ns()
         with theirs:
             process = subprocess.Popen(
@@ -304,14 +263,14 @@ class Supervisor:
             told = message["reach"]
             child.reach = Reach(told["open"], tuple(told["bind"]), tuple(told["advertise"]))
             if self._watch is not None:
-                child.files = {file: _loaded_at(file, child.born) for file in message["files"]}
+                self._files[child.number] = {file: loaded_at(file, child.born) for file in message["files"]}
         except (ValueError, KeyError, PeerError) as exc:
             _log.error("process %d said something strange: %s", child.number, exc)
             return
         if self._herald is None:
             self._herald = Herald(message["discovery"], child.reach)
         self._herald.announce(child.announcement)
-        self._insecure |= child.announcement.key == "none"
+        self._insecure |= child.announcement.key == UNKEYED
         if not self._due and all(c.announcement for c in self._children.values()):
             self._all_ready()
 
@@ -354,6 +313,13 @@ class Supervisor:
 
     # ------------------------------------------------------------------ reloading
 
+    def _hurry(self, now: float) -> None:
+        """End the pause of each process whose files have changed since it was last started."""
+        for number in self._due:
+            if changed := changes(self._files[number]):
+                _log.warning("process %d is started again: %s changed", number, ", ".join(changed))
+                self._due[number], self._pause[number] = now, RESTART_SECONDS
+
     def _reload(self, watch: FileWatch, now: float) -> None:
         """Drain one process whose files have changed; the next one once that one serves again."""
         for child in self._children.values():
@@ -364,7 +330,7 @@ class Supervisor:
         if self._due or not all(c.announcement for c in self._children.values()):
             return
         for child in self._children.values():
-            if changed := watch.changed(child.files):
+            if changed := watch.changed(self._files[child.number]):
                 _log.warning("process %d is started anew: %s changed", child.number, ", ".join(changed))
                 child.reloading = now + self._grace + CLOSE_SECONDS
                 clock = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"

@@ -186,6 +186,7 @@ class Pulse(Message):
     queued: Total
     done: Total
     age: Total  # seconds since the start of the node
+    clock: Total = 0  # milliseconds since 1970 by the clock of its machine, 0 unknown; for people alone
 
 
 REFUSED_UNKNOWN = "unknown link"

@@ -68,7 +68,8 @@ def _no_node(caller: Caller, route: Route, now: float) -> str:
     ready = [peer for peer in peers if peer.stage is Stage.READY]
     others = [peer for peer in peers if peer.stage is not Stage.READY]
     if not ready:
-        return "; ".join(["no node has answered yet", *_grouped(others, _standing, 1)])
+        none = "no node answers now" if any(peer.welcome for peer in peers) else "no node has answered yet"
+        return "; ".join([none, *_grouped(others, _standing, 1)])
     clauses = _choice(ready, route, now)
     barred = [peer for peer in others if peer.locked_out or peer.barred]
     return "; ".join([*clauses, *_grouped(barred, _standing, len(clauses))])

@@ -152,7 +152,8 @@ def test_no_node_at_all(mesh: Mesh) -> None:
     assert call.err.splitlines() == [
         "error: add was not done within 0.3 s",
         f"cause: no node of mesh '{mesh.name}' has been found",
-        "hint: start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port",
+        "hint: start one here with: dingo-zmq node FILE.py; to meet those of other machines, "
+        "this one needs their mesh key, which dingo-zmq keygen makes",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,49 @@ def test_json(mesh: Mesh, tmp_path: Path) -> None:
     assert told["settings"]["threads"] == {"value": 3, "source": str(file)}
     assert told["settings"]["tags"] == {"value": ["a", "b"], "source": "--tag"}
     assert told["unknown"] == {}
+
+
+def key_told(mesh: Mesh, *words: str) -> tuple[str, str | None, str]:
+    """Return what is shown of the key, and the same as JSON."""
+    (line,) = [line for line in mesh.invoke("config", *words).out.splitlines() if line.startswith("key ")]
+    told = json.loads(mesh.invoke("config", "--json", *words).out)["settings"]["key"]
+    assert line.endswith(f"  {told['source']}")
+    return line.removeprefix("key").removesuffix(told["source"]).strip(), told["value"], told["source"]
+
+
+def test_the_key_in_use(mesh: Mesh, tmp_path: Path) -> None:
+    """That of the usual place too, which nobody has named."""
+    usual, named = Path(os.environ["DINGO_ZMQ_CONFIG_DIR"]) / "mesh.key", str(tmp_path / "lab.key")
+    assert key_told(mesh) == ("none: this host only", None, "default")
+    assert not usual.parent.joinpath("local.key").exists()
+    assert mesh.invoke("keygen").code == 0
+    assert key_told(mesh) == (str(usual), str(usual), "usual place")
+    assert key_told(mesh, "--insecure-lan") == ("none: anybody on the network", None, "--insecure-lan")
+    assert key_told(mesh, "--key", named) == (named, named, "--key")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "hint"),
+    [
+        (lambda key: key.chmod(0o644), "can be read or changed by others (mode 0644)", "chmod 600 {key}"),
+        (lambda key: key.write_text("kind = "), "is not a key file, or only a part of one", "copy it again from"),
+        (lambda key: key.parent.chmod(0o777), "others may use it (mode 0777)", "chmod 700 {folder}"),
+        (lambda key: key.rename(f"{key}.x") and key.symlink_to(f"{key}.x"), "is a symbolic link", "give the real"),
+    ],
+    ids=["mode", "content", "folder", "link"],
+)
+def test_a_key_that_will_not_do_is_an_error_and_a_hint(
+    mesh: Mesh, harm: Callable[[Path], object], said: str, hint: str
+) -> None:
+    assert mesh.invoke("keygen").code == 0
+    key = keys.mesh_key_path()
+    harm(key)
+    ran = mesh.invoke("peers", "--wait", "0")
+    error, told = ran.err.splitlines()
+    assert (ran.code, ran.out) == (2, "")
+    assert error.startswith("error: ")
+    assert error.endswith(said)
+    assert told.startswith(f"hint: {hint.format(key=key, folder=key.parent)}")
 
 
 def test_never_a_secret(mesh: Mesh) -> None:

@@ -304,6 +304,28 @@ def test_a_changed_file_is_served_anew(mesh: Mesh, tmp_path: Path) -> None:
     assert node.stop() == 0
 
 
+def test_a_file_that_fails_when_it_is_imported_is_tried_again_when_it_changes(mesh: Mesh, tmp_path: Path) -> None:
+    """At once, not when the pause between two starts is over, which has grown by then."""
+    neighbour, file = tmp_path / "neighbour.py", tmp_path / "tasks.py"
+    neighbour.write_text("FIVE = 5\n")
+    file.write_text(
+        GOOD.replace("App\n", "App\nfrom neighbour import FIVE\n", 1).replace("a + b", "a + b + 0 * FIVE")
+    )
+    node = mesh.node("bench", "--reload", target=file)
+    app = mesh.app()
+    assert app.call("add", 1).result(PATIENCE) == 6
+
+    neighbour.write_text("FIVE = SIX\n")
+    assert "cannot import" in node.line("NameError", "err")
+    node.line("it is started again in 3.2 s", "err")
+    failures = node.err.count("it is started again")
+    file.write_text(GOOD.replace("a + b", "a - b"))
+    assert node.line("process 1 is started again: ", "err").endswith(f"{file} changed")
+    assert app.call("add", 1).result(PATIENCE) == -4
+    assert node.err.count("it is started again") == failures
+    assert node.stop() == 0
+
+
 def test_running_tasks_finish_before_it_is_served_anew(mesh: Mesh, tmp_path: Path, gate: Gate) -> None:
     file = tmp_path / "tasks.py"
     file.write_text(SERVED.read_text())

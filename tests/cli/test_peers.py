@@ -93,7 +93,8 @@ def test_nobody(mesh: Mesh) -> None:
     assert (peers.code, peers.out) == (3, "")
     assert peers.err.splitlines() == [
         f"error: no node of mesh '{mesh.name}' was found in 0.1 s",
-        "hint: start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port",
+        "hint: start one here with: dingo-zmq node FILE.py; to meet those of other machines, "
+        "this one needs their mesh key, which dingo-zmq keygen makes",
     ]
     peers = mesh.invoke("peers", "--wait", "0.1", "--json")
     assert (peers.code, json.loads(peers.out)) == (3, [])

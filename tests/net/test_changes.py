@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -150,6 +151,24 @@ def test_a_node_without_an_address_for_a_while(net: Net) -> None:
     assert queued.result(PATIENCE) == 5
 
 
+def test_a_node_that_keeps_to_an_interface_follows_its_addresses(net: Net) -> None:
+    lan, other = net.lan(), net.lan()
+    a, b = net.host("a", lan, other, ipv6=False), net.host("b", lan, other, ipv6=False)
+    b.node("--bind", "lan0")
+    app = a.app()
+    old = b.address
+    assert ready(app)["b"].address == f"tcp://{old}:47100"
+    b.remove_address(old)
+    wait_until(lambda: app.peers()[0].state != "ready", "the caller notices")
+    b.add_address(lan.free_address())
+
+    assert ready(app)["b"].address == f"tcp://{b.address}:47100"
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+    assert a.run("call", "add", "2", "3").out == "5\n"
+    with pytest.raises(ConnectionRefusedError):
+        a.inside(socket.create_connection, (b.addresses["lan1"], 47100), PATIENCE)
+
+
 def test_nothing_is_lost_when_two_nodes_swap_their_addresses(net: Net) -> None:
     lan = net.lan()
     a, b, c = (net.host(name, lan, ipv6=False) for name in "abc")
@@ -207,6 +226,31 @@ def test_a_node_that_is_killed_and_started_again(net: Net) -> None:
     assert second.attempt == 2
     assert [result.result(PATIENCE) for result in results] == [str(number) for number in range(20)]
     assert list(ready(app)) == ["b"]
+
+
+def test_a_node_that_is_killed_after_its_address_has_changed_is_lost_at_once(net: Net) -> None:
+    lan = net.lan()
+    a, b = net.host("a", lan), net.host("b", lan)
+    node = b.node()
+    app = a.app()
+    ready(app)
+    change_address(b, a)
+    wait_until(lambda: [p.address for p in app.peers()] == [f"tcp://{b.address}:47100"], "it has moved")
+    ready(app)
+    node.signal(signal.SIGKILL)
+
+    wait_until(lambda: [p.state for p in app.peers()] == ["apart"], "its ports are closed")
+
+
+def test_a_node_that_is_killed_is_lost_though_another_address_of_it_is_silent(net: Net) -> None:
+    lan = net.lan()
+    a, b = net.host("a", lan), net.host("b", lan)
+    node = b.node("--advertise", b.address, "--advertise", lan.free_address())
+    app = a.app()
+    ready(app)
+    node.signal(signal.SIGKILL)
+
+    wait_until(lambda: [p.state for p in app.peers()] == ["apart"], "its ports are closed")
 
 
 def test_a_node_that_goes_home_is_said_to_be_gone(net: Net) -> None:

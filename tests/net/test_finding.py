@@ -187,4 +187,5 @@ def test_where_multicast_is_blocked_an_address_will_do(net: Net, who: str) -> No
     assert (told.wait(), told.out) == (0, "5\n")
     assert call.wait() == 3
     assert f"no node of mesh '{net.mesh}' has been found" in call.err
+    assert "or give the address of one: --peer tcp://host:port" in call.err
     assert "Traceback" not in call.err + told.err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dingo_zmq.mesh.supervisor import FileWatch, changed_at
+from dingo_zmq.mesh.filewatch import FileWatch, changed_at
 
 
 @pytest.fixture

@@ -311,7 +311,7 @@ def test_a_task_whose_node_was_lost() -> None:
     entry = mesh.call()
     mesh.caller.refused("bench-3", NOW)
     assert why(mesh.caller, entry, NOW) == (
-        "its node was lost, and no node has answered yet; bench-3 has not greeted us yet"
+        "its node was lost, and no node answers now; bench-3 has not greeted us yet"
     )
 
 

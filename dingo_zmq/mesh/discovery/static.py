@@ -53,5 +53,5 @@ def _announcement(text: str) -> Announcement:
         return Announcement(text, "", "", "", 0, tasks=(text,), reports=(reports,))
     except (UsageError, TypeError) as exc:
         raise ConfigError(
-            f"{text!r:.80} is not the address of a node; write it like tcp://192.168.1.20:47100"
+            f"{text!r:.80} is not the address of a node; hint: write it like tcp://192.168.1.20:47100"
         ) from exc
