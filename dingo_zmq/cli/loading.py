@@ -77,7 +77,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as exc:
+    except (Exception, SystemExit) as exc:
         raise _import_error(str(path), exc) from exc
     return module
 
@@ -86,7 +86,7 @@ def _import_module(name: str) -> ModuleType:
     sys.path.insert(0, "")
     try:
         return importlib.import_module(name)
-    except BaseException as exc:
+    except (Exception, SystemExit) as exc:
         raise _import_error(name, exc) from exc
 
 

@@ -206,7 +206,7 @@ def test_the_installed_command(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["", "node", "call", "peers", "watch", "keygen", "config"])
+@pytest.mark.parametrize("command", ["", "node", "call", "peers", "watch", "keygen", "config", "doctor"])
 def test_help_shows_an_example(command: str, word: str) -> None:
     ran = CliRunner().invoke(main, [*filter(None, [command]), word], prog_name="dingo-zmq")
     assert ran.exit_code == 0

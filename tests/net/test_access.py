@@ -57,6 +57,56 @@ def test_without_a_key_nothing_leaves_the_machine(net: Net) -> None:
     assert call.wait() == 3
 
 
+ASK = """
+import socket, struct, sys
+question = struct.pack("!6H", 0, 0, 1, 0, 0, 0)
+question += b"\\x0a_dingo-zmq\\x04_tcp\\x05local\\0" + struct.pack("!2H", 12, 0x8001)  # answers to us alone
+for port in (0, 5353):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            asker.setsockopt(socket.SOL_SOCKET, option, 1)
+        asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(sys.argv[1]))
+        asker.bind((sys.argv[1], port))
+        for target in sys.argv[2:]:
+            asker.sendto(question, (target, 5353))
+"""
+JOIN = """
+import socket, sys, threading
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+    listener.setsockopt(socket.SOL_SOCKET, option, 1)
+listener.bind(("", 5353))
+group = socket.inet_aton("224.0.0.251") + socket.inet_aton(sys.argv[1])
+listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+print("joined", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_without_a_key_no_question_is_answered_whoever_else_listens_on_the_machine(net: Net) -> None:
+    lan = net.lan()
+    a, b = net.host("a", lan, ipv6=False), net.host("b", lan, key=False, ipv6=False)
+    witness = net.host("witness", lan, ipv6=False)
+    b.script(JOIN, b.address).line("joined")
+    b.node()
+    witness.node()
+    capture, asked = b.capture(), a.capture()
+    for _ in range(2):
+        seen = len(asked.frames())
+        ask = a.script(ASK, a.address, "224.0.0.251", b.address, witness.address)
+        assert ask.wait() == 0
+        wait_until(
+            lambda seen=seen: any(
+                (frame.protocol, frame.source, frame.target) == ("udp", witness.address, a.address)
+                for frame in asked.frames()[seen:]
+            ),
+            "who has a key answers",
+        )
+
+    assert [frame for frame in capture.frames() if frame.outgoing and frame.protocol in ("tcp", "udp")] == []
+    assert b.run("call", "add", "2", "3", "--discovery", "zeroconf").out == "5\n"
+
+
 def test_with_a_key_nothing_can_be_read_but_where_nodes_are(net: Net, tmp_path: Path) -> None:
     a, b = pair_of_hosts(net)
     file = tmp_path / "tasks.py"

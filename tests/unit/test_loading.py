@@ -104,3 +104,10 @@ def test_a_name_that_is_no_app(tmp_path: Path) -> None:
 def test_what_is_not_there(target: str) -> None:
     with pytest.raises(ConfigError):
         load_app(target)
+
+
+def test_ctrl_c_while_a_file_is_imported_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "slow_tasks.py"
+    file.write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_app(str(file))

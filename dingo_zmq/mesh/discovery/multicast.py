@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,6 +25,8 @@ SERVICE_TYPE = "_dingo-zmq._tcp.local."
 
 Interfaces: TypeAlias = Sequence[str] | Callable[[], Sequence[str]]
 """addresses of the interfaces to use and no others, or what tells them at any time"""
+
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = (0, 49), (41, 29)  # levels and options of linux/in.h and in6.h
 
 WATCH_SECONDS = 2.0
 """between two looks whether the interfaces are still the same"""
@@ -182,6 +186,12 @@ class Multicast:
         if not instance.zeroconf.engine.senders:
             await instance.async_close()
             raise ConfigError(f"cannot open zeroconf on {where}: no multicast there")
+        try:
+            for reader in instance.zeroconf.engine.readers:
+                _keep_to(self.interfaces, reader.sock)
+        except OSError as exc:
+            await instance.async_close()
+            raise ConfigError(f"cannot open zeroconf on {where}: it cannot be kept to that ({exc})") from exc
         return instance
 
 
@@ -207,6 +217,21 @@ def _check_interface(address: str) -> None:
         raise ConfigError(
             f"cannot open zeroconf on {address}: this machine has no interface with that address ({exc})"
         ) from exc
+
+
+def _keep_to(interfaces: Sequence[str], listener: socket.socket) -> None:
+    """
+    Have a socket hear nothing but what comes in there.
+
+    Linux gives a multicast to all sockets of the port once any program of the machine has joined the group, and
+    questions to this machine alone come in anywhere; both would be answered.
+    """
+    if sys.platform != "linux":
+        return
+    ipv6 = listener.family == socket.AF_INET6
+    listener.setsockopt(*(_IPV6_MULTICAST_ALL if ipv6 else _IP_MULTICAST_ALL), 0)
+    if all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in interfaces):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
