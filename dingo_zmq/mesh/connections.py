@@ -12,8 +12,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from dingo_zmq.mesh import sockets as mesh_sockets
-from dingo_zmq.mesh.discovery.port import Announcement, Event, Gone
-from dingo_zmq.mesh.keys import UNKEYED
+from dingo_zmq.mesh.discovery.port import UNKEYED, Announcement, Event, Gone
 from dingo_zmq.mesh.nearest import Nearest, Pair
 from dingo_zmq.mesh.probe import Probe
 from dingo_zmq.mesh.reactor import Reactor

@@ -15,6 +15,7 @@ from zmq.utils import z85
 
 from dingo_zmq import config
 from dingo_zmq.errors import ConfigError
+from dingo_zmq.mesh.discovery.port import UNKEYED
 from dingo_zmq.mesh.private import open_private, private_folder, private_temp
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOMAIN",
-    "UNKEYED",
     "Gatekeeper",
     "Key",
     "find_key",
@@ -38,9 +38,6 @@ __all__ = [
 
 DOMAIN = b"dingo-zmq"
 """The ZAP domain of every secured socket; the gatekeeper compares it exactly."""
-UNKEYED = "none"
-"""stands for the id of a key where none is used"""
-
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _KEY_LENGTH = 40
 _RAW_KEY_LENGTH = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from dingo_zmq.errors import ConfigError, UsageError
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, split_tcp
@@ -16,7 +17,9 @@ from dingo_zmq.mesh.interfaces import (
     lan_addresses,
     multicast_addresses,
 )
-from dingo_zmq.mesh.keys import Key, find_key
+
+if TYPE_CHECKING:
+    from dingo_zmq.mesh.keys import Key
 
 __all__ = ["Reach", "credentials"]
 
@@ -114,6 +117,8 @@ def credentials(
     Raises:
         ConfigError: see `keys.find_key` and `Reach`; also for a key and `insecure_lan` at once.
     """
+    from dingo_zmq.mesh.keys import find_key  # and with it ZeroMQ, which a supervisor does not need
+
     if insecure_lan:
         if key is not None:
             raise ConfigError(f"--insecure-lan means no key at all, but there is {key}; hint: leave one out")

@@ -19,10 +19,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dingo_zmq.errors import PeerError
-from dingo_zmq.mesh.discovery.port import Announcement, from_fields, to_fields
+from dingo_zmq.mesh.discovery.port import UNKEYED, Announcement, from_fields, to_fields
 from dingo_zmq.mesh.filewatch import FileWatch, changed_at, changes, loaded_at
 from dingo_zmq.mesh.herald import Herald
-from dingo_zmq.mesh.keys import UNKEYED
 from dingo_zmq.mesh.notify import Notifier
 from dingo_zmq.mesh.reach import Reach
 

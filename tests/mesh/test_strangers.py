@@ -177,6 +177,15 @@ def test_frames_that_are_no_message(raw: Raw, frames: list[bytes]) -> None:
     raw.push.send_multipart(frames)
 
 
+def test_a_first_message_that_comes_in_pieces(app: App, shared: Mesh, node: Program, context: Context) -> None:
+    """ZeroMQ says that something waits as soon as it knows who sent it, before there is anything to be read."""
+    children = node.children()
+    raw = Raw(context, node, shared.key())
+    raw.push.send_multipart([b"", bytes(50_000_000)])
+    raw.open(shared.name)
+    assert node.children() == children
+
+
 @pytest.mark.parametrize(
     "head", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"]
 )

@@ -14,7 +14,7 @@ from dingo_zmq.mesh.diagnose import Cause, Level, judge, verdict
 from dingo_zmq.mesh.diagnose.facts import Answer, Echo, Facts, KeyFacts, NodeFacts, Tried
 from dingo_zmq.mesh.diagnose.findings import _VERDICTS, Finding, fail, fine, warn
 from dingo_zmq.mesh.diagnose.judge import NODES_LEAST
-from dingo_zmq.mesh.keys import UNKEYED
+from dingo_zmq.mesh.discovery.port import UNKEYED
 
 AT = "tcp://10.0.0.7:47100"
 KEY = KeyFacts("/k/mesh.key", "d8ffb26f")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dingo_zmq.mesh.diagnose.facts import Answer, Facts, NodeFacts, Tried
 from dingo_zmq.mesh.diagnose.findings import Cause, Finding, fail, fine, warn
-from dingo_zmq.mesh.discovery.port import split_tcp
-from dingo_zmq.mesh.keys import UNKEYED
+from dingo_zmq.mesh.discovery.port import UNKEYED, split_tcp
 from dingo_zmq.model import counted
 from dingo_zmq.protocol.messages import VERSION
 

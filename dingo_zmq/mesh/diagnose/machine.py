@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh import sockets
 from dingo_zmq.mesh.diagnose.facts import KeyFacts
-from dingo_zmq.mesh.keys import UNKEYED, find_key, key_id, mesh_key_path
+from dingo_zmq.mesh.discovery.port import UNKEYED
+from dingo_zmq.mesh.keys import find_key, key_id, mesh_key_path
 from dingo_zmq.mesh.reach import Reach
 
 try:

@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 MAX_CANDIDATES = 16
+UNKEYED = "none"
+"""stands for the id of a key where none is used"""
+
 _MAX_TEXT = 200
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _IPC = re.compile(r"ipc://[!-~]{1,200}")
@@ -48,7 +51,7 @@ class Announcement:
         tasks: candidate endpoints of its PULL socket, 1 to 16.
         reports: candidate endpoints of its XPUB socket; entry i belongs to entry i of `tasks`.
         digest: short text that changes when what it serves changes, or "".
-        key: id of the key that it wants (`keys.key_id`), "none" for no key at all, or "" where unknown.
+        key: id of the key that it wants (`keys.key_id`), `UNKEYED` for no key at all, or "" where unknown.
 
     Raises:
         UsageError: for a field that does not fit.
