@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 
 _NEGATIVE = re.compile(r"-(\d.*|\.\d.*|inf|nan)")
+_SECONDS = re.compile(r"\d+ s\b")  # that go by are no news
 _MARK = "\0"
 _GUESS, _NOBODY = "; did you mean ", "no node of mesh "  # as `why` puts it
 
@@ -39,7 +40,12 @@ class _Words(click.Command):
     """A command whose words may be negative numbers, while other words with a dash are options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [_MARK + word if _NEGATIVE.fullmatch(word) else word for word in args])
+        valued = {opt for p in self.params if isinstance(p, click.Option) and not p.is_flag for opt in p.opts}
+        marked = [
+            _MARK + word if before not in valued and _NEGATIVE.fullmatch(word) else word
+            for before, word in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, marked)
 
 
 @click.command(cls=_Words)
@@ -79,7 +85,7 @@ def call(
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     app = mesh_app(**where)
-    wait = _Wait(name, timeout, lambda: how_to_find(beyond=app.engine().reach.open))
+    wait = _Wait(name, timeout, lambda: how_to_find(app.engine()))
     try:
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
@@ -137,9 +143,10 @@ class _Wait:
             _give_up(self._name, self._timeout, why(), self._how_to_find)
         if time.monotonic() >= self._said_at + PATIENCE_SECONDS:
             words = why()
-            if words != self._said:
+            news = _SECONDS.sub("", words)
+            if news != self._said:
                 click.echo(plain(f"waiting: {words}"), err=True)
-            self._said, self._said_at = words, time.monotonic()
+            self._said, self._said_at = news, time.monotonic()
 
 
 def _signature(engine: MeshEngine, route: Route, wait: _Wait) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +18,9 @@ from dingo_zmq.app import App
 from dingo_zmq.errors import DingoError, TaskError, TaskUnknown
 from dingo_zmq.interrupts import Held
 from dingo_zmq.model import plain
+
+if TYPE_CHECKING:
+    from dingo_zmq.mesh.engine import MeshEngine
 
 __all__ = [
     "DONE",
@@ -150,9 +154,12 @@ def mesh_app(**flags: Any) -> App:
         return App("mesh", **given(found, flags))
 
 
-def how_to_find(*, beyond: bool) -> str:
-    """Return the hint where no node was found; `beyond`: whether it was looked for beyond this machine."""
-    if beyond:
+def how_to_find(engine: MeshEngine) -> str:
+    """Return the hint where no node was found."""
+    others = list(engine.other_meshes())
+    if others:
+        return f'nodes of mesh "{others[0]}" are here: --mesh {shlex.quote(others[0])}'
+    if engine.reach.open:
         return "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://host:port"
     return (
         "start one here with: dingo-zmq node FILE.py; to meet those of other machines, "

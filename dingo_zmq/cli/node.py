@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +19,10 @@ from dingo_zmq.app import host_name, serve
 from dingo_zmq.cli.common import given, in_words, log_to_stderr, setting_options, settings
 from dingo_zmq.cli.loading import load_app, served_files
 from dingo_zmq.config import use
+from dingo_zmq.mesh.discovery.port import UNKEYED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["NODE_SETTINGS", "node", "node_process"]
 
@@ -70,12 +76,19 @@ def node(target: str, config: str | None, **flags: Any) -> None:
         name = f"{spec['name']}/{number}" if told["processes"] > 1 else spec["name"]
         return [sys.executable, "-m", "dingo_zmq", "node-process", json.dumps({**spec, "name": name})]
 
-    supervisor = Supervisor(command, told["processes"], told["grace"], _introduce, reload=told["reload"])
+    introduce = partial(_introduce, _same_mesh(flags))
+    supervisor = Supervisor(command, told["processes"], told["grace"], introduce, reload=told["reload"])
     sys.exit(supervisor.run())
 
 
-def _introduce(children: list[Any]) -> None:
-    """Print who is there and what to try; for people."""
+def _same_mesh(flags: dict[str, Any]) -> list[str]:
+    """Return the options by which a caller gets into the mesh that a node was told by its options."""
+    words = [word for name in ("mesh", "key") if flags[name] for word in (f"--{name}", flags[name])]
+    return [*words, "--insecure-lan"] if flags["insecure_lan"] else words
+
+
+def _introduce(options: list[str], children: list[Any]) -> None:
+    """Print who is there and what to try, with these options; for people."""
     first = children[0]
     names = ", ".join(child.announcement.name for child in children)
     where = ", ".join(_address(child) for child in children)
@@ -83,15 +96,17 @@ def _introduce(children: list[Any]) -> None:
     click.echo(f"node {names}: {functions} at {where}, mesh {first.announcement.mesh}, {_lock(first)}")
     if not first.reach.open:
         click.echo("to let other machines in: dingo-zmq keygen, then start it again; copy the key to them")
-    name, signature = next(iter(first.functions.items()))
-    click.echo(f"try: dingo-zmq call {name} {_example(signature)}".rstrip())
+    click.echo(shlex.join(["try:", "dingo-zmq", *_example(first.functions, options)]))
 
 
 def _lock(child: Any) -> str:
     if not child.reach.open:
         return "this host only (no mesh key)"
+    bound = child.reach.told(child.announcement, lan=True) is None
     key = child.announcement.key
-    return "NO KEY: anybody on the network can run tasks" if key == "none" else f"key {key}"
+    if key == UNKEYED:
+        return f"NO KEY: anybody on {'this host' if bound else 'the network'} can run tasks"
+    return f"key {key}, this host only (--bind)" if bound else f"key {key}"
 
 
 def _address(child: Any) -> str:
@@ -100,11 +115,15 @@ def _address(child: Any) -> str:
     return str((told or child.announcement).tasks[0])
 
 
-def _example(signature: str) -> str:
-    """Return words that would do as arguments, by the annotations alone."""
+def _example(functions: Mapping[str, str], options: list[str]) -> list[str]:
+    """Return words that call one of the functions, or show the nodes where none can be called as easily."""
     from dingo_zmq.invoke import example_words
 
-    return " ".join(example_words(signature))
+    for name, signature in functions.items():
+        words = example_words(signature)
+        if words is not None:
+            return ["call", *options, name, *words]
+    return ["peers", *options]
 
 
 @click.command("node-process", hidden=True)

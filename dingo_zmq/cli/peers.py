@@ -75,7 +75,7 @@ def _nobody(engine: MeshEngine, wait: float, found: list[PeerInfo]) -> None:
     elif found:
         complain(f"no node of mesh {mesh!r} can be used")
     else:
-        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", how_to_find(beyond=engine.reach.open))
+        complain(f"no node of mesh {mesh!r} was found in {wait:g} s", how_to_find(engine))
 
 
 def notes(found: list[PeerInfo], others: Mapping[str, int]) -> list[str]:

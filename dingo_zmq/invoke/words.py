@@ -204,15 +204,18 @@ def _json(word: str) -> Any:
 _EXAMPLES = {"int": "2", "float": "1.5", "bool": "yes", "str": "text", "Path": "file"}
 
 
-def example_words(signature: str) -> list[str]:
+def example_words(signature: str) -> list[str] | None:
     """
-    Return words that would do as the required arguments of a signature, for a person to try.
+    Return words that would do as the required arguments of a signature, for a person to try; None where some
+    argument is of a type of the user's own, or of parts.
 
     Raises:
         PeerError: if the text is no signature.
     """
     words: list[str] = []
     for arg in _parse(signature).required:
-        word = _EXAMPLES.get(_text(arg), arg.arg.upper())
+        word = arg.arg.upper() if arg.annotation is None else _EXAMPLES.get(_text(arg))
+        if word is None:
+            return None
         words.append(str(int(word) + words.count("2")) if word == "2" else word)
     return words

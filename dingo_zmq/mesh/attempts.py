@@ -43,7 +43,7 @@ class Attempts:
         attempt = socket.socket(family, socket.SOCK_STREAM)
         attempt.setblocking(False)
         try:
-            code = attempt.connect_ex((host.strip("[]"), port))
+            code = attempt.connect_ex(_sockaddr(host, port))
         except OSError as exc:
             code = exc.errno or errno.EIO
         if code == errno.EINPROGRESS:
@@ -68,3 +68,16 @@ class Attempts:
         attempt = self.waiting.pop(number)
         self._reactor.unwatch_fd(attempt.fileno())
         return attempt
+
+
+def _sockaddr(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """
+    Return an address as a socket takes it.
+
+    Raises:
+        OSError: for the scope of an interface that is not there.
+    """
+    if not host.startswith("["):
+        return host, port
+    ip, _, scope = host.strip("[]").partition("%")
+    return ip, port, 0, socket.if_nametoindex(scope) if scope else 0

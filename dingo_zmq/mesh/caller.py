@@ -140,10 +140,11 @@ class MeshCaller:
     def _read(self, now: float) -> bool:
         sub = self._sub
         for _ in range(FRAMES_A_ROUND):
-            if not mesh_sockets.readable(sub):
+            frames = mesh_sockets.next_message(sub)
+            if frames is None:
                 self._readable = False
                 return False
-            self._received(mesh_sockets.recv_frames(sub), now)
+            self._received(frames, now)
         return True
 
     def send_now(self, entry: Entry) -> bool:
@@ -216,9 +217,9 @@ class MeshCaller:
         """Return how things stand."""
         decider, now = self.decider, monotonic()
         usable = [peer for peer in decider.peers.values() if peer.usable(now)]
-        workers = sum(shared_slots(lane.slots for lane in peer.lanes.values()) for peer in usable)
-        running = sum(entry.started for peer in decider.peers.values() for entry in peer.entries())
-        return Load(len(usable), workers, running, decider.ledger.open + len(self.inbox) - running)
+        slots = [shared_slots(lane.slots for lane in peer.lanes.values()) for peer in usable]
+        running = sum(min(peer.in_flight(), count) for peer, count in zip(usable, slots, strict=True))
+        return Load(len(usable), sum(slots), running, decider.ledger.open + len(self.inbox) - running)
 
     def results(self) -> list[Any]:
         """Return the results of all tasks not settled."""

@@ -33,13 +33,16 @@ CHANCE_SECONDS = 3.0
 """that each of those has at least, where others wait"""
 FAILURES = 3
 """handshakes in a row that end without a word, before that is taken for a wrong key"""
+WORDLESS_SECONDS = 2.0
+"""a handshake that ends later was given up by ourselves, as with a process that is stopped"""
 OTHER_KEY = "it has another key"
 NO_KEY = "it uses no key"
 WANTS_KEY = "it wants a key, and we use none"
 TURNED_DOWN = "it does not accept our key, or is no dingo-zmq node"
 
 _EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -99,6 +102,7 @@ class Connection:
         self.refuses = False  # whether its ports were closed while other addresses were looked at
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
+        self.connected_at = dict.fromkeys(Side, 0.0)
         self.cause = ""
         self.turned_down_at = 0.0
 
@@ -432,9 +436,13 @@ class Connections:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._turned_down(connection, now)
         elif event in _FAILED:  # a wrong server key, or a handshake that only was too slow
+            if connection.proved and now - connection.connected_at[side] > WORDLESS_SECONDS:
+                return
             connection.failures += 1
             if connection.failures >= FAILURES:
                 self._turned_down(connection, now)
+        elif event == zmq.EVENT_CONNECTED:
+            connection.connected_at[side] = now
         else:
             if event == zmq.EVENT_DISCONNECTED and side in connection.up:
                 connection.up.discard(side)

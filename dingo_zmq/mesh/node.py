@@ -228,16 +228,17 @@ class MeshNode:
     def _read(self, now: float) -> bool:
         pull = self._pull
         for _ in range(FRAMES_A_ROUND):
-            if not mesh_sockets.readable(pull):
+            frames = mesh_sockets.next_message(pull)
+            if frames is None:
                 self._readable = False
                 return False
-            self._received(mesh_sockets.recv_frames(pull), now)
+            self._received(frames, now)
         return True
 
     def _subscriptions(self, now: float) -> None:
         self._subscribable = False
-        while mesh_sockets.readable(self._xpub):
-            frame, *more = mesh_sockets.recv_frames(self._xpub)
+        while (frames := mesh_sockets.next_message(self._xpub)) is not None:
+            frame, *more = frames
             kind, prefix = frame[:1], frame[1:]
             if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
                 continue

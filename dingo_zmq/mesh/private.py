@@ -53,11 +53,12 @@ def private_folder(path: Path, forbidden: int = 0o077) -> Path:
 
 def _folder_problem(path: Path, info: os.stat_result, forbidden: int) -> str:
     if stat.S_ISLNK(info.st_mode):
-        return "it is a symbolic link; hint: give the real folder"
+        return f"it is a symbolic link; hint: use {path.resolve()} itself"
     if not stat.S_ISDIR(info.st_mode):
         return f"it is not a folder; hint: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}"
     if _POSIX and info.st_uid != os.geteuid():
-        return f"it belongs to user {info.st_uid}, not to {os.geteuid()}; hint: use another folder"
+        quoted = shlex.quote(str(path))
+        return f"it belongs to user {info.st_uid}, not to {os.geteuid()}; hint: sudo chown {os.geteuid()} {quoted}"
     if not is_mine(info, forbidden):
         mode = stat.S_IMODE(info.st_mode)
         return f"others may use it (mode {mode:04o}); hint: chmod 700 {shlex.quote(str(path))}"
@@ -96,7 +97,9 @@ def open_private(path: Path, make_command: str) -> int:
         raise ConfigError(f"{path} does not exist; hint: {make_command}") from None
     except OSError as exc:
         if exc.errno == errno.ELOOP:
-            raise ConfigError(f"{path} is a symbolic link; hint: give the real file") from exc
+            quoted = shlex.quote(str(path))
+            repair = f'cp -p --remove-destination "$(readlink -f {quoted})" {quoted}'
+            raise ConfigError(f"{path} is a symbolic link; hint: {repair}") from exc
         raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
     problem = _file_problem(path, os.fstat(fd))
     if problem:
@@ -108,7 +111,7 @@ def open_private(path: Path, make_command: str) -> int:
 def _file_problem(path: Path, info: os.stat_result) -> str:
     quoted = shlex.quote(str(path))
     if not stat.S_ISREG(info.st_mode):
-        return "is not a plain file"
+        return f"is not a plain file; hint: mv {quoted} {shlex.quote(f'{path}.old')}"
     if _POSIX and info.st_uid != os.geteuid():
         return f"belongs to user {info.st_uid}, not to {os.geteuid()}; hint: sudo chown {os.geteuid()} {quoted}"
     if not is_mine(info):

@@ -124,7 +124,9 @@ def credentials(
             raise ConfigError(f"--insecure-lan means no key at all, but there is {key}; hint: leave one out")
         return None, Reach(open=True, bind=tuple(bind), advertise=tuple(advertise))
     found = find_key(key)
-    return found, Reach(found.kind == "mesh", tuple(bind), tuple(advertise))
+    reach = Reach(found.kind == "mesh", tuple(bind), tuple(advertise))
+    reach.hosts()  # so that one hears of an address that is none
+    return found, reach
 
 
 def _pair(host: str, port: int) -> tuple[str, str]:

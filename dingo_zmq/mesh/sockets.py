@@ -23,8 +23,7 @@ __all__ = [
     "connect",
     "make",
     "new_context",
-    "readable",
-    "recv_frames",
+    "next_message",
     "send_frames",
     "unbind_pair",
 ]
@@ -142,14 +141,19 @@ def unbind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], host: str,
             socket.unbind(f"tcp://{host}:{number}")
 
 
-def recv_frames(socket: zmq.Socket[bytes]) -> list[Any]:
+def next_message(socket: zmq.Socket[bytes]) -> list[Any] | None:
     """
-    Return one message that is waiting: bytes, then large buffers as views that were not copied.
+    Return one message that waits: bytes, then large buffers as views that were not copied; None for none.
 
-    Raises:
-        zmq.Again: if nothing waits.
+    Asking makes ZeroMQ signal the next one on the descriptor.  It may say that something waits as soon as it
+    knows who sends it, before there is anything to be read.
     """
-    frames: list[Any] = [socket.recv(NOBLOCK)]
+    if not socket.get(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        return None
+    try:
+        frames: list[Any] = [socket.recv(NOBLOCK)]
+    except zmq.Again:
+        return None
     while socket.get(_RCVMORE):
         frames.append(socket.recv(NOBLOCK, copy=False).buffer)
     return frames
@@ -168,9 +172,3 @@ def send_frames(socket: zmq.Socket[bytes], frame: bytes, buffers: tuple[Any, ...
     socket.send(frame, MORE)
     for number, buffer in enumerate(buffers, 1):
         socket.send(buffer, MORE if number < len(buffers) else NOBLOCK, copy=False)
-
-
-def readable(socket: zmq.Socket[bytes]) -> bool:
-    """Return whether a message waits; asking makes ZeroMQ signal the next one on the descriptor."""
-    events: int = socket.get(_EVENTS)  # type: ignore[assignment]
-    return events & _POLLIN != 0

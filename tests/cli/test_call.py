@@ -328,3 +328,10 @@ print(call.stderr.decode())
     )
     assert script.wait() == 0
     assert "Traceback" not in script.out
+
+
+def test_a_negative_value_of_an_option(shared: Mesh) -> None:
+    call = shared.invoke("call", "--timeout", "-1", "add", "2", "-3")
+    assert call.code == 2
+    assert "-1.0" in call.err or "-1 " in call.err
+    assert "\0" not in call.err

@@ -37,7 +37,8 @@ def test_no_node(mesh: Mesh) -> None:
     assert (doctor.wait(), doctor.err) == (1, "")
     assert doctor.out.splitlines()[-3:] == [
         f'FAIL  nodes: none of mesh "{mesh.name}" was found on this machine in 0 s',
-        "      hint: start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://HOST:47100",
+        "      hint: start one here with: dingo-zmq node FILE.py; to meet those of other machines, "
+        "this one needs their mesh key, which dingo-zmq keygen makes",
         "verdict: no node was found",
     ]
 

@@ -62,7 +62,9 @@ def test_a_node_says_which_key_it_has(mesh: Mesh, tmp_path: Path) -> None:
     assert mesh.invoke("keygen", str(path)).code == 0
     key = keys.load_key(path)
     node = mesh.node("bench", "--key", str(path), "--bind", "127.0.0.1")
-    assert node.line("node ", "out").endswith(f", mesh {mesh.name}, key {keys.key_id(key)}")
+    told = f", mesh {mesh.name}, key {keys.key_id(key)}, this host only (--bind)"
+    assert node.line("node ", "out").endswith(told)
+    assert node.line("try: ", "out") == f"try: dingo-zmq call --key {path} add 2"
     assert "to let other machines in" not in node.out
     assert mesh.invoke("call", "add", "2", "3", "--key", str(path)).out == "5\n"
     assert mesh.app(key=str(path)).call("add", 2, 3).result(PATIENCE) == 5

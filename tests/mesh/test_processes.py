@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 
 from dingo_zmq import App
+from dingo_zmq.mesh import connections, sockets
 from tests import served
 from tests.support import PATIENCE, Gate, Mesh, Program, closed_port, wait_until
 
@@ -264,3 +267,27 @@ def test_zeroconf_alone_finds_a_node(mesh: Mesh) -> None:
     assert app.call("add", 1).result(PATIENCE) == 6
     assert [peer.sources for peer in app.peers()] == [("zeroconf",)]
     assert node.stop() == 0
+
+
+def test_a_stopped_node_is_silent_and_not_locked_out(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WORDLESS_SECONDS", 0.5)
+    monkeypatch.setitem(sockets._OPTIONS, zmq.HANDSHAKE_IVL, 1000)
+    node = mesh.node()
+    (child,) = node.children()
+    app = mesh.app()
+    failed = []
+    happened = connections.Connections._happened
+
+    def listen(self: Any, connection: Any, side: Any, event: int, now: float) -> None:
+        happened(self, connection, side, event, now)
+        failed.append(event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+
+    monkeypatch.setattr(connections.Connections, "_happened", listen)
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+    os.kill(child, signal.SIGSTOP)
+    try:
+        wait_until(lambda: sum(failed) > 2 * connections.FAILURES, "handshakes have failed", 2 * PATIENCE)
+        assert app.peers()[0].state in ("silent", "apart", "greeting")
+    finally:
+        os.kill(child, signal.SIGCONT)
+    assert app.call("add", 2, 3).result(PATIENCE) == 5

@@ -270,3 +270,18 @@ def test_a_node_that_came_while_the_link_was_cut_is_found_after_healing(early_ca
     assert early_call.process.wait(2 * PATIENCE) == 0  # nodes tell of themselves every half a minute
     early_call.wait()
     assert early_call.out == "5\n"
+
+
+def test_the_ipv4_address_goes_and_the_link_local_one_stays(net: Net) -> None:
+    lan = net.lan()
+    a, b = net.host("a", lan), net.host("b", lan)
+    b.node()
+    app = a.app()
+    assert ready(app)["b"].address == f"tcp://{b.address}:47100"
+    load = Load(app)
+    load.goes_on()
+    b.remove_address(b.address)
+    load.goes_on()
+    load.finish()
+
+    assert ready(app)["b"].address == f"tcp://[{b.link_local()}%lan0]:47100"

@@ -233,9 +233,20 @@ NAME_IT = (
         (
             {"echoes": (Echo("eth0", "10.0.0.1", False),)},
             [
+                "warn  multicast: what is sent on eth0 does not come back to this machine itself, "
+                "so a firewall here drops it",
+                OPEN_5353,
+                "verdict: this machine and 1 node are fine (1 warning above)",
+            ],
+        ),
+        (
+            {"echoes": (Echo("eth0", "10.0.0.1", False),), "nodes": ()},
+            [
                 "FAIL  multicast: what is sent on eth0 does not come back to this machine itself, "
                 "so a firewall here drops it",
                 OPEN_5353,
+                'FAIL  nodes: none of mesh "lab" was found in 3 s',
+                START,
                 "verdict: multicast does not get out of this machine and in again",
             ],
         ),
@@ -617,3 +628,12 @@ def test_what_is_not_well_has_a_hint() -> None:
 
 def test_the_limit_is_enough_for_what_a_caller_tries_at_a_time() -> None:
     assert NODES_LEAST == UNPROVED_MOST
+
+
+def test_two_nodes_of_one_name() -> None:
+    assert news(nodes=(NODE, NODE)) == [
+        f"warn  names: 2 nodes are called {NODE.name}, so --node {NODE.name} means any of them",
+        "      hint: give each another --name",
+        "ok    clock: the same here and on 2 nodes",
+        "verdict: this machine and 2 nodes are fine (1 warning above)",
+    ]

@@ -38,7 +38,7 @@ from hypothesis import strategies as st
 
 from dingo_zmq import marshal
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError, UsageError
-from dingo_zmq.invoke import Signature, convert_words
+from dingo_zmq.invoke import Signature, convert_words, example_words
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -1011,3 +1011,9 @@ class TestArrays:
                 one(annotation).pack((numpy.zeros(3),), {})
         with pytest.raises(ArgumentError):
             one(numpy.ndarray).pack(([1.0],), {})
+
+
+def test_words_to_try() -> None:
+    assert example_words("(a: int, b: int, c: float, d, e: str = 'x') -> int") == ["2", "3", "1.5", "D"]
+    assert example_words("(p: Point) -> int") is None
+    assert example_words("() -> None") == []

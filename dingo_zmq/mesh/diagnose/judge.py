@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from dingo_zmq.mesh.diagnose.facts import Facts, NodeFacts
@@ -21,6 +22,10 @@ CLOCK_SECONDS = 30.0
 """a clock as far off as this is worth a word"""
 
 _START = "start one with: dingo-zmq node FILE.py, or give the address of one: --peer tcp://HOST:47100"
+_START_HERE = (
+    "start one here with: dingo-zmq node FILE.py; to meet those of other machines, "
+    "this one needs their mesh key, which dingo-zmq keygen makes"
+)
 _NAME_IT = "name the address of a node: --peer tcp://HOST:47100; or run dingo-zmq doctor on two machines at a time"
 _OPEN_5353 = "let UDP port 5353 in and out: sudo ufw allow 5353/udp, or sudo firewall-cmd --add-service=mdns"
 _WITHOUT_5353 = "end it (ss -ulpn 'sport = :5353' shows it), or do without: --peer tcp://HOST:47100"
@@ -124,7 +129,7 @@ def _echo(facts: Facts) -> Iterator[Finding]:
     for interface, error in bad.items():
         text = f"what is sent on {interface} does not come back to this machine itself"
         text += f": {error}" if error else ", so a firewall here drops it"
-        if well:
+        if well or any(node.state == "ready" for node in facts.nodes):
             yield warn("multicast", text, _OPEN_5353)
         else:
             yield fail(Cause.NO_ECHO, "multicast", text, _OPEN_5353)
@@ -167,7 +172,11 @@ def _nodes(facts: Facts) -> Iterator[Finding]:
     elif not facts.nodes:
         where = "" if facts.key.open else " on this machine"
         text = f'none of mesh "{facts.mesh}" was found{where} in {facts.seconds:g} s'
-        yield fail(Cause.NO_NODE, "nodes", text, _START)
+        yield fail(Cause.NO_NODE, "nodes", text, _START if facts.key.open else _START_HERE)
+    names = Counter(node.name for node in facts.nodes if node.state == "ready")
+    for name in [name for name, count in names.items() if count > 1]:
+        text = f"{names[name]} nodes are called {name}, so --node {name} means any of them"
+        yield warn("names", text, "give each another --name")
 
 
 def _functions(facts: Facts) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import socket
@@ -27,6 +28,8 @@ Interfaces: TypeAlias = Sequence[str] | Callable[[], Sequence[str]]
 """addresses of the interfaces to use and no others, or what tells them at any time"""
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = (0, 49), (41, 29)  # levels and options of linux/in.h and in6.h
+
+_GONE = (errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 
 WATCH_SECONDS = 2.0
 """between two looks whether the interfaces are still the same"""
@@ -235,7 +238,9 @@ def _keep_to(interfaces: Sequence[str], listener: socket.socket) -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Filter zeroconf's log: an interface that is down or a firewall is worth a line, but no traceback."""
+    """Filter zeroconf's log: a firewall is worth a line but no traceback, an address that goes not even that."""
     if record.exc_info and isinstance(record.exc_info[1], OSError):
+        if record.exc_info[1].errno in _GONE:
+            return False
         record.exc_info = None
     return True
