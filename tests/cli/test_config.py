@@ -73,7 +73,7 @@ def test_the_key_in_use(mesh: Mesh, tmp_path: Path) -> None:
         (lambda key: key.chmod(0o644), "can be read or changed by others (mode 0644)", "chmod 600 {key}"),
         (lambda key: key.write_text("kind = "), "is not a key file, or only a part of one", "copy it again from"),
         (lambda key: key.parent.chmod(0o777), "others may use it (mode 0777)", "chmod 700 {folder}"),
-        (lambda key: key.rename(f"{key}.x") and key.symlink_to(f"{key}.x"), "is a symbolic link", "cp -p --remove"),
+        (lambda key: key.rename(f"{key}.x") and key.symlink_to(f"{key}.x"), "is a symbolic link", "cp -p --rem"),
     ],
     ids=["mode", "content", "folder", "link"],
 )
