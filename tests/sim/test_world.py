@@ -34,6 +34,7 @@ def told(outcome: Outcome) -> str:
     return "\n    ".join([*lines, *outcome.failures[:5]])
 
 
+@pytest.mark.timeout(300)  # many stories, and a machine may be slow
 def test_every_story_keeps_the_rules() -> None:
     happened: Counter[str] = Counter()
     wrong = []
