@@ -172,6 +172,22 @@ class Report:
     attempt: int = 0
 
     @property
+    def returns(self) -> tuple[Any, ...]:
+        """
+        What the function returned, one by one: a tuple as it is, anything else as a tuple of one.
+
+        Empty where nothing was returned or yielded: with FAIL, PROGRESS and SENT.
+        """
+        if self.status not in (Status.SUCCESS, Status.PARTIAL):
+            return ()
+        return self.value if type(self.value) is tuple else (self.value,)
+
+    @property
+    def error(self) -> errors.TaskError | None:
+        """The exception that stands for the failure, made anew each time; None where there is none."""
+        return None if self.failure is None else error_for(self.failure)
+
+    @property
     def done(self) -> bool:
         """Whether this is the final report."""
         return self.status in (Status.SUCCESS, Status.FAIL)

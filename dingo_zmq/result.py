@@ -42,9 +42,10 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast, overload
 
 from dingo_zmq import errors
+from dingo_zmq.invoke import Handler
 from dingo_zmq.model import Code, Failure, Report, Status, error_for
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _Door:
         self.condition = threading.Condition()
         self.state = PENDING
         self.waiters: list[Any] = []  # told of the end, under the lock; the standard library adds its own
-        self.bells: list[_Bell] = []  # told of each report
+        self.bells: list[_Bell | _Relay] = []  # told of each report
         self.callbacks: list[Callable[[Any], object]] = []
         self.handled = False  # whether on_ok or on_nok was used
         self.kept: Sequence[Report] = ()
@@ -127,7 +128,7 @@ class Result(Future[R]):
 
     Attributes:
         name: the function.
-        id: the task; (name, id) is its identity.
+        id: the task; (name, id) is its identity.  "" while a call waits for results among its arguments.
         node: name of the node that settled it; "" before the end, or where the caller itself decided.
         attempt: how often the task had been sent by the end, counted from 1; 0 where unknown.
     """
@@ -299,27 +300,44 @@ class Result(Future[R]):
         """
         return Reports(self, timeout)
 
-    def on_ok(self, fn: Callable[[R], object]) -> Result[R]:
+    @overload
+    def on_ok(self, fn: Callable[[R], object]) -> Result[R]: ...
+
+    @overload
+    def on_ok(self, fn: Callable[..., object]) -> Result[R]: ...
+
+    def on_ok(self, fn: Callable[..., object]) -> Result[R]:
         """
         Call ``fn(value)`` once if the task ends well, or has; returns this result, for chaining.
 
-        It runs on the App's callback thread; what it raises is logged.
+        A function that needs several arguments gets the items of a returned tuple, one that takes none is called
+        without.  Its parameters are corrected by their annotations as the returns of a function are: a handler
+        ``fn(point: Point)`` gets a ``Point`` even if the task was called by name and its return arrived as a
+        dict.  It runs on the App's callback thread; what it raises is logged, as is a value that does not fit.
 
         Raises:
-            UsageError: `fn` cannot be called.
+            UsageError: `fn` cannot be called like that at all, or has an annotation that is not supported.
         """
-        return self._handle(_if_ok, fn)
+        handler = Handler(fn, f"{self._label()}: on_ok")
+        return self._handle(partial(_if_ok, handler))
 
-    def on_nok(self, fn: Callable[[Failure], object]) -> Result[R]:
+    def on_nok(self, fn: Callable[[Failure], object] | Callable[[], object]) -> Result[R]:
         """
         Call ``fn(failure)`` once if the task ends badly, or has; returns this result, for chaining.
 
-        It runs on the App's callback thread; what it raises is logged.
+        A function that takes no argument is called without.  It runs on the App's callback thread; what it
+        raises is logged.
 
         Raises:
-            UsageError: `fn` cannot be called.
+            UsageError: `fn` cannot be called like that.
         """
-        return self._handle(_if_nok, fn)
+        handler = Handler(fn, f"{self._label()}: on_nok", correct=False)
+        if handler.least > 1:
+            raise errors.UsageError(
+                f"{self._label()}: on_nok: a handler gets one argument, the failure; "
+                f"{getattr(fn, '__name__', fn)} needs {handler.least}"
+            )
+        return self._handle(partial(_if_nok, handler))
 
     def then(self) -> Result[R]:
         """
@@ -396,6 +414,39 @@ class Result(Future[R]):
             door.keep(report)
             return True
 
+    # ---- for results that are made of others
+
+    def _follow(self, tell: Callable[[Result[R]], object]) -> None:
+        """
+        Call ``tell(self)`` once, at the end or now.
+
+        It runs in the thread that settles, which may be the one that does all I/O, and holds a lock of this
+        result: it must not block, raise, or run anything of the user's.
+        """
+        door = self._reach()
+        with door.condition:
+            if door.state not in _ENDED:
+                door.waiters.append(_Follower(tell))
+                return
+        tell(self)
+
+    def _take_over(self, other: Result[R]) -> None:
+        """Become `other`: its id, its reports from now on and those kept, its end."""
+        self.id = other.id
+        door = other._reach()
+        with door.condition:
+            for report in door.kept:
+                self._report(report)
+            door.bells.append(_Relay(door, self))
+        other._follow(self._settle_as)
+
+    def _settle_as(self, other: Result[R]) -> None:
+        """Settle as a result that has ended."""
+        if other._exception is None:
+            self._succeed(other._result, other.node, other.attempt)
+        else:
+            self._fail(_failure_of(other._exception))
+
     # ---- inside
 
     def _reach(self) -> _Door:
@@ -462,10 +513,7 @@ class Result(Future[R]):
             with door.condition:
                 door.waiters.remove(bell)
 
-    def _handle(self, rule: Callable[..., None], fn: Callable[[Any], object]) -> Result[R]:
-        if not callable(fn):
-            raise errors.UsageError(f"{self._label()}: a handler must be callable, not {fn!r}")
-        handler = partial(rule, fn)
+    def _handle(self, handler: Callable[[Result[Any]], object]) -> Result[R]:
         door = self._reach()
         with door.condition:
             door.handled = True
@@ -485,7 +533,7 @@ class Result(Future[R]):
         return TimeoutError(f"{self._label()} is not done after {timeout:g} s: {self.why()}")
 
     def _label(self) -> str:
-        return f"{self.name}/{self.id}"
+        return f"{self.name}/{self.id}" if self.id else self.name
 
     def __repr__(self) -> str:
         """Return the task and how far it is."""
@@ -675,6 +723,27 @@ class _Bell:
     add_result = add_exception = add_cancelled = ring  # what the end calls
 
 
+class _Follower:
+    """Calls a function at the end of a result; called under the door's lock, by any thread."""
+
+    __slots__ = ("add_cancelled", "add_exception", "add_result")
+
+    def __init__(self, tell: Callable[[Any], object]) -> None:
+        self.add_result = self.add_exception = self.add_cancelled = tell
+
+
+class _Relay:
+    """Hands each report of one result on to another; rung under the door's lock, by any thread."""
+
+    __slots__ = ("_door", "_result")
+
+    def __init__(self, door: _Door, result: Result[Any]) -> None:
+        self._door, self._result = door, result
+
+    def ring(self) -> None:
+        self._result._report(self._door.kept[-1])
+
+
 class _Wakeups:
     """
     Hands futures that are due to one loop, many at a time.
@@ -743,14 +812,14 @@ def _call_all(callbacks: Sequence[Callable[[Any], object]], result: Result[Any])
             _log.exception("a callback of %r failed", result)
 
 
-def _if_ok(fn: Callable[[Any], object], result: Result[Any]) -> None:
+def _if_ok(handler: Handler, result: Result[Any]) -> None:
     if result.ok:
-        fn(result._result)
+        handler(result._result)
 
 
-def _if_nok(fn: Callable[[Failure], object], result: Result[Any]) -> None:
+def _if_nok(handler: Handler, result: Result[Any]) -> None:
     if result.failure is not None:
-        fn(result.failure)
+        handler(result.failure)
 
 
 def _failure_of(error: errors.TaskError) -> Failure:
