@@ -57,7 +57,7 @@ class Code(IntEnum):
     POISON = 5
     UNKNOWN = 6
     TIMEOUT = 7
-    ENCODE = 8  # the return cannot travel
+    ENCODE = 8  # the return cannot travel, or an argument that came late
     DECODE = 9  # arguments or return do not fit the signature
 
 

@@ -90,7 +90,7 @@ class Owner(Protocol):
 class _Door:
     """The waitable half of a `Result`.  Everything here is read and changed under `condition`."""
 
-    __slots__ = ("arrived", "bells", "callbacks", "condition", "handled", "kept", "state", "waiters")
+    __slots__ = ("arrived", "bells", "callbacks", "condition", "followers", "handled", "kept", "state", "waiters")
 
     def __init__(self) -> None:
         self.condition = threading.Condition()
@@ -98,6 +98,7 @@ class _Door:
         self.waiters: list[Any] = []  # told of the end, under the lock; the standard library adds its own
         self.bells: list[_Bell | _Relay] = []  # told of each report
         self.callbacks: list[Callable[[Any], object]] = []
+        self.followers: list[Callable[[Any], object]] = []  # told of the end, by whoever announces it
         self.handled = False  # whether on_ok or on_nok was used
         self.kept: Sequence[Report] = ()
         self.arrived = 0  # reports in all; kept[-1] is number `arrived`
@@ -420,25 +421,33 @@ class Result(Future[R]):
         """
         Call ``tell(self)`` once, at the end or now.
 
-        It runs in the thread that settles, which may be the one that does all I/O, and holds a lock of this
-        result: it must not block, raise, or run anything of the user's.
+        It runs in the thread that settles, which may be the one that does all I/O: it must not block, raise, or
+        run anything of the user's.
         """
         door = self._reach()
         with door.condition:
             if door.state not in _ENDED:
-                door.waiters.append(_Follower(tell))
+                door.followers.append(tell)
                 return
         tell(self)
 
-    def _take_over(self, other: Result[R]) -> None:
-        """Become `other`: its id, its reports from now on and those kept, its end."""
+    def _take_over(self, other: Result[R], soon: Callable[..., object]) -> None:
+        """
+        Become `other`: have its id, its reports and its end.
+
+        Args:
+            other: a result that is nobody else's.
+            soon: runs functions one by one, in the order in which it is given them, in the thread of this call.
+                So no thread holds the locks of both, and whoever waits for both is safe.
+        """
         self.id = other.id
         door = other._reach()
         with door.condition:
-            for report in door.kept:
-                self._report(report)
-            door.bells.append(_Relay(door, self))
-        other._follow(self._settle_as)
+            kept = list(door.kept)
+            door.bells.append(_Relay(door, partial(soon, self._report)))
+        for report in kept:
+            self._report(report)
+        other._follow(partial(soon, self._settle_as))
 
     def _settle_as(self, other: Result[R]) -> None:
         """Settle as a result that has ended."""
@@ -477,6 +486,9 @@ class Result(Future[R]):
                 self._tell(waiter)
             door.condition.notify_all()
             callbacks, door.callbacks = door.callbacks, []
+            followers, door.followers = door.followers, []
+        for tell in followers:
+            tell(self)
         if callbacks:
             self._owner.call_soon(_call_all, callbacks, self)
 
@@ -723,25 +735,16 @@ class _Bell:
     add_result = add_exception = add_cancelled = ring  # what the end calls
 
 
-class _Follower:
-    """Calls a function at the end of a result; called under the door's lock, by any thread."""
-
-    __slots__ = ("add_cancelled", "add_exception", "add_result")
-
-    def __init__(self, tell: Callable[[Any], object]) -> None:
-        self.add_result = self.add_exception = self.add_cancelled = tell
-
-
 class _Relay:
-    """Hands each report of one result on to another; rung under the door's lock, by any thread."""
+    """Passes each report on; rung under the door's lock, by any thread."""
 
-    __slots__ = ("_door", "_result")
+    __slots__ = ("_door", "_pass_on")
 
-    def __init__(self, door: _Door, result: Result[Any]) -> None:
-        self._door, self._result = door, result
+    def __init__(self, door: _Door, pass_on: Callable[[Report], object]) -> None:
+        self._door, self._pass_on = door, pass_on
 
     def ring(self) -> None:
-        self._result._report(self._door.kept[-1])
+        self._pass_on(self._door.kept[-1])
 
 
 class _Wakeups:
