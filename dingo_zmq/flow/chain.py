@@ -121,14 +121,14 @@ class _Passage:
     def __init__(self, keeper: Keeper, links: tuple[Flow[Any], ...], on_error: Flow[Any] | None) -> None:
         self._keeper, self._links, self._on_error = keeper, links, on_error
         self._number = 0  # of the link that is open, from 0
-        self._open: Result[Any] | None = None  # its result, or that of `on_error`
-        self._failure: Failure | None = None  # of a link, while `on_error` is open
+        self._open: tuple[str, Result[Any] | None] = self._link(), None  # what it waits for, and its result
+        self._cleaning = False
 
     def begin(self, first: tuple[Any, ...]) -> None:
         self._watch(self._links[0].start(first))
 
     def _watch(self, opened: Result[Any]) -> None:
-        self._open = opened
+        self._open = self._link(), opened
         if self.result.done():  # cancelled meanwhile, or the App was closed
             opened.cancel()
         opened._follow(partial(self._keeper.soon, self._heard))
@@ -145,7 +145,7 @@ class _Passage:
             self._next((ended._result,))
 
     def _next(self, first: tuple[Any, ...]) -> None:
-        self._open = None
+        self._open = self._link(), None
         try:
             opened = self._links[self._number].start(first)
         except Exception as exc:
@@ -154,20 +154,24 @@ class _Passage:
             self._watch(opened)
 
     def _failed(self, failure: Failure) -> None:
-        self._failure = placed(f"{self._link()}, {self._links[self._number].name}", failure)
+        number, name = self._number + 1, self._links[self._number].name
+        failure = placed(f"link {number} of {len(self._links)}, {name}", failure)
         if self._on_error is None:
-            self.result._fail(self._failure)
+            self.result._fail(failure)
             return
+        self._cleaning = True
+        what = f"{self._on_error.name}, since {self._link()} failed"
+        self._open = what, None
         try:
-            self._open = self._on_error.start((str(self._failure),))
+            opened = self._on_error.start((str(failure),))
         except Exception as exc:
-            self._end(self._failure, failure_in(exc))
+            self._end(failure, failure_in(exc))
         else:
-            self._open._follow(partial(self._keeper.soon, self._cleaned))
+            self._open = what, opened
+            opened._follow(partial(self._keeper.soon, self._cleaned, failure))
 
-    def _cleaned(self, ended: Result[Any]) -> None:
-        assert self._failure is not None
-        self._end(self._failure, ended.failure)
+    def _cleaned(self, failure: Failure, ended: Result[Any]) -> None:
+        self._end(failure, ended.failure)
 
     def _end(self, failure: Failure, worse: Failure | None) -> None:
         if worse is not None:
@@ -175,23 +179,20 @@ class _Passage:
         self.result._fail(failure)
 
     def _link(self) -> str:
-        return f"link {self._number + 1} of {len(self._links)}"
+        return f"link {self._number + 1} of {len(self._links)} ({self._links[self._number].name})"
 
     # -- as the owner of its result
 
     def cancel(self, result: Result[Any]) -> bool:
         won = result._fail(Failure(Code.CANCELLED, "cancelled"))
-        if won and self._open is not None and self._failure is None:
-            self._open.cancel()
+        _, opened = self._open
+        if won and opened is not None and not self._cleaning:
+            opened.cancel()
         return won
 
     def why(self, result: Result[Any]) -> str:
-        where, opened = f"{self._link()} ({self._links[self._number].name})", self._open
-        if self._failure is not None and self._on_error is not None:
-            where = f"{self._on_error.name}, since {where} failed"
-        if opened is None:
-            return f"it is about to send {where}"
-        return f"it waits for {where}: {opened.why()}"
+        what, opened = self._open
+        return f"it is about to send {what}" if opened is None else f"it waits for {what}: {opened.why()}"
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._keeper.call_soon(fn, *args)
