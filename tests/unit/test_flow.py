@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from dingo_zmq import App, Call, Code, GroupResult, Result, Status, chain, current_task, group
+from dingo_zmq import App, Call, Code, Failure, GroupResult, Result, Status, chain, current_task, group
 from dingo_zmq.errors import (
     ArgumentError,
+    BodyTooLarge,
     Busy,
     Closed,
     EncodeError,
@@ -23,6 +24,8 @@ from dingo_zmq.errors import (
     UnknownFunction,
     UsageError,
 )
+from dingo_zmq.flow.keeper import placed
+from dingo_zmq.flow.later import later
 from tests.support import wait_until
 
 PATIENCE = 10.0
@@ -230,7 +233,6 @@ def test_a_waiting_call_can_be_cancelled(app: App, held: Held) -> None:
     third = app.call("add", second)
     assert second.cancel()
     assert second.cancelled()
-    assert third.exception is not None
     with pytest.raises(TaskCancelled):
         third.result(PATIENCE)
     held.free.set()
@@ -533,6 +535,33 @@ def test_a_link_that_could_not_take_what_it_is_fed_is_an_error_at_once(app: App)
     with pytest.raises(ArgumentError):
         chain(call, on_error=full)
     assert chain(full, call, full.unfed()).call().result(PATIENCE) == 3
+
+
+@pytest.mark.parametrize(
+    ("exc", "code"),
+    [
+        (ArgumentError("add", "a", "int", "str 'x'"), Code.DECODE),
+        (EncodeError("a value of type object cannot travel"), Code.ENCODE),
+        (BodyTooLarge("over the limit"), Code.ENCODE),
+        (Closed("this App is closed"), Code.SHUTDOWN),
+        (OSError("broken"), Code.GENERIC),
+    ],
+)
+def test_what_cannot_be_sent_fails_with_its_reason(app: App, exc: Exception, code: Code) -> None:
+    def send(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        raise exc
+
+    function = app.registry["add"]
+    result = later(app._flows, function, send, (app.call("add", 1),), {})
+    failure = result.wait(PATIENCE).failure
+    assert failure == Failure(code, str(exc), type(exc).__name__)
+
+
+def test_a_place_is_told_even_where_there_is_no_message() -> None:
+    assert str(placed("link 1 of 2, add", Failure(Code.UNKNOWN))) == "link 1 of 2, add: unknown"
+    assert (
+        str(placed("link 1 of 2, add", Failure(Code.RAISED, "", "ValueError"))) == "ValueError: link 1 of 2, add"
+    )
 
 
 # ---- the end of the App
