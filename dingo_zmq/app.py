@@ -13,6 +13,7 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
+from dingo_zmq.flow import Call, Keeper
 from dingo_zmq.interrupts import Held
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
+
+    def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
+        """Run a user's callback on a thread of its own."""
 
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN, and end all threads within `timeout` seconds."""
@@ -115,6 +119,7 @@ class App:
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
+        self._flows = Keeper(self._engine_now, self._settings.get("max_open", MAX_OPEN))
         self._closed = False
         self._lock = threading.Lock()
         _apps.add(self)
@@ -185,7 +190,7 @@ class App:
         return self._keep(self.registry.declare(name, stub, version=version, options=chosen))
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
-        task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter)
+        task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
         self._tasks[function.name] = task
         return task
 
@@ -219,8 +224,17 @@ class App:
         """Send a task by the name of its function and wait for its return."""
         return await self.call(name, *args, **kwargs)
 
+    def bind(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
+        """
+        Return a `Call` of a function by its name, see `TaskFunction.bind`.
+
+        Raises:
+            UnknownFunction: in local mode, where nobody else could have it.
+        """
+        return self._by_name(name).bind(*args, **kwargs)
+
     def options(self, **changes: Any) -> NamedCalls:
-        """Return something with `call` and `acall` that uses these options, see `Options`."""
+        """Return something with `call`, `acall` and `bind` that uses these options, see `Options`."""
         return NamedCalls(self._by_name, changes)
 
     def map(
@@ -241,7 +255,8 @@ class App:
             if self.mode == "local":
                 self.registry[name]  # raises, and says what it might have been
             function = Registry().declare(name)
-            task = self._unchecked.setdefault(name, TaskFunction(function, function.options, self._submitter))
+            made: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
+            task = self._unchecked.setdefault(name, made)
         return task
 
     def peers(self) -> list[PeerInfo]:
@@ -351,13 +366,15 @@ class App:
         """
         engine = self._engine
         if engine is not None and not self._closed and wait:
-            _wait_for(engine, timeout)
+            _wait_for(lambda: [*engine.results(), *self._flows.results()], timeout)
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+        self._flows.shut()
         if engine is not None:
             engine.close(CLOSE_SECONDS)
+        self._flows.close(CLOSE_SECONDS)
 
     def __enter__(self) -> App:
         return self
@@ -393,10 +410,10 @@ def _load(engine: MeshEngine) -> str:
     return f"{nodes}, {workers}, {now.running} running, {now.queued} queued"
 
 
-def _wait_for(engine: Engine, timeout: float | None) -> None:
+def _wait_for(still: Callable[[], list[Result[Any]]], timeout: float | None) -> None:
     end = None if timeout is None else time.monotonic() + timeout
     said = False
-    while results := engine.results():
+    while results := still():
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return

@@ -9,6 +9,7 @@ from typing import Any
 
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, UsageError
+from dingo_zmq.flow import refusing_results
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
@@ -102,6 +103,8 @@ class LocalEngine:
                 'hint: register it, or use App("mesh")'
             )
         correct, name, ids = function.signature.correct, function.name, self._ids
+        if function.signature.takes_anything:
+            correct = refusing_results(correct)
         monitor = options.monitor_progress
         pool = self._pool_for(function)
         tasks, max_open = self._open, self._max_open

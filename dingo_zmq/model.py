@@ -57,7 +57,7 @@ class Code(IntEnum):
     POISON = 5
     UNKNOWN = 6
     TIMEOUT = 7
-    ENCODE = 8  # the return cannot travel
+    ENCODE = 8  # the return cannot travel, or an argument that came late
     DECODE = 9  # arguments or return do not fit the signature
 
 
@@ -170,6 +170,22 @@ class Report:
     failure: Failure | None = None
     node: str = ""
     attempt: int = 0
+
+    @property
+    def returns(self) -> tuple[Any, ...]:
+        """
+        What the function returned, one by one: a tuple as it is, anything else as a tuple of one.
+
+        Empty where nothing was returned or yielded: with FAIL, PROGRESS and SENT.
+        """
+        if self.status not in (Status.SUCCESS, Status.PARTIAL):
+            return ()
+        return self.value if type(self.value) is tuple else (self.value,)
+
+    @property
+    def error(self) -> errors.TaskError | None:
+        """The exception that stands for the failure, made anew each time; None where there is none."""
+        return None if self.failure is None else error_for(self.failure)
 
     @property
     def done(self) -> bool:

@@ -87,10 +87,15 @@ class ThreadPool(Generic[T]):
 
 
 class CallbackThread:
-    """One thread for the callbacks of users, which may call and wait; started when the first one comes."""
+    """
+    One thread for the callbacks of users, which may call and wait; started when the first one comes.
 
-    def __init__(self) -> None:
-        self._pool: ThreadPool[Callable[[], object]] = ThreadPool("callbacks", 1, _call)
+    Args:
+        name: for the thread's name.
+    """
+
+    def __init__(self, name: str = "callbacks") -> None:
+        self._pool: ThreadPool[Callable[[], object]] = ThreadPool(name, 1, _call)
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         """Have ``fn(*args)`` called, in the order of these calls; what it raises is logged."""

@@ -42,9 +42,10 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast, overload
 
 from dingo_zmq import errors
+from dingo_zmq.invoke import Handler
 from dingo_zmq.model import Code, Failure, Report, Status, error_for
 
 if TYPE_CHECKING:
@@ -89,14 +90,15 @@ class Owner(Protocol):
 class _Door:
     """The waitable half of a `Result`.  Everything here is read and changed under `condition`."""
 
-    __slots__ = ("arrived", "bells", "callbacks", "condition", "handled", "kept", "state", "waiters")
+    __slots__ = ("arrived", "bells", "callbacks", "condition", "followers", "handled", "kept", "state", "waiters")
 
     def __init__(self) -> None:
         self.condition = threading.Condition()
         self.state = PENDING
         self.waiters: list[Any] = []  # told of the end, under the lock; the standard library adds its own
-        self.bells: list[_Bell] = []  # told of each report
+        self.bells: list[_Bell | _Relay] = []  # told of each report
         self.callbacks: list[Callable[[Any], object]] = []
+        self.followers: list[Callable[[Any], object]] = []  # told of the end, by whoever announces it
         self.handled = False  # whether on_ok or on_nok was used
         self.kept: Sequence[Report] = ()
         self.arrived = 0  # reports in all; kept[-1] is number `arrived`
@@ -127,7 +129,7 @@ class Result(Future[R]):
 
     Attributes:
         name: the function.
-        id: the task; (name, id) is its identity.
+        id: the task; (name, id) is its identity.  "" while a call waits for results among its arguments.
         node: name of the node that settled it; "" before the end, or where the caller itself decided.
         attempt: how often the task had been sent by the end, counted from 1; 0 where unknown.
     """
@@ -299,27 +301,44 @@ class Result(Future[R]):
         """
         return Reports(self, timeout)
 
-    def on_ok(self, fn: Callable[[R], object]) -> Result[R]:
+    @overload
+    def on_ok(self, fn: Callable[[R], object]) -> Result[R]: ...
+
+    @overload
+    def on_ok(self, fn: Callable[..., object]) -> Result[R]: ...
+
+    def on_ok(self, fn: Callable[..., object]) -> Result[R]:
         """
         Call ``fn(value)`` once if the task ends well, or has; returns this result, for chaining.
 
-        It runs on the App's callback thread; what it raises is logged.
+        A function that needs several arguments gets the items of a returned tuple, one that takes none is called
+        without.  Its parameters are corrected by their annotations as the returns of a function are: a handler
+        ``fn(point: Point)`` gets a ``Point`` even if the task was called by name and its return arrived as a
+        dict.  It runs on the App's callback thread; what it raises is logged, as is a value that does not fit.
 
         Raises:
-            UsageError: `fn` cannot be called.
+            UsageError: `fn` cannot be called like that at all, or has an annotation that is not supported.
         """
-        return self._handle(_if_ok, fn)
+        handler = Handler(fn, f"{self._label()}: on_ok")
+        return self._handle(partial(_if_ok, handler))
 
-    def on_nok(self, fn: Callable[[Failure], object]) -> Result[R]:
+    def on_nok(self, fn: Callable[[Failure], object] | Callable[[], object]) -> Result[R]:
         """
         Call ``fn(failure)`` once if the task ends badly, or has; returns this result, for chaining.
 
-        It runs on the App's callback thread; what it raises is logged.
+        A function that takes no argument is called without.  It runs on the App's callback thread; what it
+        raises is logged.
 
         Raises:
-            UsageError: `fn` cannot be called.
+            UsageError: `fn` cannot be called like that.
         """
-        return self._handle(_if_nok, fn)
+        handler = Handler(fn, f"{self._label()}: on_nok", correct=False)
+        if handler.least > 1:
+            raise errors.UsageError(
+                f"{self._label()}: on_nok: a handler gets one argument, the failure; "
+                f"{getattr(fn, '__name__', fn)} needs {handler.least}"
+            )
+        return self._handle(partial(_if_nok, handler))
 
     def then(self) -> Result[R]:
         """
@@ -396,6 +415,47 @@ class Result(Future[R]):
             door.keep(report)
             return True
 
+    # ---- for results that are made of others
+
+    def _follow(self, tell: Callable[[Result[R]], object]) -> None:
+        """
+        Call ``tell(self)`` once, at the end or now.
+
+        It runs in the thread that settles, which may be the one that does all I/O: it must not block, raise, or
+        run anything of the user's.
+        """
+        door = self._reach()
+        with door.condition:
+            if door.state not in _ENDED:
+                door.followers.append(tell)
+                return
+        tell(self)
+
+    def _take_over(self, other: Result[R], soon: Callable[..., object]) -> None:
+        """
+        Become `other`: have its id, its reports and its end.
+
+        Args:
+            other: a result that is nobody else's.
+            soon: runs functions one by one, in the order in which it is given them, in the thread of this call.
+                So no thread holds the locks of both, and whoever waits for both is safe.
+        """
+        self.id = other.id
+        door = other._reach()
+        with door.condition:
+            kept = list(door.kept)
+            door.bells.append(_Relay(door, partial(soon, self._report)))
+        for report in kept:
+            self._report(report)
+        other._follow(partial(soon, self._settle_as))
+
+    def _settle_as(self, other: Result[R]) -> None:
+        """Settle as a result that has ended."""
+        if other._exception is None:
+            self._succeed(other._result, other.node, other.attempt)
+        else:
+            self._fail(_failure_of(other._exception))
+
     # ---- inside
 
     def _reach(self) -> _Door:
@@ -426,6 +486,9 @@ class Result(Future[R]):
                 self._tell(waiter)
             door.condition.notify_all()
             callbacks, door.callbacks = door.callbacks, []
+            followers, door.followers = door.followers, []
+        for tell in followers:
+            tell(self)
         if callbacks:
             self._owner.call_soon(_call_all, callbacks, self)
 
@@ -462,10 +525,7 @@ class Result(Future[R]):
             with door.condition:
                 door.waiters.remove(bell)
 
-    def _handle(self, rule: Callable[..., None], fn: Callable[[Any], object]) -> Result[R]:
-        if not callable(fn):
-            raise errors.UsageError(f"{self._label()}: a handler must be callable, not {fn!r}")
-        handler = partial(rule, fn)
+    def _handle(self, handler: Callable[[Result[Any]], object]) -> Result[R]:
         door = self._reach()
         with door.condition:
             door.handled = True
@@ -485,7 +545,7 @@ class Result(Future[R]):
         return TimeoutError(f"{self._label()} is not done after {timeout:g} s: {self.why()}")
 
     def _label(self) -> str:
-        return f"{self.name}/{self.id}"
+        return f"{self.name}/{self.id}" if self.id else self.name
 
     def __repr__(self) -> str:
         """Return the task and how far it is."""
@@ -675,6 +735,18 @@ class _Bell:
     add_result = add_exception = add_cancelled = ring  # what the end calls
 
 
+class _Relay:
+    """Passes each report on; rung under the door's lock, by any thread."""
+
+    __slots__ = ("_door", "_pass_on")
+
+    def __init__(self, door: _Door, pass_on: Callable[[Report], object]) -> None:
+        self._door, self._pass_on = door, pass_on
+
+    def ring(self) -> None:
+        self._pass_on(self._door.kept[-1])
+
+
 class _Wakeups:
     """
     Hands futures that are due to one loop, many at a time.
@@ -743,14 +815,14 @@ def _call_all(callbacks: Sequence[Callable[[Any], object]], result: Result[Any])
             _log.exception("a callback of %r failed", result)
 
 
-def _if_ok(fn: Callable[[Any], object], result: Result[Any]) -> None:
+def _if_ok(handler: Handler, result: Result[Any]) -> None:
     if result.ok:
-        fn(result._result)
+        handler(result._result)
 
 
-def _if_nok(fn: Callable[[Failure], object], result: Result[Any]) -> None:
+def _if_nok(handler: Handler, result: Result[Any]) -> None:
     if result.failure is not None:
-        fn(result.failure)
+        handler(result.failure)
 
 
 def _failure_of(error: errors.TaskError) -> Failure:

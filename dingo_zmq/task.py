@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from dingo_zmq.errors import UsageError
+from dingo_zmq.errors import ArgumentError, EncodeError, UsageError
+from dingo_zmq.flow import Call, Keeper, has_results, later
 from dingo_zmq.mapping import mapped
 from dingo_zmq.model import Options
 from dingo_zmq.registry import Function
@@ -33,10 +34,12 @@ class TaskFunction(Generic[P, R]):
         function: what is registered.
         options: how its tasks are treated.
         submitter: gives what a call of it is, once the App has started.
+        keeper: has what waits for its arguments.
     """
 
-    def __init__(self, function: Function, options: Options, submitter: Submitter) -> None:
+    def __init__(self, function: Function, options: Options, submitter: Submitter, keeper: Keeper) -> None:
         self._function, self._options, self._submitter = function, options, submitter
+        self._keeper = keeper
         self._submit: Callable[..., Result[R]] = self._first
         self.__name__ = function.name
         self.__doc__ = getattr(function.callable, "__doc__", None)
@@ -58,6 +61,9 @@ class TaskFunction(Generic[P, R]):
         """
         Send a task and return its `Result` at once.
 
+        An argument may be a `Result`, of any App: the task is then sent when that has ended well, and fails as
+        that has if it fails.  Whether such arguments fit shows only then.
+
         Raises:
             ArgumentError: if the arguments do not fit the signature; nothing was sent.
             EncodeError: if an argument cannot travel.
@@ -65,11 +71,24 @@ class TaskFunction(Generic[P, R]):
             Busy: at the bound of open tasks, in an event loop; elsewhere `call` waits.
             Closed: if the App is closed.
         """
-        return self._submit(args, kwargs)
+        try:
+            return self._submit(args, kwargs)
+        except (ArgumentError, EncodeError):  # no Result can travel
+            if not has_results(self.__name__, args, kwargs):
+                raise
+        return later(self._keeper, self._function, self._submit, args, kwargs)
 
     async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Send a task and wait for its return; raises what `call` and `Result.result` raise."""
-        return await self._submit(args, kwargs)
+        return await self.call(*args, **kwargs)
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> Call[R]:
+        """
+        Return a `Call`: the function with these arguments, to be sent by its `call`, or in a group or chain.
+
+        They are checked when it is sent.
+        """
+        return Call(self._function, self._options, args, kwargs, self.call, self._keeper)
 
     def options(self, **changes: Any) -> TaskFunction[P, R]:
         """
@@ -80,7 +99,7 @@ class TaskFunction(Generic[P, R]):
         Raises:
             UsageError: for an option that does not exist, or a value that makes no sense.
         """
-        return TaskFunction(self._function, self._options.replace(**changes), self._submitter)
+        return TaskFunction(self._function, self._options.replace(**changes), self._submitter, self._keeper)
 
     def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
         """
@@ -139,3 +158,7 @@ class NamedCalls:
     async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Send a task by the name of its function and wait for its return."""
         return await self.call(name, *args, **kwargs)
+
+    def bind(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Return a `Call` of a function by its name, see `TaskFunction.bind`."""
+        return self._by_name(name).options(**self._changes).bind(*args, **kwargs)

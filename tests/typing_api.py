@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
-from dingo_zmq import App, Report, Result
+from dingo_zmq import App, Call, Failure, GroupResult, Report, Result, chain, group
+from dingo_zmq.errors import TaskError
 
 app = App("local")
 
@@ -27,6 +28,14 @@ async def fetch(number: int) -> str:
     return str(number)
 
 
+def takes_number(number: int) -> None:
+    """Hear of a return."""
+
+
+def takes_failure(failure: Failure) -> None:
+    """Hear of a failure."""
+
+
 async def use() -> None:
     """Use what users use."""
     assert_type(add(2, 3), int)
@@ -41,5 +50,19 @@ async def use() -> None:
         assert_type(report, Report)
     for value in add.map([1], [2]):
         assert_type(value, int)
+    assert_type(add.bind(2), Call[int])
+    assert_type(add.bind(add.call(1, 2)).call(), Result[int])
+    pairs = group([add.bind(1, 2), add.options(max_losses=5).bind(3, 4)])
+    assert_type(pairs.call(), GroupResult[int])
+    assert_type(pairs.call().result(), list[int])
+    assert_type(await pairs.acall(), list[int])
+    assert_type(group([shout.bind("x")], errors="collect").call().result(), list[str | TaskError])
+    assert_type(chain(add.bind(1, 2), fetch.bind()).call(), Result[str])
+    assert_type(chain(add.bind(1), pairs, on_error=shout.bind()).call(5).result(), list[int])
+    assert_type(chain(*[add.bind(1)] * 9).call(), Result[Any])
+    group([add.bind(1)], errors="stop")  # type: ignore[call-overload]
+    chain(add)  # type: ignore[call-overload]
+    add.call(1, 2).on_ok(takes_number).on_nok(takes_failure).then()
+    add.call(1, 2).on_ok(lambda a: a + 1).on_ok(lambda a, b: None)
     add.call("2", 3)  # type: ignore[arg-type]
     app.register("third", shout.function.callable or str)

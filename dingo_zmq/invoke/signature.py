@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -41,6 +41,7 @@ class Signature:
         fingerprint: 16 hexadecimal characters over names, kinds, presence of defaults, and types; behind them
             "@" and the version, where the function was given one.
         is_stream: whether it yields values; the return annotation is then that of one value.
+        takes_anything: whether some parameter takes whatever it is given.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Signature:
         self._return_decode, self._return_scan = self._return.decode, self._return.binary
         self._binding = Binding(name, self.text, signature)
         self._free = all(converter.free for converter in self._converters.values())
+        self.takes_anything = any(converter.free for converter in self._converters.values())
         self._scan = any(converter.binary for converter in self._converters.values())
         self._decode: dict[int, Callable[[Any], Any]] = {}
         self._exact: dict[int, list[Any]] = {}
@@ -202,6 +204,21 @@ class Signature:
             if exact is not None and (self._free or exact == [*map(type, args)]):
                 return args, kwargs
         return self._each(args, kwargs, self._correct)
+
+    def argument_names(self, count: int, words: Iterable[str]) -> list[str]:
+        """
+        Return what to call each of `count` positional arguments in messages: its parameter, or its number.
+
+        Args:
+            count: of the positional arguments.
+            words: names of the keyword arguments.
+
+        Raises:
+            ArgumentError: if such a call does not bind.
+        """
+        own = self._binding.positional
+        names = self._binding.bind(count, words)
+        return [repr(name) if name in own else str(number) for number, name in enumerate(names, 1)]
 
     def _each(self, args: Sequence[Any], kwargs: Mapping[str, Any], step: Callable[[str, Any], Any]) -> Call:
         """Bind, and hand each value with the name of its parameter to `step`, which returns the new value."""

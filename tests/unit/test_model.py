@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dingo_zmq.errors import UsageError
-from dingo_zmq.model import Code, Failure, Options, check_node_name, check_part, error_for, plain
+from dingo_zmq.errors import TaskFailed, UsageError
+from dingo_zmq.model import Code, Failure, Options, Report, Status, check_node_name, check_part, error_for, plain
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,28 @@ def test_a_failure_is_shown_without_control_characters_and_kept_as_it_is() -> No
     assert str(error) == "ValueError: two\nlines\\x1b[31m (on n\\x1b)"
     assert error.__notes__ == ["The traceback on n\\x1b:\nTraceback\n\\x07  x"]
     assert failure.message.endswith("\x1b[31m")
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "returns"),
+    [
+        (Status.SUCCESS, 5, (5,)),
+        (Status.SUCCESS, None, (None,)),
+        (Status.SUCCESS, (1, "x"), (1, "x")),
+        (Status.SUCCESS, [1, "x"], ([1, "x"],)),
+        (Status.PARTIAL, (1, 2), (1, 2)),
+        (Status.PROGRESS, (0.5, "half"), ()),
+        (Status.SENT, None, ()),
+        (Status.FAIL, None, ()),
+    ],
+)
+def test_a_report_has_its_returns_one_by_one(status: Status, value: Any, returns: tuple[Any, ...]) -> None:
+    assert Report("add", "1", status, value).returns == returns
+
+
+def test_a_report_of_failure_has_its_error() -> None:
+    report = Report("add", "1", Status.FAIL, failure=Failure(Code.RAISED, "no", "ValueError"))
+    assert type(report.error) is TaskFailed
+    assert str(report.error) == "ValueError: no"
+    assert report.error is not report.error
+    assert Report("add", "1", Status.SUCCESS, 5).error is None

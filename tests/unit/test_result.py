@@ -652,12 +652,107 @@ def test_a_handler_that_cannot_be_called_is_an_error(result: Result[int]) -> Non
         result.then()
 
 
+def test_handlers_get_what_they_take(owner: FakeOwner, result: Result[Any]) -> None:
+    heard: list[object] = []
+
+    def on_both(a: float, b: str) -> None:
+        heard.append((a, b))
+
+    result.on_ok(on_both)
+    result.on_ok(lambda: heard.append("called"))
+    result.on_ok(heard.append)
+    result._succeed((1, "x"))
+    owner.drain()
+    failed: Result[int] = Result("add", "2f", owner)
+    failed.on_nok(lambda: heard.append("failed"))
+    failed._fail(BOOM)
+    owner.drain()
+
+    assert heard == [(1.0, "x"), "called", (1, "x"), "failed"]
+
+
+def test_a_value_that_does_not_fit_its_handler_is_logged_once_and_hurts_nobody(
+    owner: FakeOwner, result: Result[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[object] = []
+
+    def on_text(text: str) -> None:
+        heard.append(text)
+
+    result.on_ok(on_text).on_ok(lambda a, b: heard.append(a)).on_ok(heard.append)
+    with caplog.at_level(logging.ERROR, "dingo_zmq.result"):
+        result._succeed(5)
+        owner.drain()
+
+    assert heard == [5]
+    texts = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert texts == [
+        "on_text(), parameter 'text': expected str, got int 5",
+        "<lambda>(): expected a tuple of 2 values, got int 5",
+    ]
+
+
+def test_a_handler_that_can_never_be_called_is_an_error_at_once(result: Result[int]) -> None:
+    def by_name(value: int, *, word: str) -> None: ...
+
+    for register in (result.on_ok, result.on_nok):
+        with pytest.raises(errors.UsageError, match="needs 'word' by name"):
+            register(by_name)  # type: ignore[arg-type]
+    with pytest.raises(errors.UsageError, match="gets one argument, the failure; .* needs 2"):
+        result.on_nok(lambda a, b: None)  # type: ignore[arg-type, misc]
+    with pytest.raises(errors.UsageError, match="then"):
+        result.then()
+
+
 def test_then_may_be_awaited(owner: FakeOwner, result: Result[int]) -> None:
     async def main() -> int:
         owner.call_soon(result._succeed, 3)
         return await result.on_ok(print).then()
 
     assert asyncio.run(main()) == 3
+
+
+# ---- results made of others
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("failure", [None, BOOM, CANCELLED])
+def test_a_result_takes_over_another(owner: FakeOwner, late: bool, failure: Failure | None) -> None:
+    outer: Result[Any] = Result("add", "", owner)
+    inner: Result[Any] = Result("add", "1f", owner)
+    assert repr(outer) == "<Result add pending>"
+
+    def settle() -> None:
+        inner._report(Report("add", "1f", Status.PROGRESS, value=2))
+        assert inner._succeed(5, "bench-1", 3) if failure is None else inner._fail(failure)
+
+    inner._report(Report("add", "1f", Status.PROGRESS, value=1))
+    if late:
+        settle()
+    owner.call_soon(outer._take_over, inner, owner.call_soon)
+    if not late:
+        settle()
+    seen = list(outer.reports(DEADLINE))
+
+    assert [report.value for report in seen[:-1]] == [1, 2]
+    assert seen[-1] == inner.wait(0)
+    assert (outer.id, outer.node, outer.attempt) == ("1f", inner.node, inner.attempt)
+    assert outer.cancelled() is (failure is CANCELLED)
+
+
+def test_a_follower_is_told_once_whether_it_comes_early_or_late(owner: FakeOwner, hasty: None) -> None:
+    results = many(owner, 2000)
+    heard: queue.SimpleQueue[Result[int]] = queue.SimpleQueue()
+
+    def follow() -> None:
+        for result in results:
+            result._follow(heard.put)
+
+    with Background(follow), Background(settle_all, results):
+        pass
+
+    told = [heard.get_nowait() for _ in range(heard.qsize())]
+    assert sorted(told, key=id) == sorted(results, key=id)
 
 
 # ---- reports
