@@ -14,9 +14,30 @@ with interrupts.Held():
     from dingo_zmq import errors
     from dingo_zmq.app import App
     from dingo_zmq.current import current_task
+    from dingo_zmq.events import Event, EventCode, Level, Origin
+    from dingo_zmq.ids import IDMaker, SequenceIDs, UUIDs
+    from dingo_zmq.listening import EventStream
     from dingo_zmq.model import Code, Failure, Options, Report, Status
     from dingo_zmq.result import Result
 
 __version__ = "0.1.0"
 
-__all__ = ["App", "Code", "Failure", "Options", "Report", "Result", "Status", "current_task", "errors"]
+__all__ = [
+    "App",
+    "Code",
+    "Event",
+    "EventCode",
+    "EventStream",
+    "Failure",
+    "IDMaker",
+    "Level",
+    "Options",
+    "Origin",
+    "Report",
+    "Result",
+    "SequenceIDs",
+    "Status",
+    "UUIDs",
+    "current_task",
+    "errors",
+]
