@@ -422,9 +422,11 @@ class App:
             if self._closed:
                 return
             self._closed = True
-        if engine is not None:
-            engine.close(CLOSE_SECONDS)
-        self.events.close()
+        try:
+            if engine is not None:
+                engine.close(CLOSE_SECONDS)
+        finally:
+            self.events.close()
 
     def __enter__(self) -> App:
         return self

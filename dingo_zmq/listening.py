@@ -49,7 +49,7 @@ class Events:
     def __init__(self, start: Callable[[], object] = lambda: None) -> None:
         self.start = start
         self.call_soon: Callable[..., object] = lambda fn, *args: None
-        self.closed = False
+        self._cause = ""  # why there will be no more
         self._streams: tuple[EventStream, ...] = ()
         self._least = _NOBODY  # the lowest level that somebody listens to
         self._lock = threading.Lock()
@@ -107,8 +107,8 @@ class Events:
             raise UsageError(f"listen: size must be a whole number of at least 1, not {size!r}")
         stream = EventStream(self, _checked(origins), Level(level), callback, size)
         with self._lock:
-            if self.closed:
-                raise Closed("this App is closed")
+            if self._cause:
+                raise Closed(self._cause)
             self._set((*self._streams, stream))
         return stream
 
@@ -120,10 +120,10 @@ class Events:
         with self._lock:
             self._set(tuple(each for each in self._streams if each is not stream))
 
-    def close(self) -> None:
-        """End all streams: their readers get what is there, and no more."""
+    def close(self, cause: str = "this App is closed") -> None:
+        """End all streams: their readers get what is there, and no more; `cause` is for those who come later."""
         with self._lock:
-            self.closed = True
+            self._cause = self._cause or cause
         for stream in self._streams:
             stream.close()
 
@@ -231,7 +231,8 @@ class EventStream(Iterator[Event], AsyncIterator[Event]):
         if self._callback is not None:
             raise UsageError("this stream has a callback, to which its events go; hint: listen() without one")
         if not self._closed:
-            self._events.start()
+            with contextlib.suppress(Closed):  # the App is about to end this stream; what is there is still read
+                self._events.start()
 
     def close(self) -> None:
         """Hear nothing more; what is there already can still be read.  Calling it again does nothing."""

@@ -161,6 +161,7 @@ class MeshEngine:
             if entry.result is not None:
                 entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
         self._changed()
+        self.events.close(DIED)
 
     def _forked(self) -> None:
         self._unusable = FORKED

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zmq
 
 from dingo_zmq import Code, Event, EventCode, EventStream, Level, Origin, Status, marshal
+from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
-from tests.support import PATIENCE, Context, FakeNode, Gate, Mesh
+from tests.support import PATIENCE, Context, FakeNode, Gate, Mesh, wait_until
 
 HOG = """
 import ctypes, os, socket
@@ -205,6 +207,21 @@ def test_what_a_node_tells(mesh: Mesh) -> None:
     decode = stream.get(PATIENCE)
     assert (decode.code, decode.id) == (EventCode.DECODE, "2")
     assert "half(), parameter 'number': expected int" in decode.text
+
+
+def test_what_a_node_cannot_read_is_told(mesh: Mesh, context: Context) -> None:
+    app = mesh.app()
+    app.register("add", lambda a, b: a + b)
+    app.serve(name="here")
+    stream = app.listen("node", Level.DEBUG)
+    push = context.socket(zmq.PUSH)
+    keys.secure_client(push, mesh.key())
+    wait_until(lambda: [peer.state for peer in app.peers()] == ["ready"], "ourselves")
+    push.connect(app.peers()[0].address)
+    push.send(b"?")
+    event = stream.get(PATIENCE)
+    assert (event.code, *known(event)) == (EventCode.DROPPED, "node", "DEBUG", "", "", "")
+    assert event.text == "dropped: unknown kind of message"
 
 
 def test_a_file_that_is_served_may_listen(mesh: Mesh) -> None:

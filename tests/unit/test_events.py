@@ -380,6 +380,21 @@ def test_the_end_of_the_app_ends_its_streams() -> None:
         app.listen()
 
 
+def test_a_reader_at_the_end_of_the_app_gets_what_is_there(app: App) -> None:
+    @app.task
+    def spoil() -> None:
+        raise LookupError
+
+    stream = app.listen(level=Level.INFO)
+    results = [spoil.call() for _ in range(100)]
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(event.id for event in stream))
+    reader.start()
+    app.close()
+    reader.join(PATIENCE)
+    assert sorted(seen) == sorted(result.id for result in results)
+
+
 def test_a_reader_starts_the_app_and_listen_does_not(app: App) -> None:
     app.register("add", lambda: 1)
     stream = app.listen()
