@@ -218,7 +218,7 @@ class App:
         """Return the settings of a function that are no options."""
         if id_maker is not None:
             check_id_maker(id_maker)
-        maker = id_maker or self._id_maker
+        maker = self._id_maker if id_maker is None else id_maker
         return {} if maker is None else {"id_maker": maker}
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:

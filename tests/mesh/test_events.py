@@ -89,8 +89,9 @@ def test_found_lost_and_what_is_sent_again(mesh: Mesh, tmp_path: Path, caplog: p
 
 def test_gone_in_good_order(mesh: Mesh) -> None:
     node = mesh.node("one")
-    stream = mesh.app().listen(level=Level.INFO)
-    coded(stream, EventCode.FOUND)
+    app = mesh.app()
+    stream = app.listen(level=Level.INFO)
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
     assert node.stop() == 0
     assert coded(stream, EventCode.GONE).text == "one: gone: it has ended"
 
