@@ -14,7 +14,10 @@ with interrupts.Held():
     from dingo_zmq import errors
     from dingo_zmq.app import App
     from dingo_zmq.current import current_task
+    from dingo_zmq.events import Event, EventCode, Level, Origin
     from dingo_zmq.flow import Call, GroupResult, chain, group
+    from dingo_zmq.ids import IDMaker, SequenceIDs, UUIDs
+    from dingo_zmq.listening import EventStream
     from dingo_zmq.model import Code, Failure, Options, Report, Status
     from dingo_zmq.result import Result
 
@@ -24,12 +27,20 @@ __all__ = [
     "App",
     "Call",
     "Code",
+    "Event",
+    "EventCode",
+    "EventStream",
     "Failure",
     "GroupResult",
+    "IDMaker",
+    "Level",
     "Options",
+    "Origin",
     "Report",
     "Result",
+    "SequenceIDs",
     "Status",
+    "UUIDs",
     "chain",
     "current_task",
     "errors",

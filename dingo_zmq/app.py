@@ -13,8 +13,11 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
+from dingo_zmq.events import Event, Level, Origin
 from dingo_zmq.flow import Call, Keeper
+from dingo_zmq.ids import IDMaker, check_id_maker
 from dingo_zmq.interrupts import Held
+from dingo_zmq.listening import SIZE, Events, EventStream
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
 from dingo_zmq.registry import Function, Registry
@@ -76,12 +79,13 @@ class App:
         bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
+        id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1.
 
     Threads and sockets start at the first call or `serve`; what mesh mode imports is imported at once.  A ``with``
     block is optional: its clean end waits for what is open, an exception does not.
 
     Raises:
-        UsageError: for an unknown mode.
+        UsageError: for an unknown mode, or an id maker that is none.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class App:
         bind: Iterable[str] = (),
         advertise: Iterable[str] = (),
         insecure_lan: bool | None = None,
+        id_maker: IDMaker | None = None,
     ) -> None:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
@@ -115,11 +120,15 @@ class App:
         given["mesh"] = mesh or None
         given["discovery"] = None if discovery is None else tuple(discovery)
         self._settings = {name: value for name, value in given.items() if value is not None}
+        if id_maker is not None:
+            check_id_maker(id_maker)
+        self._id_maker = id_maker
+        self.events = Events(self._engine_now)
         self._own: dict[str, int] = {}
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
-        self._flows = Keeper(self._engine_now, self._settings.get("max_open", MAX_OPEN))
+        self._flows = Keeper(self._engine_now, self._settings.get("max_open", MAX_OPEN), self.events)
         self._closed = False
         self._lock = threading.Lock()
         _apps.add(self)
@@ -128,16 +137,34 @@ class App:
 
     @overload
     def register(
-        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], *, version: str = "", **options: Any
+        self,
+        name: str,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        *,
+        version: str = "",
+        id_maker: IDMaker | None = None,
+        **options: Any,
     ) -> TaskFunction[P, R]: ...
 
     @overload
     def register(
-        self, name: str, fn: Callable[P, R], *, version: str = "", **options: Any
+        self,
+        name: str,
+        fn: Callable[P, R],
+        *,
+        version: str = "",
+        id_maker: IDMaker | None = None,
+        **options: Any,
     ) -> TaskFunction[P, R]: ...
 
     def register(
-        self, name: str, fn: Callable[..., Any], *, version: str = "", **options: Any
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *,
+        version: str = "",
+        id_maker: IDMaker | None = None,
+        **options: Any,
     ) -> TaskFunction[..., Any]:
         """
         Make a function callable as a task; both callers and nodes do this.
@@ -147,13 +174,15 @@ class App:
             fn: a function, coroutine function, bound method or callable object.
             version: tasks only go to nodes that have the function in the same version, whatever text that is;
                 a difference in signature is noticed without it.
+            id_maker: makes the ids of its tasks, where this program calls it; default the App's.
             options: defaults for its tasks, see `Options`.
 
         Raises:
-            UsageError: for a bad or taken name, an unknown option, or a signature that cannot be compiled.
+            UsageError: for a bad or taken name, an unknown option, an id maker that is none, or a signature that
+                cannot be compiled.
         """
-        chosen = Options().replace(**options)
-        return self._keep(self.registry.register(name, fn, version=version, options=chosen))
+        chosen, settings = Options().replace(**options), self._function_settings(id_maker)
+        return self._keep(self.registry.register(name, fn, version=version, options=chosen, settings=settings))
 
     @overload
     def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
@@ -178,6 +207,7 @@ class App:
         stub: Callable[P, R] | inspect.Signature | None = None,
         *,
         version: str = "",
+        id_maker: IDMaker | None = None,
         **options: Any,
     ) -> TaskFunction[P, R]:
         """
@@ -186,8 +216,15 @@ class App:
         Raises:
             UsageError: as `register`.
         """
-        chosen = Options().replace(**options)
-        return self._keep(self.registry.declare(name, stub, version=version, options=chosen))
+        chosen, settings = Options().replace(**options), self._function_settings(id_maker)
+        return self._keep(self.registry.declare(name, stub, version=version, options=chosen, settings=settings))
+
+    def _function_settings(self, id_maker: IDMaker | None = None) -> dict[str, Any]:
+        """Return the settings of a function that are no options."""
+        if id_maker is not None:
+            check_id_maker(id_maker)
+        maker = self._id_maker if id_maker is None else id_maker
+        return {} if maker is None else {"id_maker": maker}
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
         task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
@@ -254,7 +291,7 @@ class App:
         if task is None:
             if self.mode == "local":
                 self.registry[name]  # raises, and says what it might have been
-            function = Registry().declare(name)
+            function = Registry().declare(name, settings=self._function_settings())
             made: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
             task = self._unchecked.setdefault(name, made)
         return task
@@ -268,6 +305,35 @@ class App:
         """Return a line for each function and cause for which tasks wait that no node can take now."""
         engine = self._engine_now()
         return [] if isinstance(engine, LocalEngine) else _mesh(engine).waiting()
+
+    def listen(
+        self,
+        origins: Origin | str | Iterable[Origin | str] | None = None,
+        level: Level = Level.WARNING,
+        *,
+        callback: Callable[[Event], object] | None = None,
+        size: int = SIZE,
+    ) -> EventStream:
+        """
+        Return a stream of what happens from now on besides reports: nodes found and lost, tasks sent again,
+        handlers that raise, and so on; see `EventCode`.  All of it is also logged, whether anybody listens or not.
+
+        Args:
+            origins: the parts of the App to listen to, such as ``["caller"]``; default all of them.
+            level: the least level to be heard.
+            callback: called with each event on the App's callback thread, instead of a reader of the stream; what
+                it raises is logged.
+            size: events kept for the reader or callback; what does not fit is dropped, and counted in
+                `EventStream.dropped`.
+
+        The stream ends when it is closed, as in a ``with`` block, or when the App is.  Reading it starts the App;
+        `listen` alone does not.
+
+        Raises:
+            UsageError: for an unknown origin or level, or a size below 1.
+            Closed: if the App is closed.
+        """
+        return self.events.listen(origins, level, callback, size)
 
     # ------------------------------------------------------------------ serving
 
@@ -323,10 +389,10 @@ class App:
 
     def _make_engine(self) -> Engine:
         if self.mode == "local":
-            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN))
+            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN), self.events)
         from dingo_zmq.mesh.engine import MeshEngine
 
-        return MeshEngine(self.mesh_settings())
+        return MeshEngine(self.mesh_settings(), self.events)
 
     def engine(self) -> MeshEngine:
         """
@@ -372,9 +438,12 @@ class App:
                 return
             self._closed = True
         self._flows.shut()
-        if engine is not None:
-            engine.close(CLOSE_SECONDS)
-        self._flows.close(CLOSE_SECONDS)
+        try:
+            if engine is not None:
+                engine.close(CLOSE_SECONDS)
+            self._flows.close(CLOSE_SECONDS)
+        finally:
+            self.events.close()
 
     def __enter__(self) -> App:
         return self

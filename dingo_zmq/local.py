@@ -10,6 +10,8 @@ from typing import Any
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, UsageError
 from dingo_zmq.flow import refusing_results
+from dingo_zmq.ids import OpenIDs
+from dingo_zmq.listening import Events
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
@@ -70,6 +72,9 @@ class _Job:
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self.engine.call_soon(fn, *args)
 
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        self.engine.events.handler_failed(error, result.name, result.id, repr(result))
+
 
 class LocalEngine:
     """
@@ -79,16 +84,20 @@ class LocalEngine:
         threads: size of the shared pool.
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
+        events: where to tell what happens.
     """
 
-    def __init__(self, threads: int, own: Mapping[str, int], max_open: int) -> None:
+    def __init__(self, threads: int, own: Mapping[str, int], max_open: int, events: Events | None = None) -> None:
+        self.events = events or Events()
         self._threads, self._own, self._max_open = threads, dict(own), max_open
         self._room = Room(max_open)
         self._ids = itertools.count(1)
+        self._open_ids = OpenIDs()
         self._closed = False
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
         self._making = threading.Lock()
         self._callbacks = CallbackThread()
+        self.events.call_soon = self._callbacks.call_soon
         self._open: set[_Job] = set()
 
     def slots(self, function: Function) -> int:
@@ -105,6 +114,7 @@ class LocalEngine:
         correct, name, ids = function.signature.correct, function.name, self._ids
         if function.signature.takes_anything:
             correct = refusing_results(correct)
+        new_id, new_result = self._id_makers(function)
         monitor = options.monitor_progress
         pool = self._pool_for(function)
         tasks, max_open = self._open, self._max_open
@@ -114,8 +124,8 @@ class LocalEngine:
             args, kwargs = correct(args, kwargs)
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
-            job = _Job(self, function, str(next(ids)), args, kwargs, monitor)
-            result: Result[Any] = Result(name, job.id, job)
+            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor)
+            result = new_result(name, job.id, job)
             job.result = result
             opened(job)
             if self._closed:  # looked at last: `close` says so first, and then settles what is open
@@ -127,6 +137,21 @@ class LocalEngine:
             return result
 
         return call
+
+    def _id_makers(
+        self, function: Function
+    ) -> tuple[Callable[[int], str], Callable[[str, str, _Job], Result[Any]]]:
+        """Return what makes the id of a task (of its number, where there is no id maker), and its result."""
+        maker, name = function.id_maker, function.name
+        if maker is None:
+            return str, Result
+
+        def new_result(name: str, id: str, job: _Job) -> Result[Any]:
+            result: Result[Any] = Result(name, id, job)
+            self._open_ids.keep(result)
+            return result
+
+        return lambda _: OpenIDs.new(maker, name), new_result
 
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
@@ -196,7 +221,9 @@ class LocalEngine:
     def _fail(self, job: _Job, exc: BaseException) -> None:
         self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
-        job.result._fail(failure_of(exc, code))
+        failure = failure_of(exc, code)
+        self.events.failed(failure, job.function.name, job.id, error=exc)
+        job.result._fail(failure)
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dingo_zmq.errors import UnknownFunction, UsageError
+from dingo_zmq.ids import IDMaker
 from dingo_zmq.invoke import Signature
 from dingo_zmq.model import Options, check_part
 
@@ -39,6 +40,11 @@ class Function:
     is_coroutine: bool = False
     options: Options = field(default_factory=Options)
     settings: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def id_maker(self) -> IDMaker | None:
+        """What makes the ids of its tasks, None for the caller itself."""
+        return self.settings.get("id_maker")
 
     @property
     def runs_here(self) -> bool:

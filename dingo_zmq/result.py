@@ -86,6 +86,9 @@ class Owner(Protocol):
         does all I/O, and `fn` is the user's, who may call and wait in it.
         """
 
+    def handler_failed(self, result: Result[Any], error: Exception, /) -> None:
+        """Log that a callback raised, and tell whoever listens."""
+
 
 class _Door:
     """The waitable half of a `Result`.  Everything here is read and changed under `condition`."""
@@ -811,8 +814,8 @@ def _call_all(callbacks: Sequence[Callable[[Any], object]], result: Result[Any])
     for callback in callbacks:
         try:
             callback(result)
-        except Exception:
-            _log.exception("a callback of %r failed", result)
+        except Exception as exc:
+            result._owner.handler_failed(result, exc)
 
 
 def _if_ok(handler: Handler, result: Result[Any]) -> None:

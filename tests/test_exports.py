@@ -11,6 +11,7 @@ import pytest
 import dingo_zmq
 
 NAMES = {"App", "Code", "Failure", "Options", "Report", "Result", "Status", "current_task", "errors"}
+NAMES |= {"Event", "EventCode", "EventStream", "IDMaker", "Level", "Origin", "SequenceIDs", "UUIDs"}
 
 LOCAL = """
 import sys
@@ -55,7 +56,7 @@ def test_all_is_what_the_package_exports() -> None:
     assert exported == set(dingo_zmq.__all__) - {"__version__"}
 
 
-@pytest.mark.parametrize("name", ["App", "Result", "Options", "Report", "Status", "current_task"])
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_what_is_exported_is_documented(name: str) -> None:
     assert getattr(dingo_zmq, name).__doc__
 

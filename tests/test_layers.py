@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "dingo_zmq"
 # A name stands for the module and, where it is a package, for everything in it.
 FLOORS = [
     "errors interrupts",
-    "model ids events",
+    "model ids events listening",
     "ports",
     "marshal invoke",
     "registry result config current mapping",
@@ -47,7 +47,7 @@ STRANGERS = {("local", "mesh"), ("mesh", "local")}
 
 # Deciders know no I/O, clock, thread, randomness or log.
 PURE = "protocol"
-PURE_OWN = {"errors", "model", "protocol"}
+PURE_OWN = {"errors", "events", "model", "protocol"}
 PURE_THIRD = {"msgspec"}
 PURE_BANNED = {"asyncio", "logging", "os", "random", "secrets", "select", "socket", "threading", "time"}
 
@@ -126,7 +126,7 @@ def faults(module: str, ours: set[str]) -> Iterator[tuple[str, str]]:
         elif (here, there) in STRANGERS:
             yield name, "only app knows both"
         elif here == PURE and there not in PURE_OWN:
-            yield name, "a decider sees only errors, model and other deciders"
+            yield name, "a decider sees only errors, model, events and other deciders"
 
 
 def foreign(module: str, others: set[str]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from dingo_zmq import App, Call, Failure, GroupResult, Report, Result, chain, group
+from dingo_zmq import (
+    App,
+    Call,
+    Event,
+    EventStream,
+    Failure,
+    GroupResult,
+    IDMaker,
+    Level,
+    Origin,
+    Report,
+    Result,
+    SequenceIDs,
+    UUIDs,
+    chain,
+    group,
+)
 from dingo_zmq.errors import TaskError
 
 app = App("local")
@@ -66,3 +82,34 @@ async def use() -> None:
     add.call(1, 2).on_ok(lambda a: a + 1).on_ok(lambda a, b: None)
     add.call("2", 3)  # type: ignore[arg-type]
     app.register("third", shout.function.callable or str)
+
+
+@app.task(id_maker=SequenceIDs())
+def counted(number: int) -> int:
+    """Return the number."""
+    return number
+
+
+class Mine:
+    """An id maker is whatever has this method."""
+
+    def new_id(self, name: str, /) -> str:
+        """Return an id."""
+        return name
+
+
+async def listen() -> None:
+    """Listen, and make ids."""
+    maker: IDMaker = Mine()
+    other = App("local", id_maker=maker)
+    assert_type(counted.call(3), Result[int])
+    assert_type(other.register("add", len, id_maker=UUIDs()).call("x"), Result[int])
+    with other.listen([Origin.CALLER, "node"], Level.INFO) as stream:
+        assert_type(stream, EventStream)
+        assert_type(stream.get(timeout=1.0), Event)
+        for event in stream:
+            assert_type(event.error, BaseException | None)
+        async for event in stream:
+            assert_type(event, Event)
+    other.listen("caller", callback=lambda event: print(event.text), size=10)
+    App("local", id_maker="uuid")  # type: ignore[arg-type]

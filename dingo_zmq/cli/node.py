@@ -146,7 +146,7 @@ def node_process(spec: str) -> None:
     use(told["config"])
     app = load_app(told["target"])
     wanted = app.mesh_settings(**told["app"])
-    engine = MeshEngine(replace(wanted, discovery=()))  # our supervisor announces us
+    engine = MeshEngine(replace(wanted, discovery=()), app.events)  # our supervisor announces us
     try:
         announcement = serve(
             engine,
@@ -168,4 +168,5 @@ def node_process(spec: str) -> None:
             )
     finally:
         engine.close(3.0)
+        app.events.close()
     os._exit(0 if drained else 1)

@@ -196,3 +196,6 @@ class _Passage:
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._keeper.call_soon(fn, *args)
+
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        self._keeper.handler_failed(result, error)

@@ -178,6 +178,9 @@ class _Gathering:
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._keeper.call_soon(fn, *args)
 
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        self._keeper.handler_failed(result, error)
+
 
 def _outcome(result: Result[Any]) -> Any:
     return result._result if result.failure is None else error_for(result.failure)

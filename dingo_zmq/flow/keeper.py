@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, EncodeError
+from dingo_zmq.listening import Events
 from dingo_zmq.model import Code, Failure
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.result import Result
@@ -36,10 +37,11 @@ class Keeper:
         start: starts the App if need be; raises `Closed` where it is closed.
         max_open: flows not settled at a time, beside the App's tasks; at the bound a call waits, or raises `Busy`
             in an event loop.  What a flow itself sends does not wait here.
+        events: hears of handlers that fail.
     """
 
-    def __init__(self, start: Callable[[], Callbacks], max_open: int) -> None:
-        self._start, self._max_open = start, max_open
+    def __init__(self, start: Callable[[], Callbacks], max_open: int, events: Events) -> None:
+        self._start, self._max_open, self._events = start, max_open, events
         self._callbacks: Callbacks | None = None
         self._open: set[Result[Any]] = set()
         self._room = Room(max_open)
@@ -83,6 +85,10 @@ class Keeper:
         """Run a user's callback on the App's callback thread."""
         assert self._callbacks is not None
         self._callbacks.call_soon(fn, *args)
+
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        """Tell that a handler of a result raised."""
+        self._events.handler_failed(error, result.name, result.id, repr(result))
 
     def soon(self, fn: Callable[..., object], *args: Any) -> None:
         """Run ``fn(*args)`` on the thread of the flows, in the order of these calls, without blocking."""

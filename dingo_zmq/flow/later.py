@@ -158,6 +158,9 @@ class _Later:
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._keeper.call_soon(fn, *args)
 
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        self._keeper.handler_failed(result, error)
+
 
 def _value(given: Any) -> Any:
     return given._result if isinstance(given, Result) else given

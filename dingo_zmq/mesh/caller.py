@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import secrets
 from collections import deque
@@ -14,12 +13,15 @@ from typing import Any
 import zmq
 
 from dingo_zmq.errors import PeerError
+from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.listening import Events
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.connections import Connection, Connections
 from dingo_zmq.mesh.discovery.port import Event
 from dingo_zmq.mesh.info import Load, PeerInfo, shared_slots
 from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.model import plain
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
@@ -30,7 +32,8 @@ from dingo_zmq.protocol.why import waiting, why
 __all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
-_log = logging.getLogger("dingo_zmq.caller")
+_NEWS = frozenset(EventCode) - {EventCode.REDELIVERED, EventCode.REPEATED}
+"""what changes how nodes stand"""
 
 
 class MeshCaller:
@@ -45,6 +48,7 @@ class MeshCaller:
         settle: called by the I/O thread with each settled task and the node's name.
         told: called by the I/O thread with each report that is not final.
         sources_of: tells how a node was found.
+        events: where to tell what happens.
     """
 
     def __init__(
@@ -56,7 +60,9 @@ class MeshCaller:
         settle: Callable[[Entry, str], None],
         told: Callable[[decider.Told], None],
         sources_of: Callable[[str], tuple[str, ...]] = lambda node: (),
+        events: Events | None = None,
     ) -> None:
+        self._events = events or Events()
         self.decider = decider.Caller(name, mesh, _dice())
         self.inbox: deque[Entry] = deque()
         self.wakeup = float("inf")
@@ -232,7 +238,8 @@ class MeshCaller:
         try:
             message = wire.decode_node(frames)
         except PeerError as exc:
-            _log.debug("dropped: %s", exc)
+            if self._events.hears(Origin.CALLER, Level.DEBUG):
+                self._events.tell(Origin.CALLER, Level.DEBUG, EventCode.DROPPED, f"dropped: {exc}", error=exc)
             return
         if type(message) is m.Pulse:
             self._pulses[wire.topic_of(frames[0])] = (message, now)
@@ -255,8 +262,7 @@ class MeshCaller:
                 elif isinstance(action, decider.Told):
                     self._done.append(action)
                 elif isinstance(action, decider.Note):
-                    _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
-                    self.on_news()
+                    self._note(action)
                 elif isinstance(action, decider.Reached):
                     self._reached.append(action)
                 else:
@@ -264,6 +270,19 @@ class MeshCaller:
         while self._reached:  # only now, since this makes the decider act anew
             reached = self._reached.popleft()
             self._connections.answered(reached.key, reached.node, reached.doubles, now)
+
+    def _note(self, note: decider.Note) -> None:
+        events, level = self._events, note.level
+        if events.hears(Origin.CALLER, level):
+            of = f"{note.node}: " if note.node else ""
+            for entry in note.entries:
+                name = entry.route.name
+                text = f"{of}task {name} id {plain(entry.id)} is sent again: {note.text}"
+                events.tell(Origin.CALLER, level, note.code, text, node=note.node, name=name, id=entry.id)
+            if not note.entries:
+                events.tell(Origin.CALLER, level, note.code, of + note.text, node=note.node)
+        if note.code in _NEWS:
+            self.on_news()
 
     def _send(self, send: decider.Send, now: float) -> None:
         connection = self._connections.by_key.get(send.key)

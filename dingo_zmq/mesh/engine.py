@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import secrets
 import threading
@@ -15,6 +14,9 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, PeerError
+from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.ids import OpenIDs
+from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.caller import MeshCaller
@@ -29,7 +31,7 @@ from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
 from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Told
@@ -46,8 +48,9 @@ CRASHED = 70
 """exit code of a process whose I/O thread died"""
 GLANCE_SECONDS = 0.2
 """longest time that a look at the load may take"""
+SAID_MOST = 300
+"""characters of what is wrong with something that cannot be decoded, in an event"""
 _SUCCESS = int(Status.SUCCESS)
-_log = logging.getLogger("dingo_zmq.mesh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,9 @@ class Ticket(Entry):
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self.engine.call_soon(fn, *args)
 
+    def handler_failed(self, result: Result[Any], error: Exception) -> None:
+        self.engine.events.handler_failed(error, result.name, result.id, repr(result))
+
 
 class MeshEngine:
     """
@@ -106,14 +112,17 @@ class MeshEngine:
 
     Args:
         settings: what the App was told.
+        events: where to tell what happens.
     """
 
-    def __init__(self, settings: MeshSettings) -> None:
+    def __init__(self, settings: MeshSettings, events: Events | None = None) -> None:
         check_part("the name of a mesh", settings.mesh)
         self.settings = settings
         self.id = secrets.token_hex(8)
         self.key, self.reach = settings.credentials()
+        self.events = events or Events()
         self._ids = itertools.count(1)
+        self._open_ids = OpenIDs()
         self._settled = 0
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
@@ -128,12 +137,14 @@ class MeshEngine:
             self._settle,
             self._told,
             self._finder.sources_of,
+            self.events,
         )
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = threading.Condition(), 0
         self.node: MeshNode | None = None
         self._herald: Herald | None = None
         self._callbacks = CallbackThread()
+        self.events.call_soon = self._callbacks.call_soon
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
         self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
@@ -150,6 +161,7 @@ class MeshEngine:
             if entry.result is not None:
                 entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
         self._changed()
+        self.events.close(DIED)
 
     def _forked(self) -> None:
         self._unusable = FORKED
@@ -165,6 +177,7 @@ class MeshEngine:
         append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
         ids, max_open = self._ids, self.settings.max_open
         limit = self.settings.limit
+        new_id, new_result = self._id_makers(function)
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             data, buffers = pack(args, kwargs)
@@ -176,9 +189,9 @@ class MeshEngine:
             number = next(ids)
             if number - self._settled - self._turned_away > max_open:
                 self._wait_for_room(number)
-            ticket = Ticket(way, str(number), data, buffers, options, wired, None)
+            ticket = Ticket(way, new_id(number), data, buffers, options, wired, None)
             ticket.engine, ticket.unpack = self, unpack
-            result: Result[Any] = Result(name, ticket.id, ticket)
+            result = new_result(name, ticket.id, ticket)
             ticket.result = result
             if not (reactor.sleeping and send_now(ticket)):
                 append(ticket)
@@ -190,6 +203,37 @@ class MeshEngine:
 
         return submit
 
+    def _id_makers(
+        self, function: Function
+    ) -> tuple[Callable[[int], str], Callable[[str, str, Ticket], Result[Any]]]:
+        """Return what makes the id of a task (of its number, where there is no id maker), and its result."""
+        maker, name = function.id_maker, function.name
+        if maker is None:
+            return str, Result
+
+        def new_id(_: int) -> str:
+            try:
+                return OpenIDs.new(maker, name)
+            except BaseException:
+                self._turn_away()
+                raise
+
+        def new_result(name: str, id: str, ticket: Ticket) -> Result[Any]:
+            result: Result[Any] = Result(name, id, ticket)
+            try:
+                self._open_ids.keep(result)
+            except BaseException:
+                self._turn_away()
+                raise
+            return result
+
+        return new_id, new_result
+
+    def _turn_away(self) -> None:
+        """A call that has drawn its number raises."""
+        with self._turning_away:
+            self._turned_away += 1
+
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
             return number - self._settled - self._turned_away > self.settings.max_open and not self._unusable
@@ -199,8 +243,7 @@ class MeshEngine:
             if self._unusable:
                 raise Closed(self._unusable)
         except BaseException:
-            with self._turning_away:
-                self._turned_away += 1
+            self._turn_away()
             raise
 
     def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
@@ -243,8 +286,9 @@ class MeshEngine:
                 result._succeed(entry.unpack((entry.body, entry.buffers)), node, entry.attempt)
             except (ArgumentError, PeerError) as exc:
                 result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
+                self._undecoded(entry, node, "the return does not fit", exc)
         else:
-            result._fail(entry.failure or _decoded_failure(entry, node))
+            result._fail(entry.failure or self._decoded_failure(entry, node))
         entry.body, entry.buffers = b"", ()
 
     def _told(self, told: Told) -> None:
@@ -254,10 +298,24 @@ class MeshEngine:
             try:
                 value = decode_progress((told.body, told.buffers))
             except PeerError as exc:
-                _log.debug("dropped a progress report: %s", exc)
+                self._undecoded(entry, told.node, "dropped a progress report", exc, Level.DEBUG)
                 return
         report = Report(entry.route.name, entry.id, status, value, None, told.node, entry.attempt)
         entry.result._report(report)
+
+    def _decoded_failure(self, entry: Entry, node: str) -> Failure:
+        try:
+            return decode_failure((entry.body, entry.buffers), node, entry.attempt)
+        except PeerError as exc:
+            self._undecoded(entry, node, "the failure cannot be read", exc)
+            return Failure(Code.GENERIC, f"an unreadable failure: {exc}", "", "", node, entry.attempt)
+
+    def _undecoded(self, entry: Entry, node: str, what: str, exc: Exception, level: Level = Level.INFO) -> None:
+        if self.events.hears(Origin.CALLER, level):
+            name, id = entry.route.name, entry.id
+            text = f"{node}: task {name} id {plain(id)}: {what}: {plain(str(exc), most=SAID_MOST)}"
+            details = {"node": node, "name": name, "id": id, "error": exc}
+            self.events.tell(Origin.CALLER, level, EventCode.DECODE, text, **details)
 
     # ------------------------------------------------------------------ serving
 
@@ -298,7 +356,7 @@ class MeshEngine:
             self.settings.limit,
             pace(),
         )
-        node = MeshNode(identity, served, own, threads, self.key, self.reach.hosts(), port)
+        node = MeshNode(identity, served, own, threads, self.key, self.reach.hosts(), port, self.events)
 
         def start() -> None:
             node.open(self.reactor)
@@ -438,10 +496,3 @@ def _checked_size(name: str, body: Body, limit: int) -> int:
             "hint: send less at a time, or raise the limit of callers and nodes"
         )
     return total
-
-
-def _decoded_failure(entry: Entry, node: str) -> Failure:
-    try:
-        return decode_failure((entry.body, entry.buffers), node, entry.attempt)
-    except PeerError as exc:
-        return Failure(Code.GENERIC, f"an unreadable failure: {exc}", "", "", node, entry.attempt)

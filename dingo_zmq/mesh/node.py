@@ -13,6 +13,8 @@ import zmq
 
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, PeerError
+from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
@@ -37,8 +39,6 @@ SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
-TOLD_MOST = 200
-"""characters of a failure's message in the log"""
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
@@ -59,6 +59,7 @@ class MeshNode:
         key: admits its holders; None for no security at all.
         hosts: the addresses to bind, `EVERYWHERE` for all.
         port: the first of a pair of ports, None for a free pair.
+        events: where to tell what happens.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class MeshNode:
         key: keys.Key | None,
         hosts: Sequence[str] = (LOOPBACK,),
         port: int | None = None,
+        events: Events | None = None,
     ) -> None:
+        self._events = events or Events()
         self.wakeup = 0.0
         self.drained = False
         self._readable = self._subscribable = False
@@ -221,7 +224,8 @@ class MeshNode:
         try:
             message = wire.decode_caller(frames)
         except PeerError as exc:
-            _log.debug("dropped: %s", exc)
+            if self._events.hears(Origin.NODE, Level.DEBUG):
+                self._events.tell(Origin.NODE, Level.DEBUG, EventCode.DROPPED, f"dropped: {exc}", error=exc)
             return
         self.decider.received(message, tuple(frames[1:]), now)
 
@@ -266,7 +270,8 @@ class MeshNode:
             elif isinstance(action, decider.Start):
                 self._start(action.bundle)
             else:
-                _log.info("caller %s: %s", action.caller, action.text)
+                text = f"caller {action.caller}: {action.text}"
+                self._events.tell(Origin.NODE, action.level, action.code, text, caller=action.caller)
 
     def _start(self, bundle: Bundle) -> None:
         """Give a bundle to a worker; one of the shared workers is the thread that runs the loop."""
@@ -328,7 +333,7 @@ class MeshNode:
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
         except BaseException as exc:
-            return _failed(held, exc)
+            return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
 
     def _packed(self, function: Function, value: Any) -> Body:
@@ -363,7 +368,7 @@ class MeshNode:
             value = await function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
         except BaseException as exc:
-            return _failed(held, exc)
+            return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
 
     def _hand_in(self, bundle: Bundle, answers: list[Answer], seconds: float, *, ended: bool) -> None:
@@ -394,16 +399,13 @@ def _cancelled(held: Held) -> Answer:
     return held, _FAIL, data, ()
 
 
-def _failed(held: Held, exc: BaseException) -> Answer:
+def _failed(events: Events, held: Held, exc: BaseException) -> Answer:
     code = Code.RAISED
     if isinstance(exc, EncodeError):
         code = Code.ENCODE
     elif isinstance(exc, ArgumentError | PeerError):
         code = Code.DECODE
     failure = failure_of(exc, code)
-    if _log.isEnabledFor(logging.INFO):
-        first = failure.message.partition("\n")[0]
-        said = plain(f"{failure.type}: {first}" if first else failure.type, most=TOLD_MOST)
-        _log.info("task %s id %s failed: %s", held.lane.function.name, plain(held.id), said)
+    events.failed(failure, held.lane.function.name, held.id, error=exc, caller=held.link.caller)
     data, _ = encode_failure(failure)
     return held, _FAIL, data, ()

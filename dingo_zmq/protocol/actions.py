@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.ledger import Entry, Lane, Route
 
@@ -55,11 +57,20 @@ class Reached:
 
 @dataclass(slots=True)
 class Note:
-    """Something a person may want to read in a log."""
+    """
+    Something that happened, for the log and for whoever listens.
+
+    Attributes:
+        text: what happened, of each of `entries` where there are some.
+        node: name of the node that it is about, "" where unknown.
+        entries: tasks that it happened to; the doer tells it of each.
+    """
 
     text: str
     node: str
-    bad: bool = False
+    level: Level = Level.INFO
+    code: EventCode = EventCode.GENERIC
+    entries: Sequence[Entry] = ()
 
 
 Action = Send | Settled | Told | Drop | Reached | Note

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Send, Settled, Told
 from dingo_zmq.protocol.contacts import Contacts
@@ -151,6 +152,7 @@ class Caller:
         peer = self.links.get(message.link)
         if peer is None:
             self._tasks.late += 1
+            self.out.append(Note("a message of a link that is closed", "", Level.DEBUG, EventCode.REPEATED))
             return
         kind = type(message)
         if kind is m.Reports:

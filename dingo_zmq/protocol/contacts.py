@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Drop, Note, Reached, Send
 from dingo_zmq.protocol.ledger import Lane
-from dingo_zmq.protocol.roster import BEAT_SECONDS, HELLO_MOST, HELLO_SECONDS, LATER, Dice, Peer, Side, Stage
+from dingo_zmq.protocol.roster import (
+    BEAT_SECONDS,
+    HELLO_MOST,
+    HELLO_SECONDS,
+    LATER,
+    SUSPECT_SECONDS,
+    Dice,
+    Peer,
+    Side,
+    Stage,
+)
 from dingo_zmq.protocol.tasks import OpenTasks
 
 TICK_SECONDS = 0.1
@@ -135,7 +146,7 @@ class Contacts:
         if self._locked_noted <= LOCKED_MOST:
             last = self._locked_noted == LOCKED_MOST
             more = f"; more of them in the next {LOCKED_SECONDS:.0f} s are not named here" if last else ""
-            self.out.append(Note(f"locked out: {peer.locked_out}{more}", peer.name, bad=True))
+            self._note(f"locked out: {peer.locked_out}{more}", peer, EventCode.REFUSED, Level.WARNING)
 
     def let_in(self, key: str, now: float) -> None:
         """A node that did not let us in may do so now; also known from both connections being up."""
@@ -145,7 +156,7 @@ class Contacts:
 
     def _let_in(self, peer: Peer) -> None:
         if peer.locked_out and peer.stage is Stage.READY:  # others are noted when they are found
-            self.out.append(Note("locked out no more", peer.name))
+            self._note("locked out no more", peer, EventCode.FOUND)
         peer.locked_out = ""
 
     def refused(self, key: str, now: float) -> None:
@@ -164,8 +175,18 @@ class Contacts:
             return
         if peer.stage is Stage.READY and peer.silent_too_long(now):
             self._lost(peer, f"silent for {peer.silence(now):.0f} s", now, proved=False)
+        self._note_busy(peer, now)
         self._hello_if_due(peer, now)
         self._beat_if_due(peer, now)
+
+    def _note_busy(self, peer: Peer, now: float) -> None:
+        """Say once of a node whose connections stand that it is silent, and so gets no new tasks."""
+        silence = peer.silence(now)
+        stands = peer.stage is Stage.READY and not peer.broke and not peer.draining
+        if silence < SUSPECT_SECONDS or not stands or peer.busy or peer.lost:
+            return
+        peer.busy = True
+        self._note(f"silent for {silence:.1f} s; it gets no new tasks until it answers", peer, EventCode.BUSY)
 
     def _greet(self, peer: Peer, now: float) -> None:
         """Open a new link."""
@@ -230,14 +251,19 @@ class Contacts:
         peer.stage, peer.next_hello = Stage.READY, LATER
         if fresh:
             peer.next_beat = now if peer.resync else now + BEAT_SECONDS * self._jitter()
-            self.out.append(Note(f"now reached at {peer.key}" if doubles else "found", peer.name))
+            self._note(f"now reached at {peer.key}" if doubles else "found", peer, EventCode.FOUND)
 
     def echoed(self, peer: Peer, number: int, now: float) -> None:
         """A number came back; where it proves that a node lives which was given up, say so."""
         given_up = peer.lost
         peer.echoed(number, now)
+        busy = peer.busy
+        if busy and peer.silence(now) < SUSPECT_SECONDS:
+            peer.busy = False
         if given_up and not peer.lost and peer.stage is Stage.READY:
-            self.out.append(Note("found again", peer.name))
+            self._note("found again", peer, EventCode.FOUND)
+        elif busy and not peer.busy and not peer.lost:
+            self._note("answers again", peer, EventCode.FOUND)
 
     def _close_doubles(self, peer: Peer, welcome: m.Welcome, now: float) -> list[str]:
         """Forget the same node under other keys, and return those: this link has superseded theirs at the node."""
@@ -264,7 +290,7 @@ class Contacts:
                     f"two nodes are called {peer.name} (node ids {other.welcome.node}, {peer.welcome.node}); "
                     "options(node=...) means either; give one another --name"
                 )
-                self.out.append(Note(text, peer.name, bad=True))
+                self._note(text, peer, EventCode.GENERIC, Level.WARNING)
         while len(self._namesakes) > NAMESAKES_MOST:
             del self._namesakes[next(iter(self._namesakes))]
 
@@ -274,7 +300,7 @@ class Contacts:
             before, peer.barred = peer.barred, plain(refused.text, most=REFUSAL_MOST)
             peer.stage, peer.next_hello, peer.next_beat = Stage.BARRED, LATER, LATER
             if peer.barred != before:
-                self.out.append(Note(f"refused us: {peer.barred}", peer.name, bad=True))
+                self._note(f"refused us: {peer.barred}", peer, EventCode.REFUSED, Level.WARNING)
         else:
             self._lost(peer, "it knows our link no more", now, proved=False)
             self._close_link(peer)
@@ -286,9 +312,10 @@ class Contacts:
         number = peer.in_flight()
         if peer.incarnation and (number or not peer.lost):
             if peer.leaving and proved and not number:
-                self.out.append(Note("gone: it has ended", peer.name))
+                self._note("gone: it has ended", peer, EventCode.GONE)
             else:
-                self.out.append(Note(f"lost: {why}; {_tasks_were(number)} there", peer.name, bad=number > 0))
+                level = Level.WARNING if number else Level.INFO
+                self._note(f"lost: {why}; {_tasks_were(number)} there", peer, EventCode.LOST, level)
         self._give_up(peer, now, proved=proved)
 
     def credit(self, peer: Peer, message: m.Credit, now: float) -> None:
@@ -313,6 +340,9 @@ class Contacts:
                 self._greet(peer, now)
         else:
             peer.given_up(now)
+
+    def _note(self, text: str, peer: Peer, code: EventCode, level: Level = Level.INFO) -> None:
+        self.out.append(Note(text, peer.name, level, code))
 
     def _send(self, peer: Peer, message: m.Message) -> None:
         self.out.append(Send(peer.key, message))

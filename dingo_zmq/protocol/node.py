@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dingo_zmq.errors import UsageError
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, QUEUED, RUNNING, Function, Held, Link
@@ -163,6 +164,10 @@ class Node:
         """The socket refused a message: what it carried counts as not published."""
         for answer in refused.answers:
             answer.at = NEVER
+        if refused.topic.startswith(b"watch/"):
+            caller = refused.topic.decode().split("/")[1]
+            text = "a copy of a report was dropped, since somebody who watches is too slow"
+            self.out.append(Note(text, caller, Level.DEBUG, EventCode.DROPPED))
 
     def tick(self, now: float) -> None:
         """Time has passed."""
@@ -172,7 +177,7 @@ class Node:
             self._next_pulse = now + PULSE_SECONDS
             for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
                 self._forget(link)
-                self.out.append(Note("forgotten after a minute of silence", link.caller))
+                self.out.append(Note("forgotten after a minute of silence", link.caller, code=EventCode.LOST))
             self._publisher.pulse(now)
         self._start(now)
         if self._owed:

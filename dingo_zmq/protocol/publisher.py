@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import BODY_LIMIT, Status, check_node_name, check_part
 from dingo_zmq.protocol import credit, wire
 from dingo_zmq.protocol import messages as m
@@ -58,10 +59,12 @@ class Start:
 
 @dataclass(slots=True)
 class Note:
-    """Something a person may want to read in a log."""
+    """Something that happened, for the log and for whoever listens; `caller` is whom it is about."""
 
     text: str
     caller: str = ""
+    level: Level = Level.INFO
+    code: EventCode = EventCode.GENERIC
 
 
 Action = Publish | Start | Note

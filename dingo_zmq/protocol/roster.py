@@ -81,6 +81,7 @@ class Peer:
     `name` is what people call the node: its name, or before its WELCOME what it was found as.
     `tags` are what it said it has.
     `locked_out` is why it does not let us in, or "".
+    `busy` is set where it was said to get no new tasks, being silent.
     `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
     """
 
@@ -112,7 +113,7 @@ class Peer:
         self.proof = now
         self.round_trip: float | None = None
         self.told_heard = 0
-        self.resync = self.lost = False
+        self.resync = self.lost = self.busy = False
         self.silent_since = now
         self.next_hello = self.next_beat = LATER
         self.hello_wait = HELLO_SECONDS

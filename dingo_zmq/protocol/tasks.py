@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.events import EventCode, Level
+from dingo_zmq.model import Code, Failure, Status, counted, plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Express, Send, Settled, Told
+from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Told
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
 from dingo_zmq.protocol.roster import Dice, Peer, refs
 
 FRAME_TASKS = 64
 FRAME_BYTES = 256 * 1024
+REASON_MOST = 200
 
 _SENT, _FAIL = int(Status.SENT), int(Status.FAIL)
 _FINAL = (int(Status.SUCCESS), _FAIL)
@@ -106,6 +108,7 @@ class OpenTasks:
                     peer.blamed.append(blame)
             back.append(entry)
         self.ledger.requeue(back)
+        self._note_again(back, peer, "the node was lost")
         for entry, failure in ended:
             self._end(entry, failure, now)
 
@@ -145,6 +148,7 @@ class OpenTasks:
                 lanes[name].told(limit, run_time, now)
         peer.load, peer.load_at = reports.load[0], now
         settled: list[Entry] = []
+        late = self.late
         for report, name, number, _, status, body in reports.items:
             lane = lanes.get(name)
             if lane is None:
@@ -166,6 +170,9 @@ class OpenTasks:
                 self.out.append(Told(entry, status, body, buffers, peer.name))
         if settled:
             self.out.append(Settled(settled, peer.name))
+        if late != self.late:
+            text = f"{counted(self.late - late, 'report')} came twice or too late"
+            self.out.append(Note(text, peer.name, Level.DEBUG, EventCode.REPEATED))
 
     def _settle(self, entry: Entry, reporter: Lane | None, now: float) -> None:
         """Close a task's record, and stop everybody else who may still have it."""
@@ -214,7 +221,7 @@ class OpenTasks:
 
     def missing(self, peer: Peer, message: m.Missing, now: float) -> None:
         """Tasks are not there, and never will be."""
-        self._put_back([entry for _, entry in self._open(peer, message.refs)])
+        self._put_back([entry for _, entry in self._open(peer, message.refs)], peer, "it never arrived there")
 
     def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
         """Tasks are given back."""
@@ -224,12 +231,20 @@ class OpenTasks:
         if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
             lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
             entries = [entry for lane in lanes for entry in lane.open.values()]
-        self._put_back(entries)
+        routine = message.reason in (m.GIVEN_BACK, m.DRAINING)
+        why = f"the node gave it back: {plain(message.reason, most=REASON_MOST)}"
+        self._put_back(entries, peer, why, Level.DEBUG if routine else Level.INFO)
 
-    def _put_back(self, entries: list[Entry]) -> None:
+    def _put_back(self, entries: list[Entry], peer: Peer, why: str, level: Level = Level.INFO) -> None:
         for entry in entries:
             self.ledger.unhold(entry)
         self.ledger.requeue(entries)
+        self._note_again(entries, peer, why, level)
+
+    def _note_again(self, entries: list[Entry], peer: Peer, why: str, level: Level = Level.INFO) -> None:
+        """Say that tasks are to be sent again."""
+        if entries:
+            self.out.append(Note(why, peer.name, level, EventCode.REDELIVERED, entries))
 
     def claim(self, peer: Peer, message: m.Claim, now: float) -> None:
         """Tasks ask whether they may start."""

@@ -134,6 +134,24 @@ def told_when_asked(cast: Cast) -> Iterator[str]:
             yield f"{id} was told of, unasked"
 
 
+def noted_when_sent_again(cast: Cast) -> Iterator[str]:
+    """Whenever a task is sent again that was said, and never of one that was not sent."""
+    history = cast.scene.history
+    for entry in history.accepted.values():
+        again, sends = history.again[entry.id], history.sends[entry.id]
+        if not entry.attempt - 1 <= again <= sends:
+            yield f"{entry.id} has attempt {entry.attempt}, was sent {sends} times, and noted {again} times"
+
+
+def noted_when_found(cast: Cast) -> Iterator[str]:
+    """A node settles tasks only of callers that said that they have found it."""
+    for entry, job in _living(cast):
+        caller = cast.callers[job.caller].name
+        for ending in cast.scene.history.endings.get(entry.id, []):
+            if ending.node and (caller, ending.node) not in cast.scene.history.found:
+                yield f"{entry.id} was settled by {ending.node}, which {caller} never found"
+
+
 # ---------------------------------------------------------------------- what runs
 
 
@@ -316,6 +334,8 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     failures_have_a_cause,
     told_in_order,
     told_when_asked,
+    noted_when_sent_again,
+    noted_when_found,
     at_most_once,
     started_once,
     gentle_faults_cost_nothing,

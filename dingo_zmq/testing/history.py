@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from dingo_zmq.events import EventCode
 from dingo_zmq.model import Code
 from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import messages as m
@@ -69,6 +70,8 @@ class History:
         deaths: incarnations that ended, with the time.
         traffic: how often each was sent or reported on.
         sends: how often each was sent.
+        again: how often it was said of each that it is sent again.
+        found: callers, and nodes that they said to have found.
         cancelled: tasks whose cancelling succeeded.
         kinds: number of messages of each kind.
         faults: rules broken that are noticed on the spot.
@@ -84,6 +87,8 @@ class History:
         self.deaths: dict[tuple[str, int], float] = {}
         self.traffic: Counter[str] = Counter()
         self.sends: Counter[str] = Counter()
+        self.again: Counter[str] = Counter()
+        self.found: set[tuple[str, str]] = set()
         self.cancelled: set[str] = set()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
@@ -121,6 +126,12 @@ class History:
     def told(self, entry: Entry, status: int) -> None:
         """A caller delivers a report that is not final."""
         self.tellings[entry.id].append((status, entry.attempt, self.now))
+
+    def noted(self, caller: str, note: calling.Note) -> None:
+        """A caller says something for the log."""
+        self.again.update(entry.id for entry in note.entries if note.code is EventCode.REDELIVERED)
+        if note.code is EventCode.FOUND:
+            self.found.add((caller, note.node))
 
     # ------------------------------------------------------------------ nodes
 

@@ -220,6 +220,7 @@ class CallerHost(Host):
                     case calling.Reached(doubles=doubles):
                         self._drop(doubles)
                     case calling.Note():
+                        self.scene.history.noted(self.name, action)
                         self.scene.note("log", self.name, action.node, action.text)
         self._set_alarm()
         if self._route is not None:

@@ -96,7 +96,11 @@ def test_discovery_says_nothing_to_the_log_of_what_comes_after_a_crash(
 def test_a_crash_is_told_and_ends_what_is_open(mesh: Mesh, caplog: pytest.LogCaptureFixture) -> None:
     with mesh.app() as app:
         result = app.call("add", 1)
+        stream = app.listen()
         crash(app)
+        assert list(stream) == []
+        with pytest.raises(Closed, match=DIED):
+            app.listen()
         with pytest.raises(TaskShutdown, match=DIED):
             result.result(PATIENCE)
         with pytest.raises(Closed, match=DIED):

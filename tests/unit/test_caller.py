@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Code, Options, Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Caller, Drop, Note, Reached, Send, Settled, Told
@@ -15,6 +16,8 @@ from dingo_zmq.protocol.roster import Side, Stage
 
 ME, NEXT = b"incarnat", b"nextlife"
 SENT, PROGRESS, SUCCESS, FAIL = (int(s) for s in (Status.SENT, Status.PROGRESS, Status.SUCCESS, Status.FAIL))
+
+MARKS = {Level.DEBUG: "- ", Level.INFO: "", Level.WARNING: "! "}
 
 
 class Steady:
@@ -36,16 +39,29 @@ class Play:
     def __init__(self) -> None:
         self.caller = Caller("me", "mesh", Steady())
         self._notes: list[str] = []
+        self._codes: list[EventCode] = []
+        self._again: list[tuple[str, str, Level, list[str]]] = []
 
     def did(self) -> list[Any]:
         """Return in short what is to be done."""
         return [short for action in self.caller.take() if (short := self._brief(action)) is not None]
 
     def noted(self) -> list[str]:
-        """Return what was to be logged since this was last asked, the bad with a mark."""
+        """Return what was to be logged since this was last asked, warnings and details with a mark."""
         self.did()
         notes, self._notes = self._notes, []
         return notes
+
+    def again(self) -> list[tuple[str, str, Level, list[str]]]:
+        """Return what was said of tasks to be sent again since this was last asked: node, why, level, ids."""
+        self.did()
+        again, self._again = self._again, []
+        return again
+
+    def codes(self) -> list[EventCode]:
+        """Return the codes of all that was to be logged so far."""
+        self.did()
+        return self._codes
 
     def _brief(self, action: Any) -> Any:
         match action:
@@ -66,10 +82,17 @@ class Play:
             case Drop() | Reached():
                 dropped = [action.key] if isinstance(action, Drop) else action.doubles
                 short = ("drop", *dropped) if dropped else None
-            case Note(text=text, node=node, bad=bad):
-                self._notes.append(f"{'! ' if bad else ''}{node}: {text}")
+            case Note():
+                self._take_note(action)
                 short = None
         return short
+
+    def _take_note(self, note: Note) -> None:
+        if note.code is EventCode.REDELIVERED:
+            self._again.append((note.node, note.text, note.level, [entry.id for entry in note.entries]))
+        else:
+            self._notes.append(f"{MARKS[note.level]}{note.node}: {note.text}")
+            self._codes.append(note.code)
 
     def connect(self, key: str, now: float) -> None:
         self.caller.found(key, now)
@@ -728,8 +751,82 @@ def test_a_node_started_again_under_its_name_is_one_node() -> None:
     play.noted()
     play.ticks(0.5, 1.5)
     play.caller.refused("n1", 1.6)
-    play.ticks(1.7, 9.0)
+    for second in range(2, 9):
+        play.ticks(second - 0.3, second)
+        play.echo(second, "n2")
     assert play.noted() == ["bench-3: lost: its ports are closed; none of our tasks was there"]
+
+
+def test_a_node_is_noted_once_when_busy_and_once_when_it_answers() -> None:
+    """It holds the GIL, say: its connections stand, and nothing comes."""
+    play = Play().ready()
+    play.submit(2, 0.0)
+    play.noted()
+    play.ticks(0.1, 20.0)
+    assert play.noted() == ["n1: silent for 2.5 s; it gets no new tasks until it answers"]
+    play.echo(20.1)
+    assert play.noted() == ["n1: answers again"]
+    play.ticks(20.2, 60.0)
+    busy, lost = play.noted()
+    assert busy == "n1: silent for 2.5 s; it gets no new tasks until it answers"
+    assert lost == "! n1: lost: silent for 30 s; 2 of our tasks were there"
+    play.echo(60.1)
+    assert play.noted() == ["n1: found again"]
+    codes = [EventCode.FOUND, EventCode.BUSY, EventCode.FOUND, EventCode.BUSY, EventCode.LOST, EventCode.FOUND]
+    assert play.codes() == codes
+
+
+def test_a_node_that_is_cut_off_is_not_called_busy() -> None:
+    play = Play().ready()
+    cut_off(play, 0.1, 40.0)
+    assert EventCode.BUSY not in play.codes()
+
+
+def test_what_is_noted_has_a_code() -> None:
+    play = Play().ready()
+    play.caller.locked_out("n1", 0.1)
+    play.caller.let_in("n1", 0.2)
+    play.hear(m.Credit(play.token(), 0, {}, (0, 0), {}, True), 0.3)
+    play.caller.refused("n1", 0.4)
+    play.connect("n2", 0.5)
+    play.hear(m.Refused(play.token("n2"), m.REFUSED_MESH, "another mesh", [1]), 0.6)
+    refused, found = EventCode.REFUSED, EventCode.FOUND
+    assert play.codes() == [found, refused, found, EventCode.GONE, refused]
+
+
+def test_what_is_sent_again_after_a_loss_is_said() -> None:
+    play = Play().ready()
+    play.submit(2, 0.0)
+    play.submit(1, 0.0, at_most_once=True)
+    play.hear(m.Credit(play.token(), 0, {}, (0, 0), {"add": [3]}, False), 0.1)
+    play.caller.refused("n1", 0.2)
+    assert play.again() == [("n1", "the node was lost", Level.INFO, ["t0", "t1"])]  # the other one ends UNKNOWN
+
+
+def test_what_is_missing_or_given_back_is_said() -> None:
+    play = Play().ready()
+    play.submit(4, 0.0)
+    play.hear(m.Missing(play.token(), {"add": [1]}), 0.1)
+    play.hear(m.Recalled(play.token(), {"add": [2]}, m.GIVEN_BACK), 0.2)
+    play.hear(m.Recalled(play.token(), {"add": [3]}, "busy\n\x1b"), 0.3)
+    play.hear(m.Missing(play.token(), {"add": [1], "other": [4]}), 0.4)  # nothing of it is there
+    assert play.again() == [
+        ("n1", "it never arrived there", Level.INFO, ["t0"]),
+        ("n1", "the node gave it back: given back", Level.DEBUG, ["t1"]),
+        ("n1", r"the node gave it back: busy\n\x1b", Level.INFO, ["t2"]),
+    ]
+
+
+def test_reports_that_come_twice_or_too_late_are_said() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.report(1, SUCCESS, 0.1, kept=1)
+    assert play.noted() == ["n1: found"]
+    play.report(1, SUCCESS, 0.2, kept=1)
+    play.hear(m.Missing(b"strange!", {}), 0.3)
+    assert play.noted() == ["- n1: 1 report came twice or too late", "- : a message of a link that is closed"]
+    assert play.codes()[1:] == [EventCode.REPEATED, EventCode.REPEATED]
+    assert play.caller.late == 2
 
 
 def test_the_processes_of_a_node_have_names_of_their_own() -> None:

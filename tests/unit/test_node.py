@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dingo_zmq.errors import UsageError
+from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import Function
@@ -278,6 +279,18 @@ def test_progress_is_told_to_who_asked() -> None:
     machine.progressed(bundle.all[0], b"half", 2.0)
     assert did(machine) == [("reports", (0, 1, 2))]
     play(machine, (3, tasks(2), [("start", 2)]))
+
+
+def test_a_copy_that_a_watcher_is_too_slow_for_is_dropped_and_said() -> None:
+    machine = linked()
+    machine.watch(b"watch/me/add/", True)
+    machine.received(tasks(1), (), 0.0)
+    copies = [each for each in machine.take() if isinstance(each, Publish) and each.topic.startswith(b"watch/")]
+    machine.unpublished(copies[0])
+    (note,) = machine.take()
+    assert isinstance(note, Note)
+    assert (note.caller, note.level, note.code) == ("me", Level.DEBUG, EventCode.DROPPED)
+    assert "a copy of a report was dropped" in note.text
 
 
 def test_watchers_get_copies_of_their_own_task_only() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from dingo_zmq import errors
+from dingo_zmq.listening import Events
 from dingo_zmq.model import Code, Failure, Report, Status
 from dingo_zmq.result import KEPT_REPORTS, Result, _Wakeups
 
@@ -49,6 +50,9 @@ class FakeOwner:
 
     def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
         self._work.put((fn, args))
+
+    def handler_failed(self, result: Result[Any], error: Exception, /) -> None:
+        Events().handler_failed(error, result.name, result.id, repr(result))
 
     def drain(self) -> None:
         """Wait until all callbacks given so far have run."""
