@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dingo_zmq.current import Running, running
-from dingo_zmq.errors import ArgumentError, Closed, UsageError
+from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
+from dingo_zmq.invoke import WireSignature
+from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
@@ -78,9 +81,11 @@ class LocalEngine:
         threads: size of the shared pool.
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
+        wire: encode and decode all that goes in and out.
     """
 
-    def __init__(self, threads: int, own: Mapping[str, int], max_open: int) -> None:
+    def __init__(self, threads: int, own: Mapping[str, int], max_open: int, *, wire: bool = False) -> None:
+        self._wire = wire
         self._threads, self._own, self._max_open = threads, dict(own), max_open
         self._room = Room(max_open)
         self._ids = itertools.count(1)
@@ -101,6 +106,8 @@ class LocalEngine:
                 f"{function.name} is only declared here, so local mode cannot run it; "
                 'hint: register it, or use App("mesh")'
             )
+        if self._wire:
+            function = replace(function, signature=WireSignature.of_signature(function.signature))
         correct, name, ids = function.signature.correct, function.name, self._ids
         monitor = options.monitor_progress
         pool = self._pool_for(function)
@@ -193,11 +200,14 @@ class LocalEngine:
     def _fail(self, job: _Job, exc: BaseException) -> None:
         self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
-        job.result._fail(failure_of(exc, code))
+        failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
+        job.result._fail(decode_failure(encode_failure(failure)) if self._wire else failure)
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:
             name = job.function.name
+            if self._wire:
+                fraction, note = decode_progress(encode_progress(fraction, note))
             job.result._report(Report(name, job.id, Status.PROGRESS, value=(fraction, note), attempt=1))
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:

@@ -7,6 +7,7 @@ makes arguments of the words of a command line.
 """
 
 from dingo_zmq.invoke.signature import Signature
+from dingo_zmq.invoke.wire import WireSignature
 from dingo_zmq.invoke.words import convert_words, example_words
 
-__all__ = ["Signature", "convert_words", "example_words"]
+__all__ = ["Signature", "WireSignature", "convert_words", "example_words"]
