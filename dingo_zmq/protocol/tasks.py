@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.model import Code, Failure, Status, counted, plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Express, Send, Settled, Told
+from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Told
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
 from dingo_zmq.protocol.roster import Dice, Peer, refs
 
 FRAME_TASKS = 64
 FRAME_BYTES = 256 * 1024
+REASON_MOST = 300
 
 _SENT, _FAIL = int(Status.SENT), int(Status.FAIL)
 _FINAL = (int(Status.SUCCESS), _FAIL)
@@ -224,6 +225,9 @@ class OpenTasks:
         if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
             lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
             entries = [entry for lane in lanes for entry in lane.open.values()]
+        elif entries and message.reason not in m.REASONS:
+            text = f"gave back {counted(len(entries), 'task')}: {plain(message.reason, most=REASON_MOST)}"
+            self.out.append(Note(text, peer.name))
         self._put_back(entries)
 
     def _put_back(self, entries: list[Entry]) -> None:

@@ -95,7 +95,7 @@ class RemoteCaller:
         """
         producer = self._roles.producer()
         ignored = bool(getattr(options, "ignore_report", False))
-        store = None if ignored else self._roles.store()
+        store = self._roles.store() if self._roles.has_store or not ignored else None
         pack, name, tasks = function.signature.pack, function.name, self._open
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
@@ -106,7 +106,7 @@ class RemoteCaller:
             id = str(uuid.uuid4())  # noqa: A001
             ticket = _Ticket(self, function, id)
             packet = TaskPacket(name, id, options, *body)
-            if store is None:
+            if ignored or store is None:
                 self._send_unheard(producer, packet, ticket)
                 return ticket.result
             tasks.add(ticket)
@@ -126,6 +126,8 @@ class RemoteCaller:
         if self._closed:
             raise Closed("this App is closed")
         producer.send(packet)
+        if self._roles.has_store:
+            self._roles.store().done(packet.name, packet.id)
         ticket.result._succeed(None)
 
     def _check_size(self, name: str, body: Body) -> None:

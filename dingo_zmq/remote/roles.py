@@ -124,6 +124,11 @@ class Roles:
         """Whether the consumer has a queue for each function."""
         return "named_consumer" in self._players
 
+    @property
+    def has_store(self) -> bool:
+        """Whether there is somewhere to get reports from."""
+        return "store" in self._players
+
     def close(self) -> None:
         """Close whatever can be closed; what it raises is logged."""
         for obj in self.objects:
