@@ -136,7 +136,7 @@ class Producer(Protocol):
         """
         Send a task.  Once it returns, the task is on its way; where it raises, it is not.
 
-        Its buffers are the caller's own memory, which may change as soon as this returns.
+        Its buffers are the caller's own memory: what is written to them before they have left is sent.
         """
 
 
@@ -148,7 +148,7 @@ class Consumer(Protocol):
         """
         Bring tasks to `take` from now on, from a thread of the consumer's own.
 
-        A task reaches one listener, unless that refuses it.
+        A task reaches one listener, unless that refuses it.  Which comes first is not promised.
 
         Returns:
             Ends that; when it has returned, `take` is called no more.
