@@ -373,7 +373,8 @@ class App:
 
     def _make_engine(self) -> Engine:
         if self.mode == "local":
-            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN), wire=self._wire)
+            wire = self._settings.get("limit", BODY_LIMIT) if self._wire else None
+            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN), wire=wire)
         if self.mode == "remote":
             most, limit = self._settings.get("max_open", MAX_OPEN), self._settings.get("limit", BODY_LIMIT)
             return RemoteEngine(self._roles, most, limit)

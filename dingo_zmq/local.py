@@ -81,10 +81,10 @@ class LocalEngine:
         threads: size of the shared pool.
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
-        wire: encode and decode all that goes in and out.
+        wire: encode and decode all that goes in and out, in bodies of at most so many bytes; None: do not.
     """
 
-    def __init__(self, threads: int, own: Mapping[str, int], max_open: int, *, wire: bool = False) -> None:
+    def __init__(self, threads: int, own: Mapping[str, int], max_open: int, *, wire: int | None = None) -> None:
         self._wire = wire
         self._threads, self._own, self._max_open = threads, dict(own), max_open
         self._room = Room(max_open)
@@ -106,8 +106,8 @@ class LocalEngine:
                 f"{function.name} is only declared here, so local mode cannot run it; "
                 'hint: register it, or use App("mesh")'
             )
-        if self._wire:
-            function = replace(function, signature=WireSignature.of_signature(function.signature))
+        if self._wire is not None:
+            function = replace(function, signature=WireSignature.of_signature(function.signature, self._wire))
         correct, name, ids = function.signature.correct, function.name, self._ids
         monitor = options.monitor_progress
         pool = self._pool_for(function)
@@ -201,12 +201,12 @@ class LocalEngine:
         self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
         failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
-        job.result._fail(decode_failure(encode_failure(failure)) if self._wire else failure)
+        job.result._fail(decode_failure(encode_failure(failure)) if self._wire is not None else failure)
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:
             name = job.function.name
-            if self._wire:
+            if self._wire is not None:
                 fraction, note = decode_progress(encode_progress(fraction, note))
             job.result._report(Report(name, job.id, Status.PROGRESS, value=(fraction, note), attempt=1))
 

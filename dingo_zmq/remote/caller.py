@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, PeerError
-from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
+from dingo_zmq.errors import ArgumentError, Closed, PeerError
+from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status, plain
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.ports import Cancels, Explains, Producer, ReportPacket, TaskPacket
@@ -97,10 +97,10 @@ class RemoteCaller:
         ignored = bool(getattr(options, "ignore_report", False))
         store = self._roles.store() if self._roles.has_store or not ignored else None
         pack, name, tasks = function.signature.pack, function.name, self._open
+        limit = self._limit
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
-            body = pack(args, kwargs)
-            self._check_size(name, body)
+            body = check_arguments(name, pack(args, kwargs), limit)
             if len(tasks) >= self._max_open:
                 self._room.wait(self._full)
             id = str(uuid.uuid4())  # noqa: A001
@@ -130,14 +130,6 @@ class RemoteCaller:
             self._roles.store().done(packet.name, packet.id)
         ticket.result._succeed(None)
 
-    def _check_size(self, name: str, body: Body) -> None:
-        total = size(body)
-        if total > self._limit:
-            raise BodyTooLarge(
-                f"the arguments of {name}() take {total:,} bytes, over the body limit of {self._limit:,}; "
-                "hint: send less at a time, or raise the limit of callers and nodes"
-            )
-
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
 
@@ -161,9 +153,9 @@ class RemoteCaller:
         producer, result = self._roles.producer(), ticket.result
         if not isinstance(producer, Cancels) or not producer.cancel(result.name, result.id):
             return False
-        won = result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
+        result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
         self._forget(ticket)
-        return won
+        return result.cancelled()  # the producer may have said so first
 
     def why(self, ticket: _Ticket) -> str:
         """Return in words why a task is not done."""

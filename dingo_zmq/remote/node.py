@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
-from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
+from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Status, plain
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
 from dingo_zmq.ports import (
@@ -251,13 +251,8 @@ class RemoteNode:
         return now_running
 
     def _succeed(self, job: _Job, value: Any) -> None:
-        name, body = job.packet.name, job.served.function.signature.pack_return(value)
-        total = size(body)
-        if total > self._limit:
-            raise EncodeError(
-                f"{name}(): the return takes {total:,} bytes, over the body limit of {self._limit:,}"
-            )
-        self._finish(job, Status.SUCCESS, body)
+        body = job.served.function.signature.pack_return(value)
+        self._finish(job, Status.SUCCESS, check_return(job.packet.name, body, self._limit))
 
     def _fail(self, job: _Job, exc: BaseException) -> None:
         code = Code.RAISED

@@ -323,7 +323,9 @@ class BackendContract:
     def test_equal_ids_do_not_mix(self, backend: tuple[Any, Any]) -> None:
         """10 functions with tasks of 10 equal ids: (name, id) is the identity."""
         names = [self.fresh("f") for _ in range(10)]
-        tasks = [TaskPacket(name, str(id), Options(), f"{name} {id}".encode()) for id in range(10) for name in names]
+        tasks = [
+            TaskPacket(name, str(id), Options(), f"{name} {id}".encode()) for id in range(10) for name in names
+        ]
         early = {task[:2]: self.poll(backend, task) for task in tasks[::2]}
         channels = {name: backend[0].channel(name) for name in names}
         for task in tasks:

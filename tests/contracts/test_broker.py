@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -73,10 +74,8 @@ class Forgetful(LocalBroker):
     def listen(self, listeners: Any) -> Callable[[], None]:
         def deaf(take: Take) -> Take:
             def taken(task: TaskPacket) -> Receipt:
-                try:
+                with contextlib.suppress(ValueError):
                     take(task)
-                except ValueError:
-                    pass
                 return Receipt(ReceiptStatus.OK)
 
             return taken
