@@ -14,7 +14,7 @@ from typing import Any, cast
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress
-from dingo_zmq.model import Code, Failure, Status, plain
+from dingo_zmq.model import Code, Failure, Status, counted, plain
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
 from dingo_zmq.ports import (
     Channel,
@@ -68,7 +68,7 @@ class _Outbox:
             if reports:
                 self._channel(reports)
         except Exception:
-            _log.exception("%d reports of %s were lost: their channel failed", len(reports), self._name)
+            _log.exception("%s of %s lost: the channel failed", counted(len(reports), "report"), self._name)
 
     def close(self, seconds: float) -> None:
         """Send what is there and end."""
