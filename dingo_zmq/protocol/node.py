@@ -157,7 +157,7 @@ class Node:
 
         Its worker hands it in as finished all the same, with FAIL; that is not kept.
         """
-        if not held.link.dead and held.state is RUNNING:
+        if not held.link.dead and held.state is RUNNING and not held.cancelled:
             held.cancelled = True
             self._publisher.tell(held.link, m.Recalled(held.link.token, refs_of([held]), reason[: m.TEXT_MOST]))
 

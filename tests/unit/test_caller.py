@@ -211,6 +211,20 @@ def test_missing_and_recalled_put_a_task_back_without_a_loss() -> None:
     assert (entry.losses, entry.recalls) == (0, 1)
 
 
+def test_a_refusal_in_words_is_told_and_the_task_goes_elsewhere() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    play.noted()
+    assert play.hear(m.Recalled(play.token(), {"add": [1]}, "full\n"), 1.0) == [("tasks", "n1", (2, 2))]
+    assert play.noted() == ["n1: gave back 1 task: full\\n"]
+    assert play.hear(m.Recalled(play.token(), {"add": [2]}, m.GIVEN_BACK), 1.0) == [("tasks", "n1", (3, 3))]
+    assert play.noted() == []
+    assert play.hear(m.Recalled(play.token(), {"add": [1]}, "full"), 2.0) == []  # known already
+    assert play.noted() == []
+    assert (entry.losses, entry.recalls) == (0, 2)
+
+
 def test_a_draining_node_gets_nothing_even_where_it_was_found_again() -> None:
     play = Play().ready()
     play.submit(1, 0.0)
