@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import assert_type
 
 from dingo_zmq import App, Report, Result
+from dingo_zmq.local_broker import LocalBackend, LocalBroker
+from dingo_zmq.mesh.ports import MeshCallerPort, MeshNodePort
+from dingo_zmq.ports import (
+    Broker,
+    Cancels,
+    Closes,
+    Explains,
+    NamedBroker,
+    NamedConsumer,
+    Producer,
+    Reporter,
+    SendsMany,
+    Store,
+)
 
 app = App("local")
 
@@ -43,3 +57,20 @@ async def use() -> None:
         assert_type(value, int)
     add.call("2", 3)  # type: ignore[arg-type]
     app.register("third", shout.function.callable or str)
+
+
+def attach() -> None:
+    """What is shipped fits the ports."""
+    broker, backend = LocalBroker(), LocalBackend()
+    named: NamedBroker = broker
+    plain: Broker = broker
+    more: tuple[SendsMany, Cancels, Explains, Closes] = (broker, broker, broker, broker)
+    reporter: Reporter = backend
+    store: Store = backend
+    caller, node = MeshCallerPort(), MeshNodePort()
+    mesh: tuple[Producer, Store, NamedConsumer, Reporter] = (caller, caller, node, node)
+    also: tuple[Cancels, Explains, Closes, Closes] = (caller, caller, caller, node)
+    assert_type(app.use(broker), tuple[str, ...])
+    app.use(producer=named, consumer=plain, reporter=reporter, store=store)
+    app.use(store=broker)  # type: ignore[arg-type]
+    print(more, mesh, also)
