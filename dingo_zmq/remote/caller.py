@@ -9,7 +9,7 @@ from typing import Any
 
 from dingo_zmq.errors import ArgumentError, Closed, PeerError
 from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
-from dingo_zmq.model import Code, Failure, Options, Report, Status, plain
+from dingo_zmq.model import Code, Failure, Options, Report, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.ports import Cancels, Explains, Producer, ReportPacket, TaskPacket
 from dingo_zmq.registry import Function
@@ -98,12 +98,13 @@ class RemoteCaller:
         store = self._roles.store() if self._roles.has_store or not ignored else None
         pack, name, tasks = function.signature.pack, function.name, self._open
         limit = self._limit
+        new_id = _id_maker(function)
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             body = check_arguments(name, pack(args, kwargs), limit)
             if len(tasks) >= self._max_open:
                 self._room.wait(self._full)
-            id = str(uuid.uuid4())  # noqa: A001
+            id = new_id()  # noqa: A001
             ticket = _Ticket(self, function, id)
             packet = TaskPacket(name, id, options, *body)
             if ignored or store is None:
@@ -186,6 +187,14 @@ class RemoteCaller:
             ticket.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
             self._forget(ticket)
         self._callbacks.close(timeout)
+
+
+def _id_maker(function: Function) -> Callable[[], str]:
+    """Return what makes the ids of a function's tasks: its setting `id_maker`, or UUIDs."""
+    maker, name = function.settings.get("id_maker"), function.name
+    if maker is None:
+        return lambda: str(uuid.uuid4())
+    return lambda: check_part("the id of a task", maker.new_id(name))
 
 
 def _checked(packet: Any, result: Result[Any]) -> Body:

@@ -47,7 +47,6 @@ class RemoteEngine:
         *,
         threads: int,
         name: str,
-        share: Mapping[str, int] | None = None,
     ) -> None:
         """
         Serve functions from this process; see `RemoteNode`.
@@ -57,7 +56,7 @@ class RemoteEngine:
         """
         if self._node is not None:
             raise UsageError("this App serves already")
-        self._node = RemoteNode(self._roles, functions, own, share or {}, threads, self._limit, name)
+        self._node = RemoteNode(self._roles, functions, own, threads, self._limit, name)
 
     def drain(self, timeout: float | None) -> bool:
         """Stop serving: take no more, and let what is held finish within `timeout` seconds."""

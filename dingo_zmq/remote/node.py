@@ -137,8 +137,8 @@ class RemoteNode:
     Args:
         roles: what is attached.
         functions: what it serves, all of them registered.
-        own: functions with workers of their own, and how many.
-        share: workers of a function to one channel of reports; 0 or not told: all of them to one.
+        own: functions with workers of their own, and how many.  Their setting `share` says how many of them use one
+            channel of reports; 0 or not told: all.
         threads: workers that the other functions share.
         limit: largest body of a report, bytes.
         name: of the node, for people.
@@ -152,7 +152,6 @@ class RemoteNode:
         roles: Roles,
         functions: Iterable[Function],
         own: Mapping[str, int],
-        share: Mapping[str, int],
         threads: int,
         limit: int,
         name: str,
@@ -165,7 +164,7 @@ class RemoteNode:
         self._served: dict[str, _Served] = {}
         for function in functions:
             workers = self._workers_for(function, own.get(function.name), threads)
-            count = -(-workers.slots // (share.get(function.name) or workers.slots))
+            count = -(-workers.slots // (function.settings.get("share") or workers.slots))
             channel = partial(self._reporter.channel, function.name)
             outboxes = [_Outbox(function.name, channel()) for _ in range(count)]
             self._served[function.name] = _Served(function, workers, outboxes)

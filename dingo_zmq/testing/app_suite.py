@@ -24,8 +24,11 @@ The suite closes the Apps.  Nothing here needs pytest by itself.
 from __future__ import annotations
 
 import contextlib
+import inspect
+import itertools
 import threading
 import unittest
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -141,10 +144,11 @@ class AppSuite:
     has_bodies = True
 
     @contextlib.contextmanager
-    def program(self, make_app: Callable[..., App]) -> Iterator[Program]:
+    def program(self, make_app: Callable[..., App], **settings: Any) -> Iterator[Program]:
         """Start the program, and close it in the end."""
-        callers = [make_app(threads=self.threads) for _ in range(self.callers)]
-        nodes = [make_app(threads=self.threads) for _ in range(self.nodes)]
+        settings["threads"] = self.threads
+        callers = [make_app(**settings) for _ in range(self.callers)]
+        nodes = [make_app(**settings) for _ in range(self.nodes)]
         apps = [*callers, *nodes]
         try:
             yield (program := Program(callers, nodes or callers, self.threads))
@@ -233,6 +237,20 @@ class AppSuite:
         with self.program(make_app) as program:
             results = [caller.call("tell", 1) for caller in program.callers for _ in range(20)]
             assert [result.result(self.patience) for result in results] == [result.id for result in results]
+
+    def test_equal_ids_under_different_names_do_not_mix(self, make_app: Callable[..., App]) -> None:
+        """(name, id) is the identity of a task: ids that each function counts for itself will do."""
+        if "id_maker" not in inspect.signature(App).parameters:
+            raise unittest.SkipTest("this version has no makers of ids")
+        with self.program(make_app, id_maker=_CountedByName()) as program:
+            caller = program.callers[0]
+            tasks = [(name, number) for number in range(50) for name in ("add", "join", "double", "tell")]
+            arguments = {"add": (1, 1), "join": ("a", "b"), "double": (1.5,), "tell": (1,)}
+            results = [caller.call(name, *arguments[name]) for name, _ in tasks]
+            assert len({result.id for result in results}) == len(tasks) // len(arguments)
+            returns = {"add": 2, "join": "a-b", "double": 3.0}
+            for result in results:
+                assert result.result(self.patience) == returns.get(result.name, result.id)
 
     def test_handlers_are_called_once(self, make_app: Callable[..., App]) -> None:
         """`on_ok` and `on_nok`, set before the end or after it."""
@@ -334,6 +352,17 @@ class AppSuite:
         finally:
             app.close(wait=False)
         raise AssertionError("a name was registered twice")
+
+
+class _CountedByName:
+    """Makes ids: "1", "2", "3" ... for each function."""
+
+    def __init__(self) -> None:
+        self._numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
+
+    def new_id(self, name: str) -> str:
+        """Return the next id for a task of a function."""
+        return str(next(self._numbers[name]))
 
 
 def _error(result: Any) -> BaseException | None:

@@ -254,6 +254,26 @@ def test_a_producer_that_fails(app: App, spy: Spy, monkeypatch: pytest.MonkeyPat
     assert repr(app) == "<App remote: 0 tasks open, 0 held here>"
 
 
+def test_ids_of_ones_own(app: App, spy: Spy) -> None:
+    """As the setting of a function; what cannot be a part of a topic is refused."""
+
+    class Maker:
+        id = "own 1"
+
+        def new_id(self, name: str) -> str:
+            return f"{name} {self.id}"
+
+    from dingo_zmq.task import TaskFunction
+
+    maker = Maker()
+    function = app.registry.register("mine", typed_add, settings={"id_maker": maker})
+    mine = TaskFunction(function, function.options, app._submitter)
+    assert mine.call(1, 2).id == "mine own 1"
+    maker.id = "a/b"
+    with pytest.raises(UsageError, match="the id of a task must be"):
+        mine.call(1, 2)
+
+
 def test_reports_on_the_way(app: App, spy: Spy) -> None:
     result, heard = call(app, spy, monitor_progress=True)
     assert result.why() == "it was sent, and nothing has been heard of it"
@@ -526,8 +546,8 @@ def test_tasks_take_turns_at_the_channels() -> None:
 
     spy, roles, registry = Numbered(), Roles(), Registry()
     roles.add(roles.find(spy))
-    registry.register("add", typed_add)
-    node = RemoteNode(roles, list(registry), {"add": 5}, {"add": 2}, 1, 1 << 20, "n")
+    registry.register("add", typed_add, settings={"share": 2})
+    node = RemoteNode(roles, list(registry), {"add": 5}, 1, 1 << 20, "n")
     try:
         for number in range(6):
             spy.takes["add"](packet("add", 1, number, id=str(number), monitor_progress=True))
