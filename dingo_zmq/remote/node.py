@@ -137,8 +137,8 @@ class RemoteNode:
     Args:
         roles: what is attached.
         functions: what it serves, all of them registered.
-        own: functions with workers of their own, and how many.  Their setting `share` says how many of them use one
-            channel of reports; 0 or not told: all.
+        own: functions with workers of their own, and how many.  Their setting `share` says how many of these use
+            one channel of reports; 0 or not told: all.
         threads: workers that the other functions share.
         limit: largest body of a report, bytes.
         name: of the node, for people.
