@@ -19,11 +19,13 @@ __all__ = [
     "Channel",
     "Closes",
     "Consumer",
+    "Declares",
     "Explains",
     "Heard",
     "Listener",
     "NamedBroker",
     "NamedConsumer",
+    "PreparesReports",
     "Producer",
     "Receipt",
     "ReceiptStatus",
@@ -211,6 +213,22 @@ class SendsMany(Protocol):
 
     def send_many(self, tasks: Sequence[TaskPacket]) -> None:
         """Send tasks, in order."""
+
+
+@runtime_checkable
+class Declares(Protocol):
+    """A Producer that has to know the functions beforehand."""
+
+    def declared(self, name: str) -> None:
+        """Take note that tasks of a function are going to be sent; it may be told more than once."""
+
+
+@runtime_checkable
+class PreparesReports(Protocol):
+    """A Reporter that has to know the tasks beforehand."""
+
+    def before_reports(self, name: str, id: str) -> None:
+        """Take note that a task is held, before its first report is sent."""
 
 
 @runtime_checkable

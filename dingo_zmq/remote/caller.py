@@ -11,7 +11,7 @@ from dingo_zmq.errors import ArgumentError, Closed, PeerError
 from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread
-from dingo_zmq.ports import Cancels, Explains, Producer, ReportPacket, TaskPacket
+from dingo_zmq.ports import Cancels, Declares, Explains, Producer, ReportPacket, TaskPacket
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
@@ -99,6 +99,8 @@ class RemoteCaller:
         pack, name, tasks = function.signature.pack, function.name, self._open
         limit = self._limit
         new_id = _id_maker(function)
+        if isinstance(producer, Declares):
+            producer.declared(name)
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             body = check_arguments(name, pack(args, kwargs), limit)

@@ -14,13 +14,14 @@ from typing import Any, cast
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress
-from dingo_zmq.model import Code, Failure, Status, counted, plain
+from dingo_zmq.model import Code, Failure, Options, Status, counted, plain
 from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
 from dingo_zmq.ports import (
     Channel,
     Consumer,
     Listener,
     NamedConsumer,
+    PreparesReports,
     Receipt,
     ReceiptStatus,
     ReportPacket,
@@ -120,12 +121,13 @@ class _Served:
 class _Job:
     """A task that is held; `claim` is emptied by whoever makes its final report."""
 
-    __slots__ = ("attempt", "cancelled", "claim", "id", "monitor", "outbox", "packet", "served")
+    __slots__ = ("attempt", "cancelled", "claim", "id", "ignored", "monitor", "outbox", "packet", "served")
 
     def __init__(self, served: _Served, packet: TaskPacket) -> None:
         self.served, self.packet, self.outbox = served, packet, served.outbox()
         self.id, self.attempt = packet.id, packet.attempt
-        self.monitor = packet.options.monitor_progress
+        self.ignored = bool(getattr(packet.options, "ignore_report", False))
+        self.monitor = packet.options.monitor_progress and not self.ignored
         self.cancelled = False
         self.claim = [None]
 
@@ -157,6 +159,9 @@ class RemoteNode:
         name: str,
     ) -> None:
         consumer, self._reporter = roles.consumer(), roles.reporter()
+        self._before_reports: Callable[[str, str], object] = _nothing
+        if isinstance(self._reporter, PreparesReports):
+            self._before_reports = self._reporter.before_reports
         self._limit, self._name = limit, name
         self._jobs: set[_Job] = set()
         self._changed = threading.Condition()
@@ -198,15 +203,21 @@ class RemoteNode:
 
     def _take(self, packet: Any) -> Receipt:
         """Hold a task, waiting for room; the receipt says whether it is held, not that it has run."""
-        if not isinstance(packet, TaskPacket):
+        if not _is_task(packet):
             _log.warning("the consumer brought something that is no task: %s", type(packet).__qualname__)
-            return Receipt(ReceiptStatus.NOK, "it is no TaskPacket")
+            return Receipt(ReceiptStatus.NOK, "it is no task")
         served = self._served.get(packet.name)
         if served is None:
             return Receipt(ReceiptStatus.WORKER_NOT_FOUND, f"{self._name} has no function {packet.name!r:.80}")
         if not served.workers.hold():
             return _CLOSING
         job = _Job(served, packet)
+        try:
+            self._before_reports(packet.name, packet.id)
+        except Exception as exc:
+            _log.exception("the reporter cannot report on task %s of %s", plain(packet.id), plain(packet.name))
+            served.workers.release()
+            return Receipt(ReceiptStatus.NOK, f"the reporter of {self._name} raised {type(exc).__name__}")
         with self._changed:
             self._jobs.add(job)
         if job.monitor:
@@ -279,7 +290,7 @@ class RemoteNode:
             job.claim.pop()
         except IndexError:
             return
-        if not getattr(job.packet.options, "ignore_report", False):
+        if not job.ignored:
             self._report(job, status, body)
         with self._changed:
             self._jobs.discard(job)
@@ -314,3 +325,11 @@ class RemoteNode:
                 outbox.close(max(0.0, end - time.monotonic()))
         for workers in self._pools.values():
             workers.pool.close(0.0 if left else FLUSH_SECONDS)
+
+
+def _nothing(name: str, id: str) -> None:
+    """Stand for a reporter that need not know of tasks."""
+
+
+def _is_task(packet: Any) -> bool:
+    return isinstance(packet, TaskPacket) and isinstance(packet.name, str) and isinstance(packet.options, Options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from dingo_zmq.mesh.ports import MeshCallerPort, MeshNodePort
 from dingo_zmq.model import Status
 from dingo_zmq.ports import Listener, Receipt, ReceiptStatus, ReportPacket, TaskPacket
 from tests import served
-from tests.support import PATIENCE, Gate, Mesh
+from tests.support import PATIENCE, Gate, Mesh, wait_until
 
 OK = Receipt(ReceiptStatus.OK)
 
@@ -105,7 +106,7 @@ def test_what_a_listener_refuses_waits_with_its_reason(
         assert refused.wait(PATIENCE)
         refused.clear()
         assert refused.wait(PATIENCE)  # it came again, so the first refusal has been heard of
-    assert "one: gave back 1 task: the bench is in use" in caplog.text
+    assert re.search("one: .*: the bench is in use", caplog.text)
     assert heard.empty()
     free.set()
     report = heard.get(timeout=PATIENCE)
@@ -127,8 +128,7 @@ def test_a_function_that_a_listener_does_not_have(settings: MeshSettings) -> Non
     node.listen([Listener("f", take), Listener("g", lambda task: OK)])
     port.send(TaskPacket("f", "1", Options(), b""))
     assert asked.wait(PATIENCE)
-    while "no node has" not in (why := port.why("f", "1")):
-        assert why  # it is open
+    wait_until(lambda: port.why("f", "1") == 'no node has "f"', "the refusal")
     node.close()
     port.close()
 

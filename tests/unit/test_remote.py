@@ -243,6 +243,30 @@ def test_the_store_is_polled_before_the_task_is_sent(app: App, spy: Spy) -> None
     assert spy.calls == ["poll", "send", "done"]
 
 
+def test_who_wants_to_know_beforehand_is_told() -> None:
+    class Curious(Spy):
+        def declared(self, name: str) -> None:
+            self.calls.append(f"declared {name}")
+
+        def before_reports(self, name: str, id: str) -> None:
+            if id == "bad":
+                raise OSError("no queue for it")
+            self.calls.append(f"before {name} {id}")
+
+    spy, app = Curious(), App("remote")
+    app.use(spy)
+    app.register("add", typed_add)
+    app.call("add", 1, 2)
+    assert spy.calls == ["declared add", "poll", "send"]
+    app.serve(name="n")
+    assert spy.takes["add"](packet("add", 1, 2, id="7")) == Receipt(OK)
+    assert spy.report().id == "7"
+    assert spy.calls[-1] == "before add 7"
+    for _ in range(10):  # more than it can hold
+        assert spy.takes["add"](packet("add", id="bad")) == Receipt(NOK, "the reporter of n raised OSError")
+    app.close(wait=False)
+
+
 def test_a_producer_that_fails(app: App, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(task: TaskPacket) -> None:
         raise OSError("no route")
@@ -474,9 +498,18 @@ def test_an_unregistered_name(node: App, spy: Spy) -> None:
     assert spy.reports.empty()
 
 
-@pytest.mark.parametrize("thing", [None, b"task", ("add", "1")])
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        b"task",
+        ("add", "1"),
+        TaskPacket("add", "1", None, b""),  # type: ignore[arg-type]
+        TaskPacket(["add"], "1", Options(), b""),  # type: ignore[arg-type]
+    ],
+)
 def test_a_consumer_that_brings_garbage(node: App, spy: Spy, thing: Any) -> None:
-    assert spy.takes["add"](thing) == Receipt(NOK, "it is no TaskPacket")
+    assert spy.takes["add"](thing) == Receipt(NOK, "it is no task")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x92\x01\xa1a", None, 3])
