@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from dingo_zmq.config import for_app
 from dingo_zmq.errors import Closed, ConfigError, UsageError
 from dingo_zmq.invoke import Signature
 from dingo_zmq.marshal import encode_failure
@@ -52,7 +53,7 @@ class MeshCallerPort:
     bound how many tasks are open.  `heard` is called by the thread that does the I/O.
 
     Args:
-        settings: as for an App in mesh mode.
+        settings: what an App in mesh mode would be told; default what variables and the file say.
     """
 
     def __init__(self, settings: MeshSettings | None = None) -> None:
@@ -60,7 +61,7 @@ class MeshCallerPort:
         self._entries: dict[Key, Entry] = {}
         self._unwanted: set[Key] = set()
         self._routes: dict[tuple[str, str, tuple[str, ...]], Route] = {}
-        self.engine = _CallerEngine(settings or MeshSettings(), self)
+        self.engine = _CallerEngine(settings or _default_settings(), self)
 
     def send(self, task: TaskPacket) -> None:
         """
@@ -192,7 +193,7 @@ class MeshNodePort:
     itself, so they are not sent twice.
 
     Args:
-        settings: as for an App in mesh mode.
+        settings: what an App in mesh mode would be told; default what variables and the file say.
         name: of the node, for people.
         port: the first of a pair of ports, None for a free one.
         tags: words that callers can ask for.
@@ -208,7 +209,8 @@ class MeshNodePort:
         tags: Sequence[str] = (),
         announce: bool = True,
     ) -> None:
-        self._settings, self._name, self._tags, self._announce = settings or MeshSettings(), name, tags, announce
+        self._settings, self._name = settings or _default_settings(), name
+        self._tags, self._announce = tags, announce
         self._port = port
         self._engines: list[_NodeEngine] = []
         self._numbers = itertools.count(1)
@@ -444,6 +446,10 @@ class _PortNode(MeshNode):
         self._told.append((held, body))
         if self._reactor.sleeping:
             self._reactor.wake()
+
+
+def _default_settings() -> MeshSettings:
+    return MeshSettings(**for_app({}))
 
 
 def _options(held: Held) -> Options:

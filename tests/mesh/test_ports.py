@@ -196,6 +196,16 @@ def test_tasks_that_cannot_be_sent(settings: MeshSettings) -> None:
         port.send(TaskPacket("f", "2", Options(), b""))
 
 
+def test_unless_told_it_is_the_mesh_of_this_process(mesh: Mesh) -> None:
+    mesh.node("one")
+    port, heard = MeshCallerPort(), Queue[ReportPacket]()
+    assert port.engine.settings.mesh == mesh.name
+    port.poll("add", "1", heard.put)
+    port.send(TaskPacket("add", "1", Options(), encode([2, 3])[0]))
+    assert decode((heard.get(timeout=PATIENCE).body, ())) == 5
+    port.close()
+
+
 def test_a_node_for_nothing(settings: MeshSettings) -> None:
     port = MeshNodePort(settings)
     with pytest.raises(ConfigError, match="at least one function"):
