@@ -1,4 +1,4 @@
-"""The App: functions are registered, called, and served; local and mesh mode are one program."""
+"""The App: functions are registered, called, and served; local, mesh and remote mode are one program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from dingo_zmq.ids import IDMaker, check_id_maker
 from dingo_zmq.interrupts import Held
 from dingo_zmq.listening import SIZE, Events, EventStream
 from dingo_zmq.local import LocalEngine
-from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Options, check_part, counted
+from dingo_zmq.ports import Consumer, NamedConsumer, Producer, Reporter, Store
 from dingo_zmq.registry import Function, Registry
+from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result
 from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
 
@@ -35,7 +37,7 @@ __all__ = ["MODES", "App"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MODES = ("local", "mesh")
+MODES = ("local", "mesh", "remote")
 CLOSE_SECONDS = 3.0
 PATIENCE_SECONDS = 2.0
 """after this, `close` says what it waits for"""
@@ -67,8 +69,8 @@ class App:
     A set of functions, and the means to run them here or on other machines.
 
     Args:
-        mode: "local" runs tasks in this process, "mesh" on whatever nodes are found; the environment variable
-            DINGO_ZMQ_MODE where not given, else "local".
+        mode: "local" runs tasks in this process, "mesh" on whatever nodes are found, "remote" through what is
+            attached with `use`; the environment variable DINGO_ZMQ_MODE where not given, else "local".
         threads: workers for functions that have none of their own; default min(8, cores).
         mesh: name of the mesh (mesh mode); DINGO_ZMQ_MESH where not given, else "default".
         peers: addresses of nodes, such as "tcp://127.0.0.1:47100", beside those that are discovered.
@@ -80,6 +82,8 @@ class App:
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
         id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1.
+        wire: in local mode, encode and decode whatever goes in and out as if it had to travel, so that faults
+            show early; in other modes it always does.
 
     Threads and sockets start at the first call or `serve`; what mesh mode imports is imported at once.  A ``with``
     block is optional: its clean end waits for what is open, an exception does not.
@@ -103,6 +107,7 @@ class App:
         advertise: Iterable[str] = (),
         insecure_lan: bool | None = None,
         id_maker: IDMaker | None = None,
+        wire: bool = False,
     ) -> None:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
@@ -125,6 +130,8 @@ class App:
         self._id_maker = id_maker
         self.events = Events(self._engine_now)
         self._own: dict[str, int] = {}
+        self._wire = wire
+        self._roles = Roles()
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
@@ -246,6 +253,58 @@ class App:
             raise UsageError("allocate: call it before the first call or serve")
         self._own[name] = count
 
+    # ------------------------------------------------------------------ attaching
+
+    def use(
+        self,
+        obj: object = None,
+        /,
+        *,
+        producer: Producer | None = None,
+        consumer: Consumer | None = None,
+        named_consumer: NamedConsumer | None = None,
+        reporter: Reporter | None = None,
+        store: Store | None = None,
+    ) -> tuple[str, ...]:
+        """
+        Attach objects in remote mode, before anything runs; they are closed with the App.
+
+        Args:
+            obj: attached in all roles that it can play, see `dingo_zmq.ports`; of the two kinds of consumer as
+                the named one.
+            producer, consumer, named_consumer, reporter, store: attached in that role alone.
+
+        Returns:
+            The roles that are played by now thanks to this call.
+
+        Raises:
+            UsageError: if an object can play no role or not the one named, a role is taken, an object is
+                attached twice, or the App has another mode or has started.
+        """
+        named: dict[str, object] = {
+            "producer": producer,
+            "consumer": consumer,
+            "named_consumer": named_consumer,
+            "reporter": reporter,
+            "store": store,
+        }
+        players = {role: player for role, player in named.items() if player is not None}
+        if (obj is None) == (not players):
+            raise UsageError("use: give either one object, or objects by their roles, such as producer=...")
+        if self.mode != "remote":
+            raise UsageError(f'use: mode {self.mode!r} needs nothing attached; hint: App("remote")')
+        if self._engine is not None:
+            raise UsageError("use: call it before the first call or serve")
+        if obj is not None:
+            players = self._roles.find(obj)
+        for player in players.values():
+            if any(player is each for app in list(_apps) if app is not self for each in app._roles.objects):
+                raise UsageError(
+                    f"a {type(player).__qualname__} is attached twice: another App has it, and will close it; "
+                    "hint: one object for each App; those of one process can share a queue"
+                )
+        return self._roles.add(players)
+
     # ------------------------------------------------------------------ calling
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result[Any]:
@@ -297,14 +356,14 @@ class App:
         return task
 
     def peers(self) -> list[PeerInfo]:
-        """Return what is known of each node; empty in local mode."""
+        """Return what is known of each node; empty in local and remote mode."""
         engine = self._engine_now()
-        return [] if isinstance(engine, LocalEngine) else _mesh(engine).peers()
+        return [] if isinstance(engine, LocalEngine | RemoteEngine) else _mesh(engine).peers()
 
     def waiting(self) -> list[str]:
         """Return a line for each function and cause for which tasks wait that no node can take now."""
         engine = self._engine_now()
-        return [] if isinstance(engine, LocalEngine) else _mesh(engine).waiting()
+        return [] if isinstance(engine, LocalEngine | RemoteEngine) else _mesh(engine).waiting()
 
     def listen(
         self,
@@ -346,27 +405,33 @@ class App:
         block: bool = False,
     ) -> None:
         """
-        Serve the registered functions to the mesh from this process; in local mode there is nothing to do.
+        Serve the registered functions from this process, to the mesh or through what is attached; in local mode
+        there is nothing to do.
 
         Args:
             name: of the node, for people; default the host's name.
-            port: the first of a pair of ports, None for a free pair.
-            tags: words that callers can ask for.
+            port: the first of a pair of ports, None for a free pair; in remote mode it means nothing.
+            tags: words that callers can ask for; in remote mode they mean nothing.
             block: return only after Ctrl-C, when running tasks have finished (half a minute at most); a second
                 Ctrl-C does not wait for them.
 
         Raises:
             ConfigError: where the port cannot be had, or a function is only declared.
+            UsageError: in remote mode, where no consumer or reporter is attached, or it serves already.
         """
         engine = self._engine_now()
-        if not isinstance(engine, LocalEngine):
+        if isinstance(engine, RemoteEngine):
+            engine.serve(_served(self), self._own, threads=self.threads, name=name or host_name())
+        elif not isinstance(engine, LocalEngine):
             serve(_mesh(engine), self, name=name or host_name(), port=port, tags=tags)
         if block:
             try:
                 while True:
                     time.sleep(3600)
             except KeyboardInterrupt:
-                if not isinstance(engine, LocalEngine):
+                if isinstance(engine, RemoteEngine):
+                    engine.drain(GRACE_SECONDS)
+                elif not isinstance(engine, LocalEngine):
                     _mesh(engine).drain(GRACE_SECONDS)
                 self.close(wait=False)
 
@@ -388,8 +453,11 @@ class App:
         return engine
 
     def _make_engine(self) -> Engine:
+        most, limit = self._settings.get("max_open", MAX_OPEN), self._settings.get("limit", BODY_LIMIT)
         if self.mode == "local":
-            return LocalEngine(self.threads, self._own, self._settings.get("max_open", MAX_OPEN), self.events)
+            return LocalEngine(self.threads, self._own, most, self.events, wire=limit if self._wire else None)
+        if self.mode == "remote":
+            return RemoteEngine(self._roles, most, limit, self.events)
         from dingo_zmq.mesh.engine import MeshEngine
 
         return MeshEngine(self.mesh_settings(), self.events)
@@ -399,11 +467,11 @@ class App:
         Return what runs this App in mesh mode, started if need be; for tools.
 
         Raises:
-            UsageError: in local mode.
+            UsageError: in other modes.
         """
         engine = self._engine_now()
-        if isinstance(engine, LocalEngine):
-            raise UsageError("this App is in local mode and has no mesh")
+        if isinstance(engine, LocalEngine | RemoteEngine):
+            raise UsageError(f"this App is in {self.mode} mode and has no mesh")
         return _mesh(engine)
 
     def mesh_settings(self, **changes: Any) -> MeshSettings:
@@ -425,14 +493,17 @@ class App:
         End the App; calling it again does nothing.
 
         Args:
-            wait: first wait for the tasks that are open.
+            wait: first wait for the tasks that are open; in remote mode for those that this node holds, too.
             timeout: seconds to wait at most, None for as long as it takes.
 
         What is open after that is settled with FAIL/SHUTDOWN.
         """
         engine = self._engine
         if engine is not None and not self._closed and wait:
+            end = None if timeout is None else time.monotonic() + timeout
             _wait_for(lambda: [*engine.results(), *self._flows.results()], timeout)
+            if isinstance(engine, RemoteEngine):
+                engine.drain(None if end is None else max(0.0, end - time.monotonic()))
         with self._lock:
             if self._closed:
                 return
@@ -441,6 +512,7 @@ class App:
         try:
             if engine is not None:
                 engine.close(CLOSE_SECONDS)
+            self._roles.close()
             self._flows.close(CLOSE_SECONDS)
         finally:
             self.events.close()
@@ -460,6 +532,9 @@ class App:
             running, queued = engine.load()
             workers = counted(self.threads + sum(self._own.values()), "worker")
             return f"<App local: {workers}, {running} running, {queued} queued>"
+        if isinstance(engine, RemoteEngine):
+            mine, held = engine.load()
+            return f"<App remote: {counted(mine, 'task')} open, {held} held here>"
         return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
 
 
@@ -523,9 +598,7 @@ def serve(
     """
     for tag in tags:
         check_part("a tag", tag)
-    functions = [function for function in app.registry if function.runs_here]
-    if not functions:
-        raise ConfigError("there is nothing to serve: no function is registered; hint: @app.task")
+    functions = _served(app)
     return engine.serve(
         functions,
         app._own,
@@ -535,6 +608,13 @@ def serve(
         tags=tags,
         announce=announce,
     )
+
+
+def _served(app: App) -> list[Function]:
+    functions = [function for function in app.registry if function.runs_here]
+    if not functions:
+        raise ConfigError("there is nothing to serve: no function is registered; hint: @app.task")
+    return functions
 
 
 def default_threads() -> int:

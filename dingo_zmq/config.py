@@ -165,7 +165,13 @@ SETTINGS: dict[str, Setting] = {
             choices=("debug", "info", "warning", "error"),
         ),
         Setting(
-            "mode", "text", "Of an App() that is told none.", "local", "", choices=("local", "mesh"), in_file=False
+            "mode",
+            "text",
+            "Of an App() that is told none.",
+            "local",
+            "",
+            choices=("local", "mesh", "remote"),
+            in_file=False,
         ),
     )
 }

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dingo_zmq.current import Running, running
-from dingo_zmq.errors import ArgumentError, Closed, UsageError
+from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
 from dingo_zmq.ids import OpenIDs
+from dingo_zmq.invoke import WireSignature
 from dingo_zmq.listening import Events
+from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
@@ -85,10 +88,20 @@ class LocalEngine:
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         events: where to tell what happens.
+        wire: encode and decode all that goes in and out, in bodies of at most so many bytes; None: do not.
     """
 
-    def __init__(self, threads: int, own: Mapping[str, int], max_open: int, events: Events | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        own: Mapping[str, int],
+        max_open: int,
+        events: Events | None = None,
+        *,
+        wire: int | None = None,
+    ) -> None:
         self.events = events or Events()
+        self._wire = wire
         self._threads, self._own, self._max_open = threads, dict(own), max_open
         self._room = Room(max_open)
         self._ids = itertools.count(1)
@@ -111,6 +124,8 @@ class LocalEngine:
                 f"{function.name} is only declared here, so local mode cannot run it; "
                 'hint: register it, or use App("mesh")'
             )
+        if self._wire is not None:
+            function = replace(function, signature=WireSignature.of_signature(function.signature, self._wire))
         correct, name, ids = function.signature.correct, function.name, self._ids
         if function.signature.takes_anything:
             correct = refusing_results(correct)
@@ -221,13 +236,15 @@ class LocalEngine:
     def _fail(self, job: _Job, exc: BaseException) -> None:
         self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
-        failure = failure_of(exc, code)
+        failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
         self.events.failed(failure, job.function.name, job.id, error=exc)
-        job.result._fail(failure)
+        job.result._fail(decode_failure(encode_failure(failure)) if self._wire is not None else failure)
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:
             name = job.function.name
+            if self._wire is not None:
+                fraction, note = decode_progress(encode_progress(fraction, note))
             job.result._report(Report(name, job.id, Status.PROGRESS, value=(fraction, note), attempt=1))
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:

@@ -20,8 +20,8 @@ FLOORS = [
     "marshal invoke",
     "registry result config current mapping",
     "protocol",
-    "pool journal task room flow",
-    "local",
+    "pool journal task room flow shelf",
+    "local local_broker remote",
     "mesh",
     "app",
     "__init__",  # the front: what a user of the package sees
@@ -43,7 +43,8 @@ THIRD_PARTY = {
     "numpy": "marshal",  # no dependency: asked for only where an array is to be made, and it may be missing
 }
 
-STRANGERS = {("local", "mesh"), ("mesh", "local")}
+STRANGERS = {(one, other) for one in ("local", "remote") for other in ("mesh",)}
+STRANGERS |= {(other, one) for one, other in STRANGERS}
 
 # Deciders know no I/O, clock, thread, randomness or log.
 PURE = "protocol"

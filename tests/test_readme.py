@@ -103,7 +103,15 @@ def test_every_block_is_run_by_a_test_here() -> None:
     ]
 
     assert set(BLOCKS) == {BLOCKS[0], *NAMED.values(), *(block for _, block in shown)}
-    assert set(NAMED) == {"tasks.py", "caller.py"}
+    assert set(NAMED) == {"tasks.py", "caller.py", "test_adapter.py"}
+
+
+def test_the_contracts_run_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "test_adapter.py").write_text(NAMED["test_adapter.py"])
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_adapter.py", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 25
 
 
 def test_every_other_block_is_tested_too() -> None:

@@ -22,6 +22,20 @@ from dingo_zmq import (
     group,
 )
 from dingo_zmq.errors import TaskError
+from dingo_zmq.local_broker import LocalBackend, LocalBroker
+from dingo_zmq.mesh.ports import MeshCallerPort, MeshNodePort
+from dingo_zmq.ports import (
+    Broker,
+    Cancels,
+    Closes,
+    Explains,
+    NamedBroker,
+    NamedConsumer,
+    Producer,
+    Reporter,
+    SendsMany,
+    Store,
+)
 
 app = App("local")
 
@@ -113,3 +127,20 @@ async def listen() -> None:
             assert_type(event, Event)
     other.listen("caller", callback=lambda event: print(event.text), size=10)
     App("local", id_maker="uuid")  # type: ignore[arg-type]
+
+
+def attach() -> None:
+    """What is shipped fits the ports."""
+    broker, backend = LocalBroker(), LocalBackend()
+    named: NamedBroker = broker
+    plain: Broker = broker
+    more: tuple[SendsMany, Cancels, Explains, Closes] = (broker, broker, broker, broker)
+    reporter: Reporter = backend
+    store: Store = backend
+    caller, node = MeshCallerPort(), MeshNodePort()
+    mesh: tuple[Producer, Store, NamedConsumer, Reporter] = (caller, caller, node, node)
+    also: tuple[Cancels, Explains, Closes, Closes] = (caller, caller, caller, node)
+    assert_type(app.use(broker), tuple[str, ...])
+    app.use(producer=named, consumer=plain, reporter=reporter, store=store)
+    app.use(store=broker)  # type: ignore[arg-type]
+    print(more, mesh, also)

@@ -8,6 +8,7 @@ makes arguments of the words of a command line.  A `Handler` is a function of th
 
 from dingo_zmq.invoke.handler import Handler
 from dingo_zmq.invoke.signature import Signature
+from dingo_zmq.invoke.wire import WireSignature
 from dingo_zmq.invoke.words import convert_words, example_words
 
-__all__ = ["Handler", "Signature", "convert_words", "example_words"]
+__all__ = ["Handler", "Signature", "WireSignature", "convert_words", "example_words"]

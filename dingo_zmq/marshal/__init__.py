@@ -20,6 +20,7 @@ The buffers are the caller's own memory: what is written to them before they wer
 """
 
 from dingo_zmq.marshal.body import OUT_OF_BAND, Body, Buffer, is_large, size
+from dingo_zmq.marshal.limits import check_arguments, check_return
 from dingo_zmq.marshal.packing import encode, encode_arguments, encode_inline
 from dingo_zmq.marshal.reports import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.marshal.unpacking import decode, is_extension, read_extension, split_arguments
@@ -28,6 +29,8 @@ __all__ = [
     "OUT_OF_BAND",
     "Body",
     "Buffer",
+    "check_arguments",
+    "check_return",
     "decode",
     "decode_failure",
     "decode_progress",

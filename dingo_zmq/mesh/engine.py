@@ -356,7 +356,7 @@ class MeshEngine:
             self.settings.limit,
             pace(),
         )
-        node = MeshNode(identity, served, own, threads, self.key, self.reach.hosts(), port, self.events)
+        node = self._make_node(identity, served, own, threads, self.key, self.reach.hosts(), port, self.events)
 
         def start() -> None:
             node.open(self.reactor)
@@ -383,6 +383,9 @@ class MeshEngine:
             self._herald = Herald(self.settings.discovery, self.reach)
             self._herald.announce(announcement)
         return announcement
+
+    def _make_node(self, *about: Any) -> MeshNode:
+        return MeshNode(*about)
 
     def drain(self, timeout: float) -> bool:
         """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""

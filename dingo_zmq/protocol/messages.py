@@ -162,7 +162,7 @@ class Claim(Message):
 
 
 class Recalled(Message):
-    """These tasks are given back unstarted."""
+    """These tasks are given back unstarted; `reason` is one of `REASONS`, or words for people."""
 
     link: Token
     refs: Refs
@@ -197,6 +197,8 @@ GIVEN_BACK = "given back"
 DRAINING = "draining"
 BUSY = "busy"
 UNKNOWN_FUNCTION = "unknown function"
+REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION))
+"""why a task is given back; any other text is what the one said who was to run it, for people"""
 
 FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye
 FromNode: TypeAlias = Welcome | Reports | Credit | Missing | Claim | Recalled | Refused | Pulse

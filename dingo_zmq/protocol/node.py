@@ -152,6 +152,16 @@ class Node:
         if not held.link.dead and held.state is RUNNING:
             self._publisher.told(held, Status.PROGRESS, body)
 
+    def refused(self, held: Held, reason: str, now: float) -> None:
+        """
+        Whoever was to run a task has refused it unstarted: it goes back to its caller.
+
+        Its worker hands it in as finished all the same, with FAIL; that is not kept.
+        """
+        if not held.link.dead and held.state is RUNNING and not held.cancelled:
+            held.cancelled = True
+            self._publisher.tell(held.link, m.Recalled(held.link.token, refs_of([held]), reason[: m.TEXT_MOST]))
+
     def flush(self, now: float) -> None:
         """Publish the answers that are ready; called once per round of the I/O loop."""
         dirty, self._dirty = self._dirty, {}

@@ -40,6 +40,7 @@ def figures(cast: Cast) -> Counter[str]:
     counted["tasks"] = len(cast.scene.history.accepted)
     counted["executions"] = sum(executions)
     counted["executed again"] = sum(1 for number in executions if number > 1)
+    counted["refused"] = sum(map(len, cast.scene.history.refusals.values()))
     counted["lost on the way"] = cast.scene.network.lost
     counted["repeated"] = cast.scene.network.repeated
     return counted
@@ -169,6 +170,19 @@ def started_once(cast: Cast) -> Iterator[str]:
             yield f"{id} was started twice: {[(run.node, run.life, run.number) for run in runs]}"
 
 
+def refused_means_not_started(cast: Cast) -> Iterator[str]:
+    """A task that a worker refused does not run there, goes elsewhere, and is not settled by that."""
+    history = cast.scene.history
+    for id, refusals in history.refusals.items():
+        runs = {(run.node, run.life, run.link, run.number) for run in history.executions.get(id, ())}
+        for refused in refusals:
+            if refused in runs:
+                yield f"{id} ran where it had been refused: {refused}"
+        for ending in history.endings.get(id, ()):
+            if ending.body == b"cancelled":
+                yield f"{id} was settled by its refusal: {ending}"
+
+
 def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     """Where no node is silent for long nor dies, no task runs again; and where nothing fails, none is missing."""
     plan, history = cast.scene.plan, cast.scene.history
@@ -213,7 +227,7 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
     wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
     seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
     for entry in cast.scene.history.accepted.values():
-        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong:
+        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + cast.scene.jobs[entry.id].refusals:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
         if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds:
             yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
@@ -338,6 +352,7 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     noted_when_found,
     at_most_once,
     started_once,
+    refused_means_not_started,
     gentle_faults_cost_nothing,
     runs_where_it_fits,
     killers_end,

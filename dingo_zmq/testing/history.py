@@ -65,6 +65,7 @@ class History:
         endings: how they were settled (once, it is to be hoped).
         tellings: reports told to the program that are not final: status and attempt.
         executions: calls of their functions.
+        refusals: workers that refused them: node, life, link and number there.
         trials: incarnations (node, life) in which they may have started.
         lives: the same, by the bytes that stand for them.
         deaths: incarnations that ended, with the time.
@@ -82,6 +83,7 @@ class History:
         self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
         self.tellings: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
         self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
+        self.refusals: defaultdict[str, list[tuple[str, int, bytes, int]]] = defaultdict(list)
         self.trials: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
         self.lives: dict[bytes, tuple[str, int]] = {}
         self.deaths: dict[tuple[str, int], float] = {}

@@ -187,6 +187,15 @@ class NodeHost(Host):
         self.scene.note("execute", self.name, held.id, held.number, held.attempt)
         self.scene.history.executed(self.name, self.life, held)
 
+    def refuses(self, held: Held) -> bool:
+        """Return whether a worker refuses a task, as its job has it for the first workers that get it."""
+        refusals = self.scene.history.refusals[held.id]
+        if len(refusals) >= self.scene.jobs[held.id].refusals:
+            return False
+        refusals.append((self.name, self.life, held.link.token, held.number))
+        self.scene.note("refuse", self.name, held.id, held.number, held.attempt)
+        return True
+
     def killed(self) -> None:
         """A task has killed the process; somebody starts it again."""
         self.crash()

@@ -98,6 +98,8 @@ class Job:
     node: str = ""
     needs: tuple[str, ...] = ()
     cancel_after: float | None = None
+    refusals: int = 0
+    """so many workers that get it refuse it"""
 
     @property
     def body(self) -> bytes:
@@ -178,7 +180,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_jobs(dice, nodes, callers, faults, heal_at),
+        jobs=_with_refusals(seed, _jobs(dice, nodes, callers, faults, heal_at)),
         faults=_faults(dice, heal_at) if faults else [],
         heal_at=heal_at,
         delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
@@ -223,6 +225,14 @@ def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: boo
     for caller in range(len(callers)):
         jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
     return jobs
+
+
+def _with_refusals(seed: int, jobs: list[Job]) -> list[Job]:
+    """Have workers refuse some tasks, in one seed of two; by dice of its own, so that the rest stays as it was."""
+    dice = Random(f"refusals {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.5):
+        return jobs
+    return [replace(job, refusals=dice.choice((1, 1, 2))) if chance(dice, 0.03) else job for job in jobs]
 
 
 def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:

@@ -38,6 +38,9 @@ class Employer(Protocol):
     def executed(self, held: Held) -> None:
         """A worker calls the function."""
 
+    def refuses(self, held: Held) -> bool:
+        """Return whether a worker refuses a task, which then goes back to its caller."""
+
     def killed(self) -> None:
         """A task has killed the process."""
 
@@ -76,6 +79,10 @@ class Workers:
                 break
             bundle.todo.popleft()
             if held.cancelled:
+                answers.append(_cancelled(held))
+                continue
+            if self.host.refuses(held):
+                self.node.refused(held, "no hand is free", self.scene.now)
                 answers.append(_cancelled(held))
                 continue
             self.host.executed(held)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dingo_zmq.protocol import contacts, credit, intake, ledger, roster, starter
+from dingo_zmq.protocol import node as serving
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, play, play_seed
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
@@ -167,6 +168,10 @@ def no_bound_for_credit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(credit, "grant", lambda seen, held, kept, allowed: seen + allowed)
 
 
+def a_refusal_is_an_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(serving.Node, "refused", lambda self, held, reason, now: None)
+
+
 PLANTED = [
     no_filter_for_repeats,
     beats_without_open_tasks,
@@ -180,6 +185,7 @@ PLANTED = [
     settled_tasks_stay_astray,
     two_links_to_one_node,
     no_bound_for_credit,
+    a_refusal_is_an_answer,
 ]
 
 

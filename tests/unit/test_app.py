@@ -37,9 +37,9 @@ def test_the_mode_that_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert App("local").mode == "local"
 
 
-@pytest.mark.parametrize("mode", ["remote", "Local", "x"])
+@pytest.mark.parametrize("mode", ["Remote", "Local", "x"])
 def test_an_unknown_mode(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=f"unknown mode '{mode}'; there are: local, mesh"):
+    with pytest.raises(UsageError, match=f"unknown mode '{mode}'; there are: local, mesh, remote"):
         App(mode)
     monkeypatch.setenv("DINGO_ZMQ_MODE", mode)
     with pytest.raises(UsageError, match="unknown mode"):

@@ -364,6 +364,40 @@ def test_tasks_given_back_give_their_credit_back_too() -> None:
     assert did(machine) == [("credit", 0, 7, {"add": [2]})]
 
 
+def test_a_task_that_its_worker_refuses_goes_back_with_the_reason() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1), [("start", 1)]))
+    (held,) = next(iter(machine.starter.active)).all
+    machine.refused(held, "no hand is free", 1.1)
+    machine.refused(held, "no hand is free", 1.1)
+    assert did(machine) == [("recalled", {"add": [1]}, "no hand is free")]
+    assert finish(machine, 1.2, int(Status.FAIL)) == []  # its answer is not kept
+    machine.tick(1.2)
+    assert did(machine) == [("credit", 0, 2, {})]
+    play(machine, (2, beat(1, 1, {"add": [1]}), [("missing", {"add": [1]}), ("credit", 9, 2, {})]))
+
+
+def test_a_long_reason_is_cut() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1), [("start", 1)]))
+    machine.refused(next(iter(machine.starter.active)).all[0], "x" * 5000, 1.1)
+    (action,) = machine.take()
+    assert isinstance(action, Publish)
+    assert isinstance(action.message, m.Recalled)
+    assert len(action.message.reason) == m.TEXT_MOST
+
+
+def test_nothing_is_given_back_to_who_has_left_or_of_what_is_done() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1), [("start", 1)]))
+    (held,) = next(iter(machine.starter.active)).all
+    finish(machine, 1.1)
+    machine.refused(held, "too late", 1.2)
+    play(machine, (1.3, m.Bye(LINK), []))
+    machine.refused(held, "too late", 1.4)
+    assert did(machine) == []
+
+
 def test_a_cancelled_task_that_ran_gives_its_credit_back_when_it_ends() -> None:
     machine = crowded()
     play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), []))

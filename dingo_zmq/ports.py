@@ -1,0 +1,264 @@
+"""
+The parts of an App that can be replaced: small Protocols, each a role that an attached object can play.
+
+What crosses a port is a packet: arguments and returns in it are opaque bytes.  All methods may be called from
+any thread, and may block unless it is said that they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from dingo_zmq.model import Options, Status
+
+__all__ = [
+    "Broker",
+    "Cancels",
+    "Channel",
+    "Closes",
+    "Consumer",
+    "Declares",
+    "Explains",
+    "Heard",
+    "Listener",
+    "NamedBroker",
+    "NamedConsumer",
+    "PreparesReports",
+    "Producer",
+    "Receipt",
+    "ReceiptStatus",
+    "ReportPacket",
+    "Reporter",
+    "SendsMany",
+    "Store",
+    "Take",
+    "TaskPacket",
+    "send_many",
+]
+
+# ---------------------------------------------------------------------- tasks and reports on their way
+
+
+class TaskPacket(NamedTuple):
+    """
+    A task on its way to whoever runs it.
+
+    Attributes:
+        name: the function.
+        id: of the task; (name, id) is its identity.
+        options: how it is to be treated.
+        body: the arguments, encoded.
+        buffers: large binary values of the arguments, in order; any buffer objects.
+        attempt: how often it has been sent, counted from 1.
+    """
+
+    name: str
+    id: str
+    options: Options
+    body: bytes
+    buffers: tuple[Any, ...] = ()
+    attempt: int = 1
+
+
+class ReportPacket(NamedTuple):
+    """
+    A report on its way to the task's caller.
+
+    Attributes:
+        name, id: of the task.
+        status: what it says; SUCCESS and FAIL are final, and nothing comes after one.
+        body: the return, the failure or the progress, encoded; b"" for SENT and for PROGRESS at the start.
+        buffers: as for a task.
+        attempt: of the task.
+        node: name of the node that reports, "" where the adapter itself does.
+    """
+
+    name: str
+    id: str
+    status: Status
+    body: bytes = b""
+    buffers: tuple[Any, ...] = ()
+    attempt: int = 1
+    node: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is final."""
+        return self.status in (Status.SUCCESS, Status.FAIL)
+
+
+class ReceiptStatus(IntEnum):
+    """What became of a task that was handed over."""
+
+    OK = 1  # held from now on; it may not even have started
+    NOK = 2  # not now, by the one who was asked
+    WORKER_NOT_FOUND = 3  # never, by the one who was asked: nobody there runs the function
+
+
+class Receipt(NamedTuple):
+    """The answer to a task that was handed over; `reason` says in words why it was refused."""
+
+    status: ReceiptStatus
+    reason: str = ""
+
+
+Take: TypeAlias = Callable[[TaskPacket], Receipt]
+"""
+Takes a task, and says whether it is held now.  It blocks while there is no room: that is the flow control.  A
+task that is refused goes back to where it came from, with the reason, and may be offered to others.
+"""
+Heard: TypeAlias = Callable[[ReportPacket], None]
+"""hears the reports of one task, one after the other; it neither blocks nor raises"""
+Channel: TypeAlias = Callable[[Sequence[ReportPacket]], None]
+"""sends reports in order; called by one thread at a time"""
+
+
+class Listener(NamedTuple):
+    """
+    Who takes the tasks of one function.
+
+    Attributes:
+        name: the function.
+        take: called with each task.
+        slots: how many tasks run there at a time; more than a few above it need not be brought.
+    """
+
+    name: str
+    take: Take
+    slots: int = 1
+
+
+@runtime_checkable
+class Producer(Protocol):
+    """Sends tasks to whoever runs them."""
+
+    def send(self, task: TaskPacket) -> None:
+        """
+        Send a task.  Once it returns, the task is on its way; where it raises, it is not.
+
+        Its buffers are the caller's own memory: what is written to them before they have left is sent.
+        """
+
+
+@runtime_checkable
+class Consumer(Protocol):
+    """Brings the tasks of all functions, from one queue."""
+
+    def listen_all(self, take: Take) -> Callable[[], None]:
+        """
+        Bring tasks to `take` from now on, from a thread of the consumer's own.
+
+        A task reaches one listener, unless that refuses it.  Which comes first is not promised.
+
+        Returns:
+            Ends that; when it has returned, `take` is called no more.
+        """
+
+
+@runtime_checkable
+class NamedConsumer(Protocol):
+    """Brings the tasks of functions that were asked for; a full worker of one function holds up no other."""
+
+    def listen(self, listeners: Sequence[Listener]) -> Callable[[], None]:
+        """
+        Bring each listener the tasks of its function from now on, in the order of their sending.
+
+        Returns:
+            Ends that for all of them; when it has returned, no `take` is called any more.
+        """
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Sends reports to callers."""
+
+    def channel(self, name: str) -> Channel:
+        """Return a channel for reports of one function; all reports of a task are sent down one channel."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where a caller gets its reports."""
+
+    def poll(self, name: str, id: str, heard: Heard) -> None:
+        """
+        Have the reports of a task brought to `heard` from now on, in order, those sent before included.
+
+        It is called before the task is sent, so that no report is missed.
+
+        Raises:
+            UsageError: if the task is polled already.
+        """
+
+    def done(self, name: str, id: str) -> None:
+        """Forget a task: nobody wants its reports any more.  May be called from within its `heard`."""
+
+
+class Broker(Producer, Consumer, Protocol):
+    """Both ends of a queue of tasks."""
+
+
+class NamedBroker(Producer, NamedConsumer, Protocol):
+    """Both ends of a queue of tasks for each function."""
+
+
+# What an attached object may have besides.
+
+
+@runtime_checkable
+class SendsMany(Protocol):
+    """A Producer that is quicker with many tasks at a time."""
+
+    def send_many(self, tasks: Sequence[TaskPacket]) -> None:
+        """Send tasks, in order."""
+
+
+@runtime_checkable
+class Declares(Protocol):
+    """A Producer that has to know the functions beforehand."""
+
+    def declared(self, name: str) -> None:
+        """Take note that tasks of a function are going to be sent; it may be told more than once."""
+
+
+@runtime_checkable
+class PreparesReports(Protocol):
+    """A Reporter that has to know the tasks beforehand."""
+
+    def before_reports(self, name: str, id: str) -> None:
+        """Take note that a task is held, before its first report is sent."""
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """A Producer that can take a task back."""
+
+    def cancel(self, name: str, id: str) -> bool:
+        """Return whether the task is taken back, and will not start; it does not block."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A Producer that knows what a task waits for."""
+
+    def why(self, name: str, id: str) -> str:
+        """Return one sentence for people, "" where nothing is known."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """Whatever has to be closed in the end."""
+
+    def close(self) -> None:
+        """End threads and connections; what is called twice does nothing the second time."""
+
+
+def send_many(producer: Producer, tasks: Iterable[TaskPacket]) -> None:
+    """Send tasks in order, all at once where the producer can do that."""
+    if isinstance(producer, SendsMany):
+        producer.send_many(list(tasks))
+        return
+    for task in tasks:
+        producer.send(task)

@@ -1,0 +1,84 @@
+"""Remote mode: this process as a caller, and as a node where it serves, over whatever is attached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dingo_zmq.errors import UsageError
+from dingo_zmq.listening import Events
+from dingo_zmq.model import Options
+from dingo_zmq.registry import Function
+from dingo_zmq.remote.caller import RemoteCaller
+from dingo_zmq.remote.node import RemoteNode
+from dingo_zmq.remote.roles import Roles
+from dingo_zmq.result import Result
+from dingo_zmq.task import Submit
+
+__all__ = ["RemoteEngine"]
+
+
+class RemoteEngine:
+    """
+    Runs an App over attached ports.
+
+    What becomes of a task whose node dies is the broker's business: no loss is noticed here, and nothing is sent
+    twice.  The options `node`, `needs`, `at_most_once` and `max_losses` travel with the task, for brokers that
+    understand them.
+
+    Args:
+        roles: what is attached; closed with the engine.
+        max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
+        limit: largest body of a task or report, bytes.
+        events: where to tell what happens.
+    """
+
+    def __init__(self, roles: Roles, max_open: int, limit: int, events: Events) -> None:
+        self._roles, self._limit = roles, limit
+        self._caller = RemoteCaller(roles, max_open, limit, events)
+        self._node: RemoteNode | None = None
+
+    def submitter(self, function: Function, options: Options) -> Submit:
+        """Return what sends a task of `function` with `options`; raises as `RemoteCaller.submitter`."""
+        return self._caller.submitter(function, options)
+
+    def serve(
+        self,
+        functions: Iterable[Function],
+        own: Mapping[str, int],
+        *,
+        threads: int,
+        name: str,
+    ) -> None:
+        """
+        Serve functions from this process; see `RemoteNode`.
+
+        Raises:
+            UsageError: if it serves already, or no consumer or reporter is attached.
+        """
+        if self._node is not None:
+            raise UsageError("this App serves already")
+        self._node = RemoteNode(self._roles, functions, own, threads, self._limit, name)
+
+    def drain(self, timeout: float | None) -> bool:
+        """Stop serving: take no more, and let what is held finish within `timeout` seconds."""
+        return self._node is None or self._node.drain(timeout)
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        """Run a user's callback on a thread of its own."""
+        self._caller.call_soon(fn, *args)
+
+    def load(self) -> tuple[int, int]:
+        """Return how many tasks of this caller are open, and how many this node holds."""
+        return len(self._caller.results()), self._node.load() if self._node is not None else 0
+
+    def results(self) -> list[Result[Any]]:
+        """Return the results of all tasks not settled."""
+        return self._caller.results()
+
+    def close(self, timeout: float) -> None:
+        """Settle what is open and report what is held with FAIL/SHUTDOWN; then close what is attached."""
+        if self._node is not None:
+            self._node.close()
+        self._caller.close(timeout)
+        self._roles.close()
