@@ -8,14 +8,16 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.interrupts import Held
 from dingo_zmq.local import LocalEngine
+from dingo_zmq.marshallers import Marshallers
 from dingo_zmq.model import MAX_OPEN, Options, check_part, counted
+from dingo_zmq.ports import Marshaller
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.result import Result
 from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
@@ -72,12 +74,14 @@ class App:
         bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
+        marshallers: more of them by name, see `dingo_zmq.marshallers`.
+        allow_pickle: let functions say ``marshaller="pickle"``; whoever holds the key can then run any code here.
 
     Threads and sockets start at the first call or `serve`; what mesh mode imports is imported at once.  A ``with``
     block is optional: its clean end waits for what is open, an exception does not.
 
     Raises:
-        UsageError: for an unknown mode.
+        UsageError: for an unknown mode, or a marshaller that is none or whose name is taken.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class App:
         bind: Iterable[str] = (),
         advertise: Iterable[str] = (),
         insecure_lan: bool | None = None,
+        marshallers: Mapping[str, Marshaller] | None = None,
+        allow_pickle: bool = False,
     ) -> None:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
@@ -102,7 +108,7 @@ class App:
             raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
         if self.mode == "mesh":
             _load_mesh()
-        self.registry = Registry()
+        self.registry = Registry(Marshallers(marshallers, allow_pickle=allow_pickle))
         self.threads = threads or default_threads()
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
         given["key"] = None if key is None else os.fspath(key)
@@ -142,13 +148,16 @@ class App:
             fn: a function, coroutine function, bound method or callable object.
             version: tasks only go to nodes that have the function in the same version, whatever text that is;
                 a difference in signature is noticed without it.
-            options: defaults for its tasks, see `Options`.
+            options: defaults for its tasks, see `Options`; also ``marshaller="json"``, ``report_marshaller``
+                (else the same) and ``invoker="direct"``, names or objects, see `Marshallers.how`.
 
         Raises:
-            UsageError: for a bad or taken name, an unknown option, or a signature that cannot be compiled.
+            UsageError: for a bad or taken name, an unknown option, marshaller or invoker, or a signature that
+                cannot be compiled.
         """
+        how = _taken(options, "marshaller", "report_marshaller", "invoker")
         chosen = Options().replace(**options)
-        return self._keep(self.registry.register(name, fn, version=version, options=chosen))
+        return self._keep(self.registry.register(name, fn, version=version, options=chosen, **how))
 
     @overload
     def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
@@ -181,8 +190,9 @@ class App:
         Raises:
             UsageError: as `register`.
         """
+        how = _taken(options, "marshaller", "report_marshaller", "invoker")
         chosen = Options().replace(**options)
-        return self._keep(self.registry.declare(name, stub, version=version, options=chosen))
+        return self._keep(self.registry.declare(name, stub, version=version, options=chosen, **how))
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
         task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter)
@@ -375,6 +385,11 @@ class App:
             workers = counted(self.threads + sum(self._own.values()), "worker")
             return f"<App local: {workers}, {running} running, {queued} queued>"
         return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take some of the keywords out of `options`, and return them."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _load_mesh() -> None:

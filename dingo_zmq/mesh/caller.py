@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 
 from dingo_zmq.errors import PeerError
+from dingo_zmq.marshallers import is_safe
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.connections import Connection, Connections
@@ -23,7 +24,7 @@ from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
-from dingo_zmq.protocol.ledger import Entry, Route
+from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of
 from dingo_zmq.protocol.roster import Peer, Side
 from dingo_zmq.protocol.why import waiting, why
 
@@ -68,6 +69,8 @@ class MeshCaller:
         self._reached: deque[decider.Reached] = deque()
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
+        self.news = 0  # rises with each
+        self.rewrite: Callable[[Entry, str], Route] = lambda entry, how: entry.route
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
         self._sources_of = sources_of
         self._pulses: dict[bytes, tuple[m.Pulse, float]] = {}
@@ -105,6 +108,7 @@ class MeshCaller:
             busy |= self._read(now)
         if now >= self.wakeup:
             caller.tick(now)
+            self._write_anew(now)
             if now >= self._connections.wakeup:
                 self._connections.tick(now)
             self._perform(now)
@@ -193,6 +197,33 @@ class MeshCaller:
 
     # ------------------------------------------------------------------ asked by other threads, run by this one
 
+    def marshallers_for(self, route: Route) -> str:
+        """Return those that nodes have for a route called by name, msgpack first; any thread may ask."""
+        told = set()
+        for peer in list(self.decider.peers.values()):
+            lane = peer.lanes.get(route.name)
+            how = marshallers_of(lane.fingerprint) if lane else ""
+            if is_safe(how) and peer.takes(route._replace(fingerprint=how and f"/{how}")):
+                told.add(how)
+        return min(told, default="")
+
+    def marshallers_told(self, name: str) -> str:
+        """Return what some node told of a function, "" where none has; any thread may ask."""
+        lanes = [peer.lanes.get(name) for peer in list(self.decider.peers.values())]
+        return next((marshallers_of(lane.fingerprint) for lane in lanes if lane is not None), "")
+
+    def _write_anew(self, now: float) -> None:
+        """See to it that tasks called by name before any node had told its marshallers do not wait for ever."""
+        decider = self.decider
+        for route in [route for route in decider.ledger.queues if route.by_name]:
+            if not any(peer.takes(route) for peer in decider.peers.values()):
+                how = self.marshallers_for(route)
+                if how != marshallers_of(route.fingerprint):
+                    decider.reroute(route, partial(self._written, how), now)
+
+    def _written(self, how: str, entry: Entry) -> Route:
+        return self.rewrite(entry, how)
+
     def cancel(self, entry: Entry) -> None:
         """Settle a task as cancelled, unless it is settled or known to have started."""
         now = monotonic()
@@ -255,6 +286,7 @@ class MeshCaller:
                     self._done.append(action)
                 elif isinstance(action, decider.Note):
                     _log.log(logging.WARNING if action.bad else logging.INFO, "%s: %s", action.node, action.text)
+                    self.news += 1
                     self.on_news()
                 elif isinstance(action, decider.Reached):
                     self._reached.append(action)
