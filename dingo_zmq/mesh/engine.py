@@ -198,8 +198,8 @@ class MeshEngine:
     def _check_key(self, function: Function) -> None:
         if function.signature.pickles and self.key is None:
             raise ConfigError(
-                f"{function.name}: pickles need a mesh key, and here is none: whoever can reach a node could run any "
-                "code; hint: dingo-zmq keygen instead of --insecure-lan, or another marshaller"
+                f"{function.name}: pickles need a mesh key, and there is none: whoever can reach it could run "
+                "any code; hint: dingo-zmq keygen instead of --insecure-lan, or another marshaller"
             )
 
     def _wait_for_room(self, number: int) -> None:
