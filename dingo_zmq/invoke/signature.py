@@ -45,9 +45,10 @@ class Signature:
         hints: annotations by parameter, and "return"; what is not annotated is not in it.
         pickles: whether arguments or returns travel as pickles.
         by_name: whether nothing is known of it but its name, not even the marshallers.
+        spoken: the same, once the marshallers are those that some node has told.
     """
 
-    pickles = by_name = False
+    pickles = by_name = spoken = False
 
     def __init__(
         self,

@@ -160,7 +160,7 @@ def spoken(name: str, how: str) -> Signature:
     signature = (
         Marshalled.unchecked(name, how=_BUILTIN.how(tasks, reports or None)) if how else Signature.unchecked(name)
     )
-    signature.by_name = False
+    signature.by_name, signature.spoken = False, True
     return signature
 
 

@@ -25,12 +25,14 @@ from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of
+from dingo_zmq.protocol.reading import marshallers_for, misread
 from dingo_zmq.protocol.roster import Peer, Side
 from dingo_zmq.protocol.why import waiting, why
 
 __all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
+TRIED_MOST = 1000
 _log = logging.getLogger("dingo_zmq.caller")
 
 
@@ -70,6 +72,7 @@ class MeshCaller:
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
         self.news = 0  # rises with each
+        self._tried: dict[Route, tuple[str, int]] = {}  # what is still there after that is not to be written anew
         self.rewrite: Callable[[Entry, str], Route] = lambda entry, how: entry.route
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
         self._sources_of = sources_of
@@ -199,13 +202,7 @@ class MeshCaller:
 
     def marshallers_for(self, route: Route) -> str:
         """Return those that nodes have for a route called by name, msgpack first; any thread may ask."""
-        told = set()
-        for peer in list(self.decider.peers.values()):
-            lane = peer.lanes.get(route.name)
-            how = marshallers_of(lane.fingerprint) if lane else ""
-            if is_safe(how) and peer.takes(route._replace(fingerprint=how and f"/{how}")):
-                told.add(how)
-        return min(told, default="")
+        return marshallers_for(list(self.decider.peers.values()), route, is_safe)
 
     def marshallers_told(self, name: str) -> str:
         """Return what some node told of a function, "" where none has; any thread may ask."""
@@ -214,12 +211,13 @@ class MeshCaller:
 
     def _write_anew(self, now: float) -> None:
         """See to it that tasks called by name before any node had told its marshallers do not wait for ever."""
-        decider = self.decider
-        for route in [route for route in decider.ledger.queues if route.by_name]:
-            if not any(peer.takes(route) for peer in decider.peers.values()):
-                how = self.marshallers_for(route)
-                if how != marshallers_of(route.fingerprint):
-                    decider.reroute(route, partial(self._written, how), now)
+        if len(self._tried) > TRIED_MOST:
+            self._tried.clear()
+        for route, how in misread(self.decider, is_safe):
+            if self._tried.get(route) != (how, self.news):
+                self.decider.reroute(route, partial(self._written, how), now)
+                if route in self.decider.ledger.queues:
+                    self._tried[route] = how, self.news
 
     def _written(self, how: str, entry: Entry) -> Route:
         return self.rewrite(entry, how)
