@@ -104,7 +104,7 @@ def decompose(data: Buffer) -> tuple[Header, list[bytes]]:
     if version != VERSION:
         raise PeerError(f"a header of version {version}; this is version {VERSION}")
     try:
-        header = Header(Kind(kind), *[reader.text() for _ in range(3)])
+        header = Header(Kind(kind), id=reader.text(), name=reader.text(), marshaller=reader.text())
     except (ValueError, UsageError) as exc:  # no such kind, no UTF-8, or no text that may stand there
         raise PeerError(f"a header that cannot be: {plain(str(exc), most=200)}") from None
     (count,) = _COUNT.unpack(reader.take(_COUNT.size))

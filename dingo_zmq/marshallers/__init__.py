@@ -1,14 +1,15 @@
 """
 Marshallers: how arguments and returns become bytes, chosen for each function by name or as an object.
 
-==========  =========================================================  ==============================
-name        body                                                       binary values of 64 KiB and up
-==========  =========================================================  ==============================
+==========  =========================================================  ===============================
+name        body                                                       binary values of 64 KiB and more
+==========  =========================================================  ===============================
 msgpack     see `dingo_zmq.marshal`                                    frames of their own, uncopied
 json        one document: a list, or {"args": [...], "kwargs": {...}}  base64 inside the document
-json-safe   one document for each argument                             base64 inside its document
-pickle      see the module `pickle`, protocol 5                        frames of their own, uncopied
-==========  =========================================================  ==============================
+json-safe   one document for each argument                             base64; its document is a frame
+pickle      see the module `pickle`, protocol 5                        frames for what offers them out
+                                                                       of band, such as arrays of NumPy
+==========  =========================================================  ===============================
 
 `json` decodes to plain values, which the typed invoker converts; `json-safe` decodes each argument straight
 into its annotated type, whatever the invoker.  NaN and infinity have no JSON and are refused; where nothing is

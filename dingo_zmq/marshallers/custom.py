@@ -85,11 +85,14 @@ class _Custom:
         return self._codec.decode_return(self._function, parts)
 
     def _checked(self, method: str, parts: Any) -> list[Buffer]:
-        wrong = next((part for part in parts if not isinstance(part, _BUFFERS)), None)
-        if isinstance(parts, str | bytes) or wrong is not None:
-            what = "a list of bytes"
-            got = type(parts).__name__ if wrong is None else f"a {type(wrong).__name__} in it"
-            raise EncodeError(f"{type(self._codec).__qualname__}.{method} must return {what}, not {got}")
+        wrong = f" but {type(parts).__name__}" if isinstance(parts, (*_BUFFERS, str)) else ""
+        for part in () if wrong else parts:
+            if not isinstance(part, _BUFFERS):
+                wrong = f" but has a {type(part).__name__} in it"
+        if wrong:
+            raise EncodeError(
+                f"what {type(self._codec).__qualname__}.{method} returned is no list of bytes,{wrong}"
+            )
         return list(parts)
 
     def _wrong_number(self, method: str, got: int, wanted: int) -> str:
