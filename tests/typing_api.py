@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import assert_type
 
 from dingo_zmq import App, Report, Result
+from dingo_zmq.invoke import DirectInvoker
+from dingo_zmq.marshallers import CustomMarshaller, JSONSafeCodec
+from dingo_zmq.ports import Codec, Invoker, Marshaller
 
-app = App("local")
+app = App("local", marshallers={"other": CustomMarshaller(JSONSafeCodec())}, allow_pickle=True)
+codec: Codec = JSONSafeCodec()
+marshaller: Marshaller = CustomMarshaller(codec)
+invoker: Invoker = DirectInvoker()
 
 
 @app.task
@@ -19,6 +25,12 @@ def add(a: int, b: int) -> int:
 def shout(text: str) -> str:
     """Return the text in capitals."""
     return text.upper()
+
+
+@app.task(marshaller=CustomMarshaller(JSONSafeCodec(), "mine"), report_marshaller="json", invoker=DirectInvoker())
+def scan(start: float) -> list[float]:
+    """Return something that travels in another way."""
+    return [start]
 
 
 @app.task
@@ -35,6 +47,7 @@ async def use() -> None:
     assert_type(await add.acall(2, b=3), int)
     assert_type(await add.call(2, 3), int)
     assert_type(shout.options(monitor_progress=True).call("x"), Result[str])
+    assert_type(scan.call(3), Result[list[float]])
     assert_type(fetch.call(3), Result[str])
     assert_type(await fetch.acall(3), str)
     for report in add.call(2, 3).reports():
