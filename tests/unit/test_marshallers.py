@@ -546,6 +546,19 @@ def test_an_installed_one_is_found_by_name(installed: list[tuple[str, str]]) -> 
     assert (name, type(found).__name__) == ("other", "Installed")
 
 
+def test_a_package_that_is_really_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "paper-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: paper\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[dingo_zmq.marshallers]\npaper = dingo_zmq.marshallers:JSONMarshaller\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = App("local").register("add", add, marshaller="paper").function.signature
+    assert made.pack((1.5,), {}) == (b"[1.5]", ())
+    assert made.fingerprint.endswith("/paper")
+
+
 def test_installed_ones_are_not_looked_at_for_a_known_name(installed: list[tuple[str, str]]) -> None:
     installed.append(("json", "nowhere:nothing"))
     assert isinstance(Marshallers().find("json")[1], JSONMarshaller)
