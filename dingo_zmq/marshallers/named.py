@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from dingo_zmq.errors import UsageError
@@ -104,6 +103,8 @@ class Marshallers:
         )
 
     def _installed(self, name: str) -> Marshaller:
+        from importlib.metadata import entry_points  # slow, and hardly ever needed
+
         found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
         if not found:
             raise UsageError(

@@ -536,7 +536,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             importlib.metadata.EntryPoint(name, value, group) for name, value in points if group == ENTRY_POINTS
         ]
 
-    monkeypatch.setattr("dingo_zmq.marshallers.named.entry_points", entry_points)
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     return points
 
 
