@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -19,8 +19,9 @@ from dingo_zmq.ids import IDMaker, check_id_maker
 from dingo_zmq.interrupts import Held
 from dingo_zmq.listening import SIZE, Events, EventStream
 from dingo_zmq.local import LocalEngine
+from dingo_zmq.marshallers import Marshallers
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Options, check_part, counted
-from dingo_zmq.ports import Consumer, NamedConsumer, Producer, Reporter, Store
+from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Reporter, Store
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result
@@ -84,12 +85,15 @@ class App:
         id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1.
         wire: in local mode, encode and decode whatever goes in and out as if it had to travel, so that faults
             show early; in other modes it always does.
+        marshallers: more of them by name, see `dingo_zmq.marshallers`.
+        allow_pickle: let functions say ``marshaller="pickle"``; whoever holds the key can then run any code here.
 
     Threads and sockets start at the first call or `serve`; what mesh mode imports is imported at once.  A ``with``
     block is optional: its clean end waits for what is open, an exception does not.
 
     Raises:
-        UsageError: for an unknown mode, or an id maker that is none.
+        UsageError: for an unknown mode, an id maker that is none, or a marshaller that is none or whose name is
+            taken.
     """
 
     def __init__(
@@ -108,6 +112,8 @@ class App:
         insecure_lan: bool | None = None,
         id_maker: IDMaker | None = None,
         wire: bool = False,
+        marshallers: Mapping[str, Marshaller] | None = None,
+        allow_pickle: bool = False,
     ) -> None:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
@@ -116,7 +122,7 @@ class App:
             raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
         if self.mode == "mesh":
             _load_mesh()
-        self.registry = Registry()
+        self.registry = Registry(Marshallers(marshallers, allow_pickle=allow_pickle))
         self.threads = threads or default_threads()
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
         given["key"] = None if key is None else os.fspath(key)
@@ -182,14 +188,17 @@ class App:
             version: tasks only go to nodes that have the function in the same version, whatever text that is;
                 a difference in signature is noticed without it.
             id_maker: makes the ids of its tasks, where this program calls it; default the App's.
-            options: defaults for its tasks, see `Options`.
+            options: defaults for its tasks, see `Options`; also ``marshaller="json"``, ``report_marshaller``
+                (else the same) and ``invoker="direct"``, names or objects, see `Marshallers.how`.
 
         Raises:
-            UsageError: for a bad or taken name, an unknown option, an id maker that is none, or a signature that
-                cannot be compiled.
+            UsageError: for a bad or taken name, an unknown option, marshaller or invoker, no id maker,
+                or a signature that cannot be compiled.
         """
-        chosen, settings = Options().replace(**options), self._function_settings(id_maker)
-        return self._keep(self.registry.register(name, fn, version=version, options=chosen, settings=settings))
+        how = _taken(options, "marshaller", "report_marshaller", "invoker")
+        how["settings"] = self._function_settings(id_maker)
+        chosen = Options().replace(**options)
+        return self._keep(self.registry.register(name, fn, version=version, options=chosen, **how))
 
     @overload
     def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, R]: ...
@@ -223,8 +232,10 @@ class App:
         Raises:
             UsageError: as `register`.
         """
-        chosen, settings = Options().replace(**options), self._function_settings(id_maker)
-        return self._keep(self.registry.declare(name, stub, version=version, options=chosen, settings=settings))
+        how = _taken(options, "marshaller", "report_marshaller", "invoker")
+        how["settings"] = self._function_settings(id_maker)
+        chosen = Options().replace(**options)
+        return self._keep(self.registry.declare(name, stub, version=version, options=chosen, **how))
 
     def _function_settings(self, id_maker: IDMaker | None = None) -> dict[str, Any]:
         """Return the settings of a function that are no options."""
@@ -536,6 +547,11 @@ class App:
             mine, held = engine.load()
             return f"<App remote: {counted(mine, 'task')} open, {held} held here>"
         return f'<App mesh "{_mesh(engine).settings.mesh}": {_load(_mesh(engine))}>'
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take some of the keywords out of `options`, and return them."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _load_mesh() -> None:

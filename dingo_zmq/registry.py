@@ -12,12 +12,14 @@ from typing import Any
 
 from dingo_zmq.errors import UnknownFunction, UsageError
 from dingo_zmq.ids import IDMaker
-from dingo_zmq.invoke import Signature
+from dingo_zmq.invoke import How, Marshalled, Signature
+from dingo_zmq.marshallers import Marshallers
 from dingo_zmq.model import Options, check_part
 
 __all__ = ["Function", "Registry"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_USUAL = How()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,12 @@ class Function:
 
     Attributes:
         name: under which it is called.
-        callable: what runs, or None where it was only declared.
+        callable: what a worker runs, or None where it was only declared.
         signature: checks and converts its arguments and its return.
         is_coroutine: whether calling it gives something to await.
         options: how its tasks are treated unless a call says otherwise.
         settings: what else was said of it at registration, for the parts of the App that understand it.
+        original: what was registered; `callable` unless an invoker of one's own stands in between.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Function:
     is_coroutine: bool = False
     options: Options = field(default_factory=Options)
     settings: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    original: Callable[..., Any] | None = None
 
     @property
     def id_maker(self) -> IDMaker | None:
@@ -53,9 +57,15 @@ class Function:
 
 
 class Registry:
-    """The functions of one App.  Not locked: register before tasks run, or from one thread."""
+    """
+    The functions of one App.  Not locked: register before tasks run, or from one thread.
 
-    def __init__(self) -> None:
+    Args:
+        marshallers: those that can be named; None for the built-in ones.
+    """
+
+    def __init__(self, marshallers: Marshallers | None = None) -> None:
+        self.marshallers = marshallers or Marshallers()
         self._functions: dict[str, Function] = {}
 
     def register(
@@ -66,6 +76,7 @@ class Registry:
         version: str = "",
         options: Options | None = None,
         settings: Mapping[str, Any] | None = None,
+        **how: Any,
     ) -> Function:
         """
         Take a function that can run here.
@@ -76,13 +87,18 @@ class Registry:
             version: callers and nodes whose versions differ do not meet; as for `name`, "" for none.
             options: how its tasks are treated unless a call says otherwise.
             settings: kept as they are.
+            how: marshaller, report_marshaller, invoker; see `Marshallers.how`.
 
         Raises:
-            UsageError: if the name is bad or taken, the version is bad, or the signature has an annotation that
-                is unsupported or does not resolve.
+            UsageError: if the name is bad or taken, the version is bad, the signature has an annotation that
+                is unsupported or does not resolve, or for what is said of marshallers and invoker.
         """
         self._check(name, version)
-        return self._add(name, function, Signature.of(function, name, version=version), options, settings)
+        chosen = self.marshallers.how(**how)
+        if chosen == _USUAL:
+            return self._add(name, function, Signature.of(function, name, version=version), options, settings)
+        signature = Marshalled.of(function, name, version=version, how=chosen, target=function)
+        return self._add(name, function, signature, options, settings, chosen.runner(function))
 
     def declare(
         self,
@@ -92,6 +108,7 @@ class Registry:
         version: str = "",
         options: Options | None = None,
         settings: Mapping[str, Any] | None = None,
+        **how: Any,
     ) -> Function:
         """
         Take a function that only runs elsewhere.
@@ -103,16 +120,20 @@ class Registry:
             version: as for `register`; it needs a stub to go with.
             options: how its tasks are treated unless a call says otherwise.
             settings: kept as they are.
+            how: as for `register`.
 
         Raises:
             UsageError: as for `register`.
         """
         self._check(name, version)
+        if stub is None and version:
+            raise UsageError(
+                f"{name}: a version is compared together with the signature; hint: declare it with a stub"
+            )
+        chosen = self.marshallers.how(**how)
+        if chosen != _USUAL:
+            return self._add(name, None, _marshalled(name, stub, version, chosen), options, settings)
         if stub is None:
-            if version:
-                raise UsageError(
-                    f"{name}: a version is compared together with the signature; hint: declare it with a stub"
-                )
             signature = Signature.unchecked(name)
         elif isinstance(stub, inspect.Signature):
             signature = Signature(name, stub, version=version)
@@ -134,14 +155,16 @@ class Registry:
         signature: Signature,
         options: Options | None,
         settings: Mapping[str, Any] | None,
+        runner: Callable[..., Any] | None = None,
     ) -> Function:
         made = Function(
             name,
-            function,
+            runner or function,
             signature,
             is_coroutine=function is not None and _is_coroutine(function),
             options=options or Options(),
             settings=MappingProxyType(dict(settings or {})),
+            original=function,
         )
         self._functions[name] = made
         return made
@@ -185,3 +208,13 @@ def _is_coroutine(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _marshalled(
+    name: str, stub: Callable[..., Any] | inspect.Signature | None, version: str, how: How
+) -> Marshalled:
+    if stub is None:
+        return Marshalled.unchecked(name, how=how)
+    if isinstance(stub, inspect.Signature):
+        return Marshalled(name, stub, version=version, how=how)
+    return Marshalled.of(stub, name, version=version, how=how, target=stub)

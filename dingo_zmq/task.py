@@ -42,8 +42,8 @@ class TaskFunction(Generic[P, R]):
         self._keeper = keeper
         self._submit: Callable[..., Result[R]] = self._first
         self.__name__ = function.name
-        self.__doc__ = getattr(function.callable, "__doc__", None)
-        self.__wrapped__ = function.callable
+        self.__doc__ = getattr(function.original, "__doc__", None)
+        self.__wrapped__ = function.original
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """
@@ -52,9 +52,9 @@ class TaskFunction(Generic[P, R]):
         Raises:
             UsageError: if it is only declared in this program.
         """
-        if self._function.callable is None:
+        if self._function.original is None:
             raise UsageError(f"{self.__name__} is only declared here; hint: {self.__name__}.call(...) sends it")
-        value: R = self._function.callable(*args, **kwargs)
+        value: R = self._function.original(*args, **kwargs)
         return value
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:

@@ -17,7 +17,7 @@ FLOORS = [
     "errors interrupts",
     "model ids events listening",
     "ports",
-    "marshal invoke",
+    "marshal invoke marshallers",
     "registry result config current mapping",
     "protocol",
     "pool journal task room flow shelf",

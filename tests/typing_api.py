@@ -22,13 +22,18 @@ from dingo_zmq import (
     group,
 )
 from dingo_zmq.errors import TaskError
+from dingo_zmq.invoke import DirectInvoker
 from dingo_zmq.local_broker import LocalBackend, LocalBroker
+from dingo_zmq.marshallers import CustomMarshaller, JSONSafeCodec
 from dingo_zmq.mesh.ports import MeshCallerPort, MeshNodePort
 from dingo_zmq.ports import (
     Broker,
     Cancels,
     Closes,
+    Codec,
     Explains,
+    Invoker,
+    Marshaller,
     NamedBroker,
     NamedConsumer,
     Producer,
@@ -37,7 +42,10 @@ from dingo_zmq.ports import (
     Store,
 )
 
-app = App("local")
+app = App("local", marshallers={"other": CustomMarshaller(JSONSafeCodec())}, allow_pickle=True)
+codec: Codec = JSONSafeCodec()
+marshaller: Marshaller = CustomMarshaller(codec)
+invoker: Invoker = DirectInvoker()
 
 
 @app.task
@@ -50,6 +58,12 @@ def add(a: int, b: int) -> int:
 def shout(text: str) -> str:
     """Return the text in capitals."""
     return text.upper()
+
+
+@app.task(marshaller=CustomMarshaller(JSONSafeCodec(), "mine"), report_marshaller="json", invoker=DirectInvoker())
+def scan(start: float) -> list[float]:
+    """Return something that travels in another way."""
+    return [start]
 
 
 @app.task
@@ -74,6 +88,7 @@ async def use() -> None:
     assert_type(await add.acall(2, b=3), int)
     assert_type(await add.call(2, 3), int)
     assert_type(shout.options(monitor_progress=True).call("x"), Result[str])
+    assert_type(scan.call(3), Result[list[float]])
     assert_type(fetch.call(3), Result[str])
     assert_type(await fetch.acall(3), str)
     for report in add.call(2, 3).reports():

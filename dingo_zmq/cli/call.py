@@ -154,8 +154,9 @@ def _signature(engine: MeshEngine, route: Route, wait: _Wait) -> str:
     entry = Entry(route, "", b"", (), Options(), None, None)  # none that is ever sent: it knows what it waits for
 
     def told() -> str | None:
-        peers = engine.caller.decider.peers.values()
-        return next((lane.signature for peer in peers if (lane := peer.takes(route)) is not None), None)
+        how = engine.caller.marshallers_for(route)
+        aim, peers = route._replace(fingerprint=how and f"/{how}"), engine.caller.decider.peers.values()
+        return next((lane.signature for peer in peers if (lane := peer.takes(aim)) is not None), None)
 
     while True:
         engine.wait_for(lambda _: engine.reactor.ask(told) is not None, wait.slice)

@@ -12,9 +12,12 @@ from dingo_zmq import marshal
 from dingo_zmq.cli.common import in_words, mesh_app, mesh_options, plain
 from dingo_zmq.cli.peers import notes
 from dingo_zmq.errors import PeerError
+from dingo_zmq.marshallers import is_safe, spoken
 from dingo_zmq.model import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dingo_zmq.mesh.info import PeerInfo
 
 __all__ = ["watch"]
@@ -43,7 +46,7 @@ def watch(task: str, seconds: float | None, **where: Any) -> None:
 
     def reported(topic: bytes, reports: Any, buffers: tuple[Any, ...]) -> None:
         for item in getattr(reports, "items", ()):  # who knows what a node publishes there
-            lines.put(_line(topic, item, buffers))
+            lines.put(_line(topic, item, buffers, engine.caller.marshallers_told))
 
     end = None if seconds is None else time.monotonic() + seconds
     try:
@@ -69,24 +72,31 @@ def _missing(found: list[PeerInfo]) -> str:
     return "has answered" if found else "was found"
 
 
-def _line(topic: bytes, item: Any, buffers: tuple[Any, ...]) -> str:
+def _line(topic: bytes, item: Any, buffers: tuple[Any, ...], told: Callable[[str], str]) -> str:
     task = topic.decode(errors="replace").removeprefix("watch/").rstrip("/")
     status, body = Status(item[4]), item[5]
-    return plain(f"{time.strftime('%H:%M:%S')} {task} {status.name} {_value(status, (body, buffers))}").rstrip()
+    value = _value(status, (body, buffers), item[1], told)
+    return plain(f"{time.strftime('%H:%M:%S')} {task} {status.name} {value}").rstrip()
 
 
-def _value(status: Status, body: marshal.Body) -> str:
+def _value(status: Status, body: marshal.Body, name: str, told: Callable[[str], str]) -> str:
     try:
         if status is Status.FAIL:
             return str(marshal.decode_failure(body))
         if status is Status.SUCCESS or status is Status.PARTIAL:
-            return _short(repr(marshal.decode(body)))
+            return _returned(name, told(name), body)
         if status is Status.PROGRESS and body[0]:
             fraction, note = marshal.decode_progress(body)
             return f"{'' if fraction is None else f'{fraction:.0%} '}{note or ''}"
     except PeerError as exc:
         return f"({exc})"
     return ""
+
+
+def _returned(name: str, how: str, body: marshal.Body) -> str:
+    if not is_safe(how):
+        return f"({marshal.size(body)} bytes of {how.rpartition('/')[2]})"
+    return _short(repr(spoken(name, how).unpack_return(body)))
 
 
 def _short(text: str) -> str:

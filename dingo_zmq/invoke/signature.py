@@ -8,7 +8,7 @@ import typing
 from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any
+from typing import Any, Self
 
 from msgspec.msgpack import Decoder
 
@@ -39,10 +39,17 @@ class Signature:
         name: of the function, for messages.
         text: such as ``(a: int, b: int = 5) -> int``; the same on all Pythons.
         fingerprint: 16 hexadecimal characters over names, kinds, presence of defaults, and types; behind them
-            "@" and the version, where the function was given one.
+            "@" and the version, where the function was given one, and "/" and its marshallers, where they are
+            not msgpack.
         is_stream: whether it yields values; the return annotation is then that of one value.
         takes_anything: whether some parameter takes whatever it is given.
+        hints: annotations by parameter, and "return"; what is not annotated is not in it.
+        pickles: whether arguments or returns travel as pickles.
+        by_name: whether nothing is known of it but its name, not even the marshallers.
+        spoken: the same, once the marshallers are those that some node has told.
     """
+
+    pickles = by_name = spoken = False
 
     def __init__(
         self,
@@ -52,6 +59,7 @@ class Signature:
         *,
         is_stream: bool = False,
         version: str = "",
+        typed: bool = True,
     ) -> None:
         """
         Args:
@@ -60,18 +68,21 @@ class Signature:
             hints: annotations by parameter and "return"; without, those in `signature`.
             is_stream: whether it yields values even if the return annotation does not say so.
             version: goes into the fingerprint, so that callers and nodes whose versions differ do not meet.
+            typed: whether values are checked and converted by annotation; if not, they only have to bind.
 
         Raises:
             UsageError: if an annotation is one whose values cannot be checked or sent.
         """
         hints = hints_of_signature(name, signature) if hints is None else hints
         self.name = name
-        self._converters = {p: self._compile(p, hints.get(p, Any)) for p in signature.parameters}
+        kinds = hints if typed else {}
+        self._converters = {p: self._compile(p, kinds.get(p, Any)) for p in signature.parameters}
         result = hints.get("return", Any)
         self.is_stream = is_stream or typing.get_origin(result) in _ALWAYS_STREAMS
         if self.is_stream and typing.get_origin(result) in _STREAMS:
             result = typing.get_args(result)[0]
-        self._return = self._compile("return", result)
+        self._return = self._compile("return", result if typed else Any)
+        self.hints: Mapping[str, Any] = {**hints, "return": result} if "return" in hints else dict(hints)
         self.text = signature_text(signature, hints)
         self.fingerprint = fingerprint(signature, hints) + (f"@{version}" if version else "")
         self._return_exact = self._return.kind
@@ -85,9 +96,15 @@ class Signature:
         self._compile_quick_ways()
 
     @classmethod
-    def of(cls, function: Callable[..., Any], name: str = "", *, version: str = "") -> Signature:
+    def of(cls, function: Callable[..., Any], name: str = "", *, version: str = "", **more: Any) -> Self:
         """
         Compile the signature of a function, method, callable object or stub.
+
+        Args:
+            function: what is to be called.
+            name: of the function, for messages; its own where not given.
+            version: as for the class.
+            more: what the class takes besides.
 
         Raises:
             UsageError: if it has no signature, an annotation does not resolve, or one is not supported.
@@ -100,18 +117,20 @@ class Signature:
         except (TypeError, ValueError) as exc:
             raise UsageError(f"{name}: has no signature that can be read: {exc}") from exc
         yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        return cls(name, signature, hints_of_function(name, function), is_stream=yields, version=version)
+        return cls(name, signature, hints_of_function(name, function), is_stream=yields, version=version, **more)
 
     @classmethod
-    def unchecked(cls, name: str) -> Signature:
+    def unchecked(cls, name: str, **more: Any) -> Self:
         """
         Return the signature of a function that is only known by name: takes and returns everything.
 
-        Its fingerprint is empty, and so fits all others.
+        Its fingerprint is empty, and so fits all others; `more` is what the class takes besides.
         """
         rest = Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)
-        signature = cls(name, inspect.Signature(rest))
-        signature.fingerprint = ""
+        signature = cls(name, inspect.Signature(rest), **more)
+        _, slash, how = signature.fingerprint.partition("/")
+        signature.fingerprint = slash + how
+        signature.by_name = not how
         return signature
 
     def __repr__(self) -> str:
@@ -141,6 +160,16 @@ class Signature:
             typed: Any = tuple.__class_getitem__(kinds)
             self._decode[_ARRAY + n] = Decoder(typed, dec_hook=from_wire, ext_hook=hook).decode
             self._exact[n] = list(kinds)
+
+    def names(self, count: int, words: Iterable[str] = ()) -> list[str]:
+        """
+        Return the parameter of each argument of a call: of `count` positional ones, then of the named ones.
+
+        Raises:
+            ArgumentError: if such a call does not bind.
+        """
+        words = list(words)
+        return [*self._binding.bind(count, words), *map(self._binding.name_of, words)]
 
     # --- arguments -----------------------------------------------------------------------------------------
 

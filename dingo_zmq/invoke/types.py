@@ -118,7 +118,7 @@ def _inspect(lowered: Any) -> bool:
 def from_wire(kind: Any, value: Any) -> Any:
     """Make a value of one of the types that msgspec does not know; the hook of every decoder here."""
     if isinstance(kind, _ChoiceType):
-        return _choose(kind.members, value)
+        return _choose(kind.members, value, _convert)
     if isinstance(value, kind):
         return value
     if kind in _PATHS and isinstance(value, str):
@@ -126,12 +126,12 @@ def from_wire(kind: Any, value: Any) -> Any:
     raise ValueError(f"Expected `{spell(kind)}`, got `{type(value).__name__}`")
 
 
-def _choose(choices: Sequence[Any], value: Any) -> Any:
+def _choose(choices: Sequence[Any], value: Any, convert: Callable[[Any, Any], Any]) -> Any:
     """Try the members in order, but those whose very type the value has before all others."""
     exact = [choice for choice in choices if (typing.get_origin(choice) or choice) is type(value)]
     for choice in (*exact, *choices):
         try:
-            return _convert(value, choice)
+            return convert(value, choice)
         except msgspec.ValidationError:
             continue
     raise ValueError(f"Expected `{' | '.join(map(spell, choices))}`, got `{type(value).__name__}`")
@@ -139,6 +139,15 @@ def _choose(choices: Sequence[Any], value: Any) -> Any:
 
 def _convert(value: Any, kind: Any) -> Any:
     return msgspec.convert(value, kind, dec_hook=from_wire, builtin_types=_BINARY)
+
+
+def _from_plain(kind: Any, value: Any) -> Any:
+    """The same for what another marshaller decoded, where texts may stand for bytes, numbers and keys."""
+    return _choose(kind.members, value, _adopt) if isinstance(kind, _ChoiceType) else from_wire(kind, value)
+
+
+def _adopt(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, kind, dec_hook=_from_plain, str_keys=True)
 
 
 def _fields(value: Any) -> Sequence[str]:
@@ -242,6 +251,24 @@ class Converter:
             raise PeerError(f"cannot decode a body: {exc}") from exc
         except Exception as exc:  # from the code of somebody's own class
             raise Misfit(f"{type(exc).__name__}: {exc}") from exc
+
+    def adopt(self, value: Any) -> Any:
+        """
+        Return what another marshaller decoded as the function should see it.
+
+        Raises:
+            Misfit: if it does not fit the annotation.
+        """
+        if self.free or type(value) is self.kind:
+            return value
+        try:
+            return _adopt(value, self.kind)
+        except Exception as exc:
+            raise Misfit(str(exc)) from exc
+
+    def json_reader(self) -> Callable[[Any], Any]:
+        """Return what decodes a JSON document straight into the annotated type; it raises what msgspec raises."""
+        return msgspec.json.Decoder(self.kind, dec_hook=_from_plain).decode
 
     def check(self, value: Any) -> None:
         """

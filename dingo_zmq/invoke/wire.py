@@ -16,9 +16,11 @@ class WireSignature(Signature):
     A signature whose `correct` and `correct_return` take the whole way through bodies, with buffers copied.
 
     Attributes:
+        inner: what packs and unpacks.
         limit: largest body, bytes.
     """
 
+    inner: Signature
     limit: int
 
     @classmethod
@@ -26,7 +28,7 @@ class WireSignature(Signature):
         """Return one that does otherwise what `signature` does."""
         wire = object.__new__(cls)
         wire.__dict__.update(signature.__dict__)
-        wire.limit = limit
+        wire.inner, wire.limit = signature, limit
         return wire
 
     def correct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -38,7 +40,8 @@ class WireSignature(Signature):
             EncodeError: if one of them cannot travel.
             BodyTooLarge: if they are over the body limit.
         """
-        return self.unpack(_sent(check_arguments(self.name, self.pack(args, kwargs), self.limit)))
+        inner = self.inner
+        return inner.unpack(_sent(check_arguments(self.name, inner.pack(args, kwargs), self.limit)))
 
     def correct_return(self, value: Any) -> Any:
         """
@@ -48,7 +51,8 @@ class WireSignature(Signature):
             ArgumentError: with parameter "return", if it does not fit.
             EncodeError: if it cannot travel, or is over the body limit.
         """
-        return self.unpack_return(_sent(check_return(self.name, self.pack_return(value), self.limit)))
+        inner = self.inner
+        return inner.unpack_return(_sent(check_return(self.name, inner.pack_return(value), self.limit)))
 
 
 def _sent(body: Body) -> Body:

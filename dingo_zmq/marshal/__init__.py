@@ -17,9 +17,12 @@ the bytes; -1 means that ``content`` does (else it is nil).  ``kind`` is 0 bytes
 3 ndarray; ``dtype`` and ``shape`` are those of NumPy, and nil and [] for the other kinds.
 
 The buffers are the caller's own memory: what is written to them before they were sent is sent.
+
+`Header`, `compose` and `decompose` make one byte string of a task or report, for adapters without frames.
 """
 
 from dingo_zmq.marshal.body import OUT_OF_BAND, Body, Buffer, is_large, size
+from dingo_zmq.marshal.header import Header, Kind, compose, decompose
 from dingo_zmq.marshal.limits import check_arguments, check_return
 from dingo_zmq.marshal.packing import encode, encode_arguments, encode_inline
 from dingo_zmq.marshal.reports import decode_failure, decode_progress, encode_failure, encode_progress
@@ -29,11 +32,15 @@ __all__ = [
     "OUT_OF_BAND",
     "Body",
     "Buffer",
+    "Header",
+    "Kind",
     "check_arguments",
     "check_return",
+    "compose",
     "decode",
     "decode_failure",
     "decode_progress",
+    "decompose",
     "encode",
     "encode_arguments",
     "encode_failure",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias
+from typing import Final
+
+from dingo_zmq.ports import Body, Buffer
 
 __all__ = [
     "BYTEARRAY",
@@ -20,9 +22,6 @@ __all__ = [
     "is_large",
     "size",
 ]
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-Body: TypeAlias = tuple[bytes, tuple[Buffer, ...]]
 
 OUT_OF_BAND: Final = 64 * 1024
 """Binary values of at least so many bytes travel as buffers of their own."""

@@ -15,6 +15,7 @@ import zmq
 from dingo_zmq.errors import PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.listening import Events
+from dingo_zmq.marshallers import is_safe
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.connections import Connection, Connections
@@ -25,13 +26,15 @@ from dingo_zmq.model import plain
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
-from dingo_zmq.protocol.ledger import Entry, Route
+from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of
+from dingo_zmq.protocol.reading import marshallers_for, misread
 from dingo_zmq.protocol.roster import Peer, Side
 from dingo_zmq.protocol.why import waiting, why
 
 __all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
+TRIED_MOST = 1000
 _NEWS = frozenset(EventCode) - {EventCode.REDELIVERED, EventCode.REPEATED}
 """what changes how nodes stand"""
 
@@ -74,6 +77,9 @@ class MeshCaller:
         self._reached: deque[decider.Reached] = deque()
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
+        self.news = 0  # rises with each
+        self._tried: dict[Route, tuple[str, int]] = {}  # what is still there after that is not to be written anew
+        self.rewrite: Callable[[Entry, str], Route] = lambda entry, how: entry.route
         self._key, self._limit, self._settle, self._told = key, limit, settle, told
         self._sources_of = sources_of
         self._pulses: dict[bytes, tuple[m.Pulse, float]] = {}
@@ -111,6 +117,7 @@ class MeshCaller:
             busy |= self._read(now)
         if now >= self.wakeup:
             caller.tick(now)
+            self._write_anew(now)
             if now >= self._connections.wakeup:
                 self._connections.tick(now)
             self._perform(now)
@@ -200,6 +207,28 @@ class MeshCaller:
 
     # ------------------------------------------------------------------ asked by other threads, run by this one
 
+    def marshallers_for(self, route: Route) -> str:
+        """Return those that nodes have for a route called by name, msgpack first; any thread may ask."""
+        return marshallers_for(list(self.decider.peers.values()), route, is_safe)
+
+    def marshallers_told(self, name: str) -> str:
+        """Return what some node told of a function, "" where none has; any thread may ask."""
+        lanes = [peer.lanes.get(name) for peer in list(self.decider.peers.values())]
+        return next((marshallers_of(lane.fingerprint) for lane in lanes if lane is not None), "")
+
+    def _write_anew(self, now: float) -> None:
+        """See to it that tasks called by name before any node had told its marshallers do not wait for ever."""
+        if len(self._tried) > TRIED_MOST:
+            self._tried.clear()
+        for route, how in misread(self.decider, is_safe):
+            if self._tried.get(route) != (how, self.news):
+                self.decider.reroute(route, partial(self._written, how), now)
+                if route in self.decider.ledger.queues:
+                    self._tried[route] = how, self.news
+
+    def _written(self, how: str, entry: Entry) -> Route:
+        return self.rewrite(entry, how)
+
     def cancel(self, entry: Entry) -> None:
         """Settle a task as cancelled, unless it is settled or known to have started."""
         now = monotonic()
@@ -282,6 +311,7 @@ class MeshCaller:
             if not note.entries:
                 events.tell(Origin.CALLER, level, note.code, of + note.text, node=note.node)
         if note.code in _NEWS:
+            self.news += 1
             self.on_news()
 
     def _send(self, send: decider.Send, now: float) -> None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, PeerError
+from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
+from dingo_zmq.mesh.by_name import ByName, rewrite
 from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
@@ -139,6 +140,7 @@ class MeshEngine:
             self._finder.sources_of,
             self.events,
         )
+        self.caller.rewrite = rewrite
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = threading.Condition(), 0
         self.node: MeshNode | None = None
@@ -170,6 +172,9 @@ class MeshEngine:
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`."""
+        if function.signature.by_name:
+            return ByName(self.caller, function, options, self.submitter)
+        self._check_key(function)
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
         route = Route(name, signature.fingerprint, node=options.node, needs=options.needs)
@@ -233,6 +238,13 @@ class MeshEngine:
         """A call that has drawn its number raises."""
         with self._turning_away:
             self._turned_away += 1
+
+    def _check_key(self, function: Function) -> None:
+        if function.signature.pickles and self.key is None:
+            raise ConfigError(
+                f"{function.name}: pickles need a mesh key, and there is none: whoever can reach it could run "
+                "any code; hint: dingo-zmq keygen instead of --insecure-lan, or another marshaller"
+            )
 
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
@@ -343,9 +355,12 @@ class MeshEngine:
             announce: whether to tell discovery; a supervisor does that for its processes.
 
         Raises:
-            ConfigError: where the address or port cannot be had, or strangers would be let in.
+            ConfigError: where the address or port cannot be had, strangers would be let in, or a function takes
+                pickles and there is no key.
         """
         served = list(functions)
+        for function in served:
+            self._check_key(function)
         node_id = secrets.token_hex(8)
         identity = Identity(
             node_id,

@@ -94,6 +94,10 @@ class Caller:
         """Settle a task as cancelled, unless it is settled or known to have started; return whether it was."""
         return self._tasks.cancel(entry, now)
 
+    def reroute(self, route: Route, change: Callable[[Entry], Route], now: float) -> None:
+        """Give the tasks that wait on a route other ones, as `change` says."""
+        self._tasks.reroute(route, change, now)
+
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""
         return self._tasks.everything()

@@ -20,7 +20,7 @@ class Route(NamedTuple):
 
     Attributes:
         name: the function.
-        fingerprint: of its signature, "" for any.
+        fingerprint: of its signature, "" for any; see `fits`.
         size: bytes of a large body, 0 for one that every node takes.
         node: name or id of the node that is to run it, "" for any.
         needs: tags that the node must have.
@@ -31,6 +31,28 @@ class Route(NamedTuple):
     size: int = 0
     node: str = ""
     needs: tuple[str, ...] = ()
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the caller knows only the name of the function."""
+        return not self.fingerprint or self.fingerprint[0] == "/"
+
+
+def marshallers_of(fingerprint: str) -> str:
+    """Return the marshallers that stand behind a fingerprint: "" for msgpack, "json", or "json/msgpack"."""
+    return fingerprint.partition("/")[2]
+
+
+def fits(ours: str, theirs: str) -> bool:
+    """
+    Return whether a caller's function is a node's, by their fingerprints.
+
+    What stands before the slash is the same, or unknown to one side; what stands behind it, the marshallers, is
+    the same always: nobody can read what was written by another one.
+    """
+    here, _, how = ours.partition("/")
+    there, _, other = theirs.partition("/")
+    return how == other and (here == there or not here or not there)
 
 
 class Entry:
@@ -202,6 +224,12 @@ class Ledger:
         self.open += 1
         self.held(entry, lane, number)
 
+    def reroute(self, route: Route, change: Callable[[Entry], Route]) -> None:
+        """Ask `change` for a new route of each task that waits on a route, oldest first, and queue it there."""
+        for entry in self.queues.pop(route, ()):
+            entry.route = change(entry)
+            self.queues.setdefault(entry.route, deque()).append(entry)
+
     def wanted(self, takes: Callable[[Route], object]) -> dict[str, int]:
         """Return how many tasks of each function wait here, of the routes that `takes` says a node takes."""
         wanted: dict[str, int] = {}
@@ -218,7 +246,7 @@ class Ledger:
             lane.sent = number = lane.sent + 1
             self.held(entry, lane, number)
             entries.append(entry)
-        if lane.at_most_once and entries and not entries[0].route.fingerprint:
+        if lane.at_most_once and entries and entries[0].route.by_name:
             for entry in entries:
                 entry.forbid_twice()
         return entries

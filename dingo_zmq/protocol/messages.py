@@ -110,7 +110,12 @@ class Bye(Message):
 
 
 class Welcome(Message):
-    """The link stands; `functions`: slots, signature text, fingerprint, at_most_once; `credit` per lane."""
+    """
+    The link stands; `functions`: slots, signature text, fingerprint, at_most_once; `credit` per lane.
+
+    Where bodies of a function are not msgpack, "/" and the name of their marshaller stand behind the fingerprint,
+    or the names of both, "/tasks/reports", where they differ.  No other body is to be sent there.
+    """
 
     link: Token
     echo: Total

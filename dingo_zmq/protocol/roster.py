@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.ledger import Entry, Lane, Route
+from dingo_zmq.protocol.ledger import Entry, Lane, Route, fits
 
 BEAT_SECONDS = 1.0
 HELLO_SECONDS, HELLO_MOST = 0.1, 2.0
@@ -150,7 +150,7 @@ class Peer:
         lane = self.lanes.get(route.name)
         if lane is None or route.size > self.limit:
             return None
-        if route.fingerprint != lane.fingerprint and route.fingerprint and lane.fingerprint:
+        if route.fingerprint != lane.fingerprint and not fits(route.fingerprint, lane.fingerprint):
             return None
         if route.node and route.node not in self._called:
             return None

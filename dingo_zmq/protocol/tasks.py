@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dingo_zmq.events import EventCode, Level
@@ -56,7 +57,7 @@ class OpenTasks:
         lane = candidates[0][0]
         if len(candidates) > 1:
             (lane, _), _ = self._dispatcher.choose(candidates, self.peers.values(), now)
-        if lane.at_most_once and not route.fingerprint:
+        if lane.at_most_once and route.by_name:
             return None
         peer = self.peers[lane.key]
         return Express(route, lane, peer.token, lane.sent + 1, peer.heard.total)
@@ -77,6 +78,11 @@ class OpenTasks:
             return False
         self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
         return True
+
+    def reroute(self, route: Route, change: Callable[[Entry], Route], now: float) -> None:
+        """Give the tasks that wait on a route other ones, as `change` says, and send what can be sent then."""
+        self.ledger.reroute(route, change)
+        self.pump(now)
 
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dingo_zmq.model import counted, plain
 from dingo_zmq.protocol.caller import Caller
-from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route
+from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route, fits, marshallers_of
 from dingo_zmq.protocol.roster import Peer, Stage
 
 CLAUSES_MOST = 5
@@ -131,7 +131,9 @@ def _obstacles(having: list[Peer], route: Route, now: float, clauses: int) -> li
 def _obstacle(peer: Peer, route: Route, now: float) -> tuple[str, str] | None:
     """Return what keeps a node from taking a task: of one node, and of several alike."""
     lane = peer.lanes[route.name]
-    if route.fingerprint and lane.fingerprint and lane.fingerprint != route.fingerprint:
+    if not fits(route.fingerprint, lane.fingerprint):
+        if marshallers_of(lane.fingerprint) != marshallers_of(route.fingerprint):
+            return _other_marshallers(lane, route)
         what = _difference(lane, route)
         return f"has {what}", f"have {what}"
     missing = peer.lacks(route.needs)
@@ -156,8 +158,8 @@ def _no_room(lane: Lane, now: float) -> tuple[str, str] | None:
 
 def _difference(lane: Lane, route: Route) -> str:
     """Return a function as the node has it, and where only the version differs, how."""
-    there, _, has = lane.fingerprint.partition("@")
-    here, _, wanted = route.fingerprint.partition("@")
+    there, _, has = lane.fingerprint.partition("/")[0].partition("@")
+    here, _, wanted = route.fingerprint.partition("/")[0].partition("@")
     text = f"{_cut(lane.name)}{plain(lane.signature, most=SIGNATURE_MOST)}"
     if has:
         text += f" version {_cut(has)}"
@@ -166,6 +168,24 @@ def _difference(lane: Lane, route: Route) -> str:
     if not has:
         return f"{text} without a version, not version {_cut(wanted)}"
     return f"{text}, not {f'version {_cut(wanted)}' if wanted else 'one without a version'}"
+
+
+def _other_marshallers(lane: Lane, route: Route) -> tuple[str, str]:
+    """Return which marshallers a node has for a function, and which we have."""
+    tasks, reports = _marshallers(lane.fingerprint)
+    ours, wanted = _marshallers(route.fingerprint)
+    name = _cut(lane.name)
+    if tasks != ours:
+        what = f'"{_cut(tasks)}" tasks of {name}, we send "{_cut(ours)}"'
+        return f"takes {what}", f"take {what}"
+    what = f'"{_cut(reports)}" reports of {name}, we read "{_cut(wanted)}"'
+    return f"sends {what}", f"send {what}"
+
+
+def _marshallers(fingerprint: str) -> tuple[str, str]:
+    """Return the marshallers of tasks and of reports."""
+    tasks, _, reports = (marshallers_of(fingerprint) or "msgpack").partition("/")
+    return tasks, reports or tasks
 
 
 def _trouble(peer: Peer, now: float) -> str:

@@ -23,8 +23,9 @@ given there; records, maps and lists hold nothing else.
     buffer    a large binary value of the body; only behind a Tasks or Reports of exactly one item
 
 A ref is (lane, number): `lane` is the name of a function, tasks of a lane are numbered 1, 2, 3 ... within one
-link, and a link is named by the 8-byte token its caller drew.  A body is msgpack too (see `marshal`), and
-opaque here.
+link, and a link is named by the 8-byte token its caller drew.  A body is opaque here: arguments and returns are
+msgpack (see `marshal`) unless WELCOME names another marshaller behind the fingerprint of the function (see
+`marshallers`); progress and failures are msgpack always.
 """
 
 from __future__ import annotations

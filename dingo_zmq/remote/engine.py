@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dingo_zmq.errors import UsageError
+from dingo_zmq.errors import ConfigError, UsageError
 from dingo_zmq.listening import Events
 from dingo_zmq.model import Options
 from dingo_zmq.registry import Function
@@ -40,6 +40,7 @@ class RemoteEngine:
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`; raises as `RemoteCaller.submitter`."""
+        _check(function)
         return self._caller.submitter(function, options)
 
     def serve(
@@ -55,10 +56,14 @@ class RemoteEngine:
 
         Raises:
             UsageError: if it serves already, or no consumer or reporter is attached.
+            ConfigError: for a function whose arguments or returns are pickles.
         """
         if self._node is not None:
             raise UsageError("this App serves already")
-        self._node = RemoteNode(self._roles, functions, own, threads, self._limit, name)
+        served = list(functions)
+        for function in served:
+            _check(function)
+        self._node = RemoteNode(self._roles, served, own, threads, self._limit, name)
 
     def drain(self, timeout: float | None) -> bool:
         """Stop serving: take no more, and let what is held finish within `timeout` seconds."""
@@ -82,3 +87,11 @@ class RemoteEngine:
             self._node.close()
         self._caller.close(timeout)
         self._roles.close()
+
+
+def _check(function: Function) -> None:
+    if function.signature.pickles:
+        raise ConfigError(
+            f"{function.name}: pickles need a mesh key, and what is attached here has none: whoever can reach it "
+            "could run any code; hint: another marshaller"
+        )

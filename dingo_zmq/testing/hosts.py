@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dingo_zmq.errors import PeerError
@@ -11,6 +12,7 @@ from dingo_zmq.model import Options
 from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.reading import misread
 from dingo_zmq.protocol.roster import Side
 from dingo_zmq.testing.network import Connection, Frames
 from dingo_zmq.testing.plan import Job
@@ -258,3 +260,14 @@ class CallerHost(Host):
             return
         self._tick_at = float("inf")
         self._do(self.caller.tick)
+        for route, how in misread(self.caller, lambda how: True):
+            self._do(self.caller.reroute, route, partial(_written, how))
+
+
+def _written(how: str, entry: Entry) -> Route:
+    """Write anew a task that was never sent, for nodes that read it otherwise; return its route."""
+    if entry.attempt or entry.strays or entry.result.fingerprint:
+        return entry.route
+    fingerprint = how and f"/{how}"
+    entry.body = entry.result.written(fingerprint)
+    return entry.route._replace(fingerprint=fingerprint)

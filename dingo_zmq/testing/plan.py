@@ -16,6 +16,8 @@ STALE_KEY = "nowhere"
 OTHER_VERSION = "other"
 OUR_VERSION = "ours"
 TAGS = ("psu", "cam")
+OTHER_MARSHALLER = "/json"
+"""behind a fingerprint, where it is not msgpack"""
 
 SECONDS = {"quick": 0.0003, "steady": 0.02, "slow": 1.0}
 """functions of the world, and about how long a task of each takes"""
@@ -101,15 +103,27 @@ class Job:
     refusals: int = 0
     """so many workers that get it refuse it"""
 
-    @property
-    def body(self) -> bytes:
-        """The arguments."""
-        return f"arguments of {self.id}".encode()
+    def written(self, fingerprint: str) -> bytes:
+        """Return the arguments as the marshaller behind a fingerprint writes them."""
+        how = fingerprint.partition("/")[2]
+        return f"{how and how + ' '}arguments of {self.id}".encode()
 
     @property
-    def answer(self) -> bytes:
-        """What it returns where all went well."""
-        return f"answer to arguments of {self.id}".encode()
+    def body(self) -> bytes:
+        """The arguments, as the caller first writes them."""
+        return self.written(self.fingerprint)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether its caller knows only the name of the function."""
+        return not self.fingerprint.partition("/")[0]
+
+    def fits(self, fingerprint: str) -> bool:
+        """Return whether a node may run it whose function has this fingerprint."""
+        if not self.fingerprint:  # written anew in whatever way is needed
+            return True
+        ours, theirs = self.fingerprint.partition("/"), fingerprint.partition("/")
+        return ours[2] == theirs[2] and ours[0] in ("", theirs[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,7 @@ class Plan:
 
     def at_most_once(self, job: Job) -> bool:
         """Return whether a task may be started once only."""
-        return job.at_most_once or (job.function in self.delicate and not job.fingerprint)
+        return job.at_most_once or (job.function in self.delicate and job.by_name)
 
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with some fields changed."""
@@ -172,6 +186,8 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     if harsh is None:
         harsh = faults and seed % 3 == 2  # noqa: PLR2004
     nodes = [_node(dice, first=n == 0) for n in range(dice.choice((3, 3, 3, 4, 5)))]
+    how = Random(f"marshallers {seed}")  # noqa: S311 (dice of a game)
+    nodes = _marshalled(how, nodes)
     callers = [
         dice.uniform(0, 0.5) if chance(dice, 0.8) else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))
     ]
@@ -180,7 +196,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_with_refusals(seed, _jobs(dice, nodes, callers, faults, heal_at)),
+        jobs=_with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at)),
         faults=_faults(dice, heal_at) if faults else [],
         heal_at=heal_at,
         delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
@@ -204,7 +220,28 @@ def _node(dice: Random, *, first: bool) -> NodePlan:
     return NodePlan(pools, functions, dice.choice((300, 1000, 3000)), tags)
 
 
-def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: bool, heal_at: float) -> list[Job]:
+def _marshalled(dice: Random, nodes: list[NodePlan]) -> list[NodePlan]:
+    """Have some functions of some nodes take and send something else than msgpack."""
+    usual = {name: OTHER_MARSHALLER if chance(dice, 0.2) else "" for name in SECONDS}
+    made = []
+    for number, node in enumerate(nodes):
+        functions = {}
+        for name, (pool, version) in node.functions.items():
+            odd = number > 0 and chance(dice, 0.1)
+            functions[name] = (pool, version + (OTHER_MARSHALLER if bool(usual[name]) != odd else ""))
+        made.append(replace(node, functions=functions))
+    return made
+
+
+def _aimed(dice: Random, job: Job, nodes: list[NodePlan]) -> Job:
+    """Have a caller know the marshaller that the first node has, but for some of those that know only a name."""
+    how = OTHER_MARSHALLER if nodes[0].functions[job.function][1].endswith(OTHER_MARSHALLER) else ""
+    return job if job.by_name and chance(dice, 0.5) else replace(job, fingerprint=job.fingerprint + how)
+
+
+def _jobs(
+    dice: Random, how: Random, nodes: list[NodePlan], callers: list[float], faults: bool, heal_at: float
+) -> list[Job]:
     jobs: list[Job] = []
     budget = 4.0 * sum(sum(node.pools.values()) for node in nodes)
     killers = dice.choice((1, 1, 2)) if faults and chance(dice, 0.3) else 0
@@ -221,9 +258,11 @@ def _jobs(dice: Random, nodes: list[NodePlan], callers: list[float], faults: boo
             if killers and chance(dice, 0.03) and not job.at_most_once:
                 killers -= 1
                 job = replace(job, killer=True, cancel_after=None)
+            job = _aimed(how, job, nodes)
             jobs.append(_bound(dice, job, nodes) if chance(dice, 0.1) else job)
     for caller in range(len(callers)):
-        jobs += [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
+        late = [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
+        jobs += [_aimed(how, job, nodes) for job in late]
     return jobs
 
 
@@ -262,7 +301,7 @@ def _bound(dice: Random, job: Job, nodes: list[NodePlan]) -> Job:
     fits = [
         number
         for number, node in enumerate(nodes)
-        if job.function in node.functions and job.fingerprint in ("", node.functions[job.function][1])
+        if job.function in node.functions and job.fits(node.functions[job.function][1])
     ]
     number = dice.choice(fits)
     if chance(dice, 0.5):

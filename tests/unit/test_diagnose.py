@@ -524,6 +524,17 @@ def functions(here: tuple[str, str], *there: tuple[str, str]) -> list[str]:
         ),
         (
             ("(x)", "aa"),
+            [("(x)", "aa/json"), ("(x)", "aa@2/mine")],
+            [
+                "FAIL  functions: scan(x) here, scan(x), marshaller json, not msgpack on b0; "
+                "scan(x), another version, marshaller mine, not msgpack on b1",
+                "      hint: serve the same file on b0, b1, and start the node again",
+                "verdict: function differs: scan(x) here, scan(x), marshaller json, not msgpack on b0; "
+                "scan(x), another version, marshaller mine, not msgpack on b1",
+            ],
+        ),
+        (
+            ("(x)", "aa"),
             [("(x)", "aa@2")],
             [
                 "FAIL  functions: scan(x) here, scan(x), another version on b0",

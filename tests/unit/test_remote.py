@@ -664,3 +664,15 @@ def test_a_caller_is_told_when_its_node_is_closed() -> None:
         with pytest.raises(TaskCancelled):
             result.result(0)
     caller.close(wait=False)
+
+
+def test_pickles_are_refused() -> None:
+    app = App("remote", allow_pickle=True)
+    app.use(LocalBroker())
+    app.use(LocalBackend())
+    task = app.register("add", typed_add, marshaller="pickle")
+    with pytest.raises(ConfigError, match="pickles need a mesh key"):
+        task.call(1, 2)
+    with pytest.raises(ConfigError, match="another marshaller"):
+        app.serve()
+    app.close()

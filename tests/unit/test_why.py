@@ -154,6 +154,37 @@ def test_a_version_that_differs(ours: str, theirs: str, text: str) -> None:
     assert mesh.why(fingerprint=ours) == f'1 of 1 node has "scan"; bench-4 {text}'
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        ("abc", "abc/json", 'takes "json" tasks of scan, we send "msgpack"'),
+        ("abc/json", "abc", 'takes "msgpack" tasks of scan, we send "json"'),
+        ("", "abc@2/mine", 'takes "mine" tasks of scan, we send "msgpack"'),
+        ("/json", "xyz/json/mine", 'sends "mine" reports of scan, we read "json"'),
+        ("abc/msgpack/json", "abc", 'sends "msgpack" reports of scan, we read "json"'),
+        ("abc@1/json", "abc@2/json", "has scan(x: float) version 2, not version 1"),
+        ("xyz/json", "abc/json", "has scan(x: float)"),
+    ],
+)
+def test_marshallers_that_differ(ours: str, theirs: str, text: str) -> None:
+    mesh = Mesh().node("bench-3", functions={"scan": (2, "(x: float)", theirs, False)})
+    assert mesh.why(fingerprint=ours) == f'1 of 1 node has "scan"; bench-3 {text}'
+
+
+def test_marshallers_of_several_nodes_that_differ() -> None:
+    mesh = Mesh()
+    for name in ("bench-3", "bench-4"):
+        mesh.node(name, functions={"scan": (2, "(x: float)", "abc/json", False)})
+    text = 'bench-3 and bench-4 take "json" tasks of scan, we send "msgpack"'
+    assert mesh.why() == f'2 of 2 nodes have "scan"; {text}'
+
+
+@pytest.mark.parametrize("told", ["abc/json", "/json", "abc@3/json"])
+def test_the_same_marshallers_will_do(told: str) -> None:
+    mesh = Mesh().node("bench-3", functions={"scan": (2, "(x: float)", told, False)})
+    assert mesh.why(fingerprint="/json") == "it is queued or running on bench-3"
+
+
 def test_by_name_alone_every_version_will_do() -> None:
     mesh = Mesh().node("bench-4", functions={"scan": (2, "(x: float)", "abc@2", False)})
     assert mesh.why() == "it is queued or running on bench-4"

@@ -205,11 +205,19 @@ def _difference(name: str, told: tuple[str, str], nodes: list[NodeFacts]) -> Fin
     there = []
     for node in nodes:
         signature, print_there = node.functions[name]
-        version = "" if print_here.partition("@")[0] != print_there.partition("@")[0] else ", another version"
-        there.append(f"{name}{signature}{version} on {node.name}")
+        there.append(f"{name}{signature}{_beside_types(print_here, print_there)} on {node.name}")
     what = f"{name}{text} here, {'; '.join(there)}"
     hint = f"serve the same file on {', '.join(node.name for node in nodes)}, and start the node again"
     return fail(Cause.FUNCTION_DIFFERS, "functions", what, hint, what)
+
+
+def _beside_types(here: str, there: str) -> str:
+    """Return what else than the types differs between two fingerprints, as text to follow a signature."""
+    (ours, _, how), (theirs, _, other) = here.partition("/"), there.partition("/")
+    told = ""
+    if ours != theirs and ours.partition("@")[0] == theirs.partition("@")[0]:
+        told = ", another version"
+    return told if how == other else f"{told}, marshaller {other or 'msgpack'}, not {how or 'msgpack'}"
 
 
 def _clocks(facts: Facts) -> Iterator[Finding]:
