@@ -93,6 +93,9 @@ class Ticket(Entry):
     def cancel(self, result: Result[Any]) -> bool:
         return self.engine.cancel(self, result)
 
+    def stop(self, result: Result[Any]) -> bool:
+        return self.engine.stop(self)
+
     def why(self, result: Result[Any]) -> str:
         return self.engine.why(self)
 
@@ -212,6 +215,11 @@ class MeshEngine:
             self._later(partial(self.caller.cancel, ticket))
         return won
 
+    def stop(self, ticket: Ticket) -> bool:
+        """Cancel a task even where it runs; its final report tells."""
+        self._later(partial(self.caller.stop, ticket))
+        return not ticket.settled
+
     def why(self, ticket: Ticket) -> str:
         """Return in words why a task is not done."""
         try:
@@ -325,6 +333,25 @@ class MeshEngine:
             self._herald = Herald(self.settings.discovery, self.reach)
             self._herald.announce(announcement)
         return announcement
+
+    def on_restart(self, fn: Callable[[], object]) -> None:
+        """
+        Have `fn` called when this process should end, since a thread of it has run longer than it may.
+
+        By then all else that the node held has been given back.  Without this, such a thread is let go on.
+        """
+        assert self.node is not None
+        self.node.on_restart = fn
+
+    def resize(self, name: str, count: int) -> None:
+        """A function with workers of its own gets another number of them, if it is served here."""
+        node = self.node
+        if node is not None:
+            self.reactor.ask(partial(node.resize, name, count))
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has here that are started."""
+        return 0 if self.node is None else self.node.started(name)
 
     def drain(self, timeout: float) -> bool:
         """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""

@@ -93,6 +93,10 @@ class Caller:
         """Settle a task as cancelled, unless it is settled or known to have started; return whether it was."""
         return self._tasks.cancel(entry, now)
 
+    def stop(self, entry: Entry, now: float) -> None:
+        """End a task as soon as its function lets go of it; its final report says what became of it."""
+        self._tasks.stop(entry, now)
+
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""
         return self._tasks.everything()

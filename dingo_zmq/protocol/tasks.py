@@ -35,6 +35,7 @@ class OpenTasks:
         self.closed = False
         self.late = 0  # reports that came too late to matter
         self._dispatcher = Dispatcher(dice)
+        self._stopping: dict[Entry, None] = {}  # and perhaps settled since
 
     # ------------------------------------------------------------------ what the program asks
 
@@ -75,6 +76,28 @@ class OpenTasks:
             return False
         self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
         return True
+
+    def stop(self, entry: Entry, now: float) -> None:
+        """End a task as soon as its function lets go of it; its final report says what became of it."""
+        if entry.settled or entry.stopping:
+            return
+        lane = entry.lane
+        if lane is None:
+            self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
+            return
+        entry.stopping = True
+        self._stopping[entry] = None
+        peer = self.peers[lane.key]
+        self._send(peer, m.Cancel(peer.token, refs([(lane, entry.number)]), tell=True))
+
+    def remind(self, peer: Peer) -> None:
+        """Ask a node to stop what it was asked to stop, for that may not have come through."""
+        if not self._stopping:
+            return
+        self._stopping = {entry: None for entry in self._stopping if not entry.settled}
+        here = [(e.lane, e.number) for e in self._stopping if e.lane is not None and e.lane.key == peer.key]
+        if here and peer.token:
+            self._send(peer, m.Cancel(peer.token, refs(here), tell=True))
 
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""
@@ -214,7 +237,7 @@ class OpenTasks:
 
     def missing(self, peer: Peer, message: m.Missing, now: float) -> None:
         """Tasks are not there, and never will be."""
-        self._put_back([entry for _, entry in self._open(peer, message.refs)])
+        self._put_back([entry for _, entry in self._open(peer, message.refs)], now)
 
     def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
         """Tasks are given back."""
@@ -224,12 +247,26 @@ class OpenTasks:
         if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
             lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
             entries = [entry for lane in lanes for entry in lane.open.values()]
-        self._put_back(entries)
+        if message.reason == m.RESTARTING:
+            entries = self._given_up(peer, entries, now)
+        self._put_back(entries, now)
 
-    def _put_back(self, entries: list[Entry]) -> None:
+    def _given_up(self, peer: Peer, entries: list[Entry], now: float) -> list[Entry]:
+        """End what may have started and must not start twice; return the rest."""
+        once = [entry for entry in entries if entry.options.at_most_once and entry.started]
+        for entry in once:
+            text = f"{peer.name} ended another task that ran for too long, while this one may have been running"
+            self._end(entry, Failure(Code.UNKNOWN, text, node=peer.name, attempt=entry.attempt), now)
+        return [entry for entry in entries if not entry.settled]
+
+    def _put_back(self, entries: list[Entry], now: float) -> None:
+        """Queue tasks again that did not start, but for those that are not wanted any more."""
         for entry in entries:
             self.ledger.unhold(entry)
         self.ledger.requeue(entries)
+        for entry in entries:
+            if entry.stopping:
+                self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
 
     def claim(self, peer: Peer, message: m.Claim, now: float) -> None:
         """Tasks ask whether they may start."""

@@ -10,7 +10,7 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import Function
-from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Node, Note, Publish, Start
+from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Interrupt, Node, Note, Overrun, Publish, Start
 
 LINK, OTHER, ME, ELSE = b"link0001", b"link0002", b"incarnat", b"anotherr"
 SUCCESS = int(Status.SUCCESS)
@@ -45,6 +45,10 @@ def brief(action: Any) -> Any:
         return ("start", *[held.number for held in action.bundle.all])
     if isinstance(action, Note):
         return "note"
+    if isinstance(action, Interrupt):
+        return ("interrupt", action.held.number)
+    if isinstance(action, Overrun):
+        return ("overrun", action.held.number)
     match action.message:
         case m.Pulse():
             short: Any = None
@@ -205,7 +209,7 @@ def test_recall_takes_what_has_not_started() -> None:
         machine,
         (1, tasks(1, 2, 3), [("start", 1)]),
         (2, m.Recall(LINK, {"add": [1, 2, 7]}), [("recalled", {"add": [2]}, m.GIVEN_BACK)]),
-        (3, m.Cancel(LINK, {"add": [1, 3]}), []),
+        (3, m.Cancel(LINK, {"add": [1, 3]}), [("interrupt", 1)]),
     )
     assert machine.held == 1
     assert next(iter(machine.starter.active)).all[0].cancelled
@@ -219,7 +223,7 @@ def test_a_beat_cancels_what_its_caller_gave_up() -> None:
     play(
         machine,
         (1, tasks(1, 2, 3), [("start", 1)]),
-        (2, beat(3, 2, {"add": [2]}), [("credit", 9, 9, {"add": [1]})]),
+        (2, beat(3, 2, {"add": [2]}), [("interrupt", 1), ("credit", 9, 9, {"add": [1]})]),
     )
     assert list(machine.links[LINK].lanes["add"].held) == [1, 2, 3]
     assert next(iter(machine.starter.active)).all[0].cancelled
@@ -353,7 +357,7 @@ def test_tasks_given_back_give_their_credit_back_too() -> None:
 
 def test_a_cancelled_task_that_ran_gives_its_credit_back_when_it_ends() -> None:
     machine = crowded()
-    play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), []))
+    play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), [("interrupt", 2)]))
     machine.tick(1.01)
     assert did(machine) == []  # it runs on
     assert one_done(machine, 1.02, int(Status.FAIL)) == [("start", 3)]
@@ -375,7 +379,7 @@ def test_nothing_is_said_where_a_beat_or_a_report_has_told_already() -> None:
 
 def test_nothing_is_said_to_who_has_left_nor_by_who_drains() -> None:
     machine = crowded()
-    play(machine, (1.01, m.Cancel(LINK, {"add": [4]}), []), (1.01, m.Bye(LINK), []))
+    play(machine, (1.01, m.Cancel(LINK, {"add": [4]}), []), (1.01, m.Bye(LINK), [("interrupt", 2)]))
     machine.tick(1.01)
     assert did(machine) == []
     machine = crowded()
