@@ -45,10 +45,8 @@ def brief(action: Any) -> Any:
         return ("start", *[held.number for held in action.bundle.all])
     if isinstance(action, Note):
         return "note"
-    if isinstance(action, Interrupt):
-        return ("interrupt", action.held.number)
-    if isinstance(action, Overrun):
-        return ("overrun", action.held.number)
+    if isinstance(action, Interrupt | Overrun):
+        return (type(action).__name__.lower(), action.held.number)
     match action.message:
         case m.Pulse():
             short: Any = None
