@@ -58,6 +58,7 @@ class Node:
         self.out, self._watches = self._publisher.out, self._publisher.watches
         self._next_pulse = self._ticked = now
         self._restart_at = LATER
+        self._given_up: set[tuple[bytes, str, int]] = set()  # what ran when it was to restart, as link and ref
         self._dirty: dict[Link, None] = {}
         self._owed: dict[Link, None] = {}  # links whose credit has risen without a report that tells
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
@@ -313,7 +314,7 @@ class Node:
         for answer in link.stale_answers():
             self._publisher.publish(link, [answer], now)
         if missing:
-            self._publisher.tell(link, m.Missing(link.token, missing))
+            self._tell_missing(link, missing)
         self._publisher.credit(link, beat.number, now)
 
     def _cancel(self, link: Link, cancel: m.Cancel, now: float) -> None:
@@ -363,6 +364,19 @@ class Node:
         if back:
             self._publisher.tell(link, m.Recalled(link.token, refs_of(back), reason))
 
+    def _tell_missing(self, link: Link, refs: dict[str, list[int]]) -> None:
+        """Say of tasks that they will never start here or, where that is the truth, that they were given up."""
+        missing: dict[str, list[int]] = {}
+        given_up: dict[str, list[int]] = {}
+        for name, numbers in refs.items():
+            for number in numbers:
+                where = given_up if (link.token, name, number) in self._given_up else missing
+                where.setdefault(name, []).append(number)
+        if missing:
+            self._publisher.tell(link, m.Missing(link.token, missing))
+        if given_up:
+            self._publisher.tell(link, m.Recalled(link.token, given_up, m.RESTARTING))
+
     def _restart(self, now: float) -> None:
         self._restart_at = now + RESTART_SECONDS
         self.drain(now)
@@ -371,6 +385,7 @@ class Node:
             for held in running:
                 link.drop(held)
                 link.running -= 1
+                self._given_up.add((link.token, held.lane.function.name, held.number))
             if running:
                 self._publisher.tell(link, m.Recalled(link.token, refs_of(running), m.RESTARTING))
         for bundle in list(self.starter.active):

@@ -30,6 +30,11 @@ class MeasuredFunction(Function):
         self.largest = max(self.largest, allowed)
         return allowed
 
+    def resize(self, slots: int) -> None:
+        """It has another number of workers now."""
+        super().resize(slots)
+        self.largest = max(self.largest, slots)
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -70,6 +75,8 @@ class History:
         traffic: how often each was sent or reported on.
         sends: how often each was sent.
         cancelled: tasks whose cancelling succeeded.
+        stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
+        restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
         faults: rules broken that are noticed on the spot.
     """
@@ -85,6 +92,8 @@ class History:
         self.traffic: Counter[str] = Counter()
         self.sends: Counter[str] = Counter()
         self.cancelled: set[str] = set()
+        self.stopped: dict[str, int] = {}
+        self.restarts: set[tuple[str, int]] = set()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
