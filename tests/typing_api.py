@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from dingo_zmq import App, Report, Result
+from dingo_zmq import Allocation, App, Report, Result, current_task
 
 app = App("local")
 
@@ -41,5 +41,9 @@ async def use() -> None:
         assert_type(report, Report)
     for value in add.map([1], [2]):
         assert_type(value, int)
+    assert_type(app.allocate("add", 2, factory=lambda: lambda a, b: a + b), Allocation)
+    assert_type(add.options(time_limit=5, soft_time_limit=4.5).call(2, 3).cancel(running=True), bool)
+    current_task().check()
+    assert_type(current_task().deadline, float | None)
     add.call("2", 3)  # type: ignore[arg-type]
     app.register("third", shout.function.callable or str)
