@@ -22,7 +22,7 @@ _SoftTimeLimit.__module__ = SoftTimeLimit.__module__
 
 
 class Helm:
-    """Knows which asyncio task runs which job.  Used by the thread of one event loop alone."""
+    """Knows which asyncio task runs which job.  Used by the thread of one event loop, unless it says so."""
 
     def __init__(self) -> None:
         self._at_work: dict[Any, asyncio.Task[Any]] = {}
@@ -44,6 +44,10 @@ class Helm:
         current = self._at_work.get(job)
         if current is not None:
             current.cancel()
+
+    def busy_with(self, job: Any) -> bool:
+        """Return whether a job still runs; any thread may ask."""
+        return job in self._at_work
 
     @staticmethod
     def steered(work: Any, limits: Limits | None) -> Any:

@@ -221,3 +221,9 @@ def limited(seconds: float = 3600.0) -> str:
     """Stay in a thread that nothing can end alone."""
     Event().wait(seconds)
     return "in time"
+
+
+@app.task
+async def block_loop(seconds: float = 3600.0) -> None:
+    """Keep the event loop from all other coroutines."""
+    Event().wait(seconds)

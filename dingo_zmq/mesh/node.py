@@ -40,6 +40,8 @@ SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
+OBEY_SECONDS = 1.0
+"""after this a coroutine that was cancelled for its time limit is taken for stuck, as a thread is at once"""
 TOLD_MOST = 200
 """characters of a failure's message in the log"""
 
@@ -101,6 +103,7 @@ class MeshNode:
         self.decider = decider.Node(identity, served, pools, monotonic())
         self._threads = threads
         self._limited: dict[Bundle, threading.Thread] = {}  # the worker that each has, until it is done or lost
+        self._disobeying: dict[Held, float] = {}  # coroutines over their limit, and until when they may go on
         self._own = {f.name: Own(f) for f in self._functions.values() if "factory" in f.settings}
         self._given: set[Bundle] = set()  # what the other shared workers have
         self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
@@ -191,6 +194,8 @@ class MeshNode:
         if node.draining and not self.drained and node.drained:
             self.drained = True
             self.on_drained()
+        if self._disobeying:
+            self._see_to_coroutines(now)
         if node.restarting and self.on_restart is not None and node.over:
             self.on_restart()
             self.on_restart = None
@@ -340,6 +345,8 @@ class MeshNode:
         said = f"task {name} id {plain(held.id)} was ended after {limit:g} s (time_limit)"
         if isinstance(pool, LoopPool):
             pool.cancel(held)
+            if self.on_restart is not None:
+                self._disobeying[held] = monotonic() + OBEY_SECONDS
         elif thread is not None:
             restart = self.on_restart is not None
             if not restart:
@@ -350,6 +357,20 @@ class MeshNode:
         _log.warning("%s", said)
         self.decider.overran(bundle, held, data, monotonic(), restart=restart)
         held.cancelled = True  # its thread may look
+
+    def _see_to_coroutines(self, now: float) -> None:
+        """End this process where a coroutine over its limit does not give in, or keeps its loop to itself."""
+        for held, until in list(self._disobeying.items()):
+            pool = self._pools[held.lane.function.pool]
+            assert isinstance(pool, LoopPool)
+            if not pool.helm.busy_with(held):
+                del self._disobeying[held]
+            elif now >= until:
+                del self._disobeying[held]
+                name = held.lane.function.name
+                _log.warning("task %s id %s does not give in to its time_limit", name, plain(held.id))
+                self.decider.restart(now)
+                self.wakeup = 0.0
 
     def _done(self, bundle: Bundle) -> bool:
         """A worker is done with a bundle that has limits; return whether it is still waited for."""

@@ -183,10 +183,32 @@ class Node:
         """
         self.finished(bundle, [(held, int(Status.FAIL), body, ())], now - bundle.since, False, now)
         self.starter.ended(bundle)
-        if restart and not self.draining:
-            self._restart(now)
+        if restart:
+            self.restart(now)
         self._start(now)
         self.flush(now)
+
+    def restart(self, now: float) -> None:
+        """
+        The process has to end for a task that nothing else can end; it is `over` soon.
+
+        What has not started is given back, and what runs is given up; its callers count no loss.  A node that
+        drains ends anyway.
+        """
+        if self.draining:
+            return
+        self._restart_at = now + RESTART_SECONDS
+        self.drain(now)
+        for link in self.links.values():
+            running = list(link.all_held())  # the rest was given back
+            for held in running:
+                link.drop(held)
+                link.running -= 1
+                self._given_up.add((link.token, held.lane.function.name, held.number))
+            if running:
+                self._publisher.tell(link, m.Recalled(link.token, refs_of(running), m.RESTARTING))
+        for bundle in list(self.starter.active):
+            self.starter.ended(bundle)
 
     def resize(self, pool: str, slots: int, now: float) -> None:
         """A pool has another number of workers; a grant made before stands, and runs out as tasks finish."""
@@ -376,20 +398,6 @@ class Node:
             self._publisher.tell(link, m.Missing(link.token, missing))
         if given_up:
             self._publisher.tell(link, m.Recalled(link.token, given_up, m.RESTARTING))
-
-    def _restart(self, now: float) -> None:
-        self._restart_at = now + RESTART_SECONDS
-        self.drain(now)
-        for link in self.links.values():
-            running = list(link.all_held())  # the rest was given back
-            for held in running:
-                link.drop(held)
-                link.running -= 1
-                self._given_up.add((link.token, held.lane.function.name, held.number))
-            if running:
-                self._publisher.tell(link, m.Recalled(link.token, refs_of(running), m.RESTARTING))
-        for bundle in list(self.starter.active):
-            self.starter.ended(bundle)
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.token, None)

@@ -87,6 +87,16 @@ def test_a_coroutine_over_its_limit_ends_alone(app: App, node: Program, gate: Ga
     assert "started again" not in node.err
 
 
+def test_a_coroutine_that_blocks_its_loop_ends_its_process(app: App, node: Program) -> None:
+    doze = app.declare("doze", served.doze)
+    stuck = app.options(time_limit=0.1).call("block_loop")
+    assert ended(stuck)[0] is Code.TIMEOUT
+    behind = doze.options(max_losses=1).call(0.0)
+    assert behind.result(PATIENCE) is None
+    node.line(f"task block_loop id {stuck.id} does not give in to its time_limit", "err")
+    node.line("process 1 ended with a task over its time limit, and is started again", "err")
+
+
 def test_a_task_over_its_limit_in_a_draining_node(app: App, node: Program, gate: Gate) -> None:
     """It ends in the end, and the rest has its grace time."""
     wait_at = app.declare("wait_at", served.wait_at)
