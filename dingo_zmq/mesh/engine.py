@@ -217,8 +217,10 @@ class MeshEngine:
 
     def stop(self, ticket: Ticket) -> bool:
         """Cancel a task even where it runs; its final report tells."""
-        self._later(partial(self.caller.stop, ticket))
-        return not ticket.settled
+        asked = not ticket.settled
+        if asked:
+            self._later(partial(self.caller.stop, ticket))
+        return asked
 
     def why(self, ticket: Ticket) -> str:
         """Return in words why a task is not done."""
