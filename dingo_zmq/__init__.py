@@ -12,6 +12,7 @@ from dingo_zmq import interrupts
 
 with interrupts.Held():
     from dingo_zmq import errors
+    from dingo_zmq.allocation import Allocation
     from dingo_zmq.app import App
     from dingo_zmq.current import current_task
     from dingo_zmq.events import Event, EventCode, Level, Origin
@@ -24,6 +25,7 @@ with interrupts.Held():
 __version__ = "0.1.0"
 
 __all__ = [
+    "Allocation",
     "App",
     "Call",
     "Code",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
+from dingo_zmq.allocation import Allocation, check_count
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.events import Event, Level, Origin
 from dingo_zmq.flow import Call, Keeper
@@ -60,6 +61,12 @@ class Engine(Protocol):
 
     def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
+
+    def resize(self, name: str, count: int) -> None:
+        """Give a function with workers of its own another number of them."""
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has that are started."""
 
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN, and end all threads within `timeout` seconds."""
@@ -249,20 +256,58 @@ class App:
         self._tasks[function.name] = task
         return task
 
-    def allocate(self, name: str, count: int) -> None:
+    def allocate(
+        self,
+        name: str,
+        count: int,
+        share: int = 0,
+        *,
+        factory: Callable[[], Callable[..., Any]] | None = None,
+    ) -> Allocation:
         """
         Give a function workers of its own instead of the shared pool; before anything runs.
 
+        Args:
+            name: a function that is registered here.
+            count: how many workers: threads or, for a coroutine function, turns on its event loop.  See
+                `Allocation.resize`.
+            share: how many of its workers use one report channel of a `Reporter`, 0: all of them.  The reports of
+                one task keep their order in any case.  It means nothing to the mesh and in local mode, which have
+                no such channels; it is kept in the settings of the function.
+            factory: called once by each worker, in its own thread; what it returns is called in place of the
+                function, with the same arguments.  So each worker owns its state.
+
         Raises:
-            UsageError: for an unknown function, a count below 1, or when workers run already.
+            UnknownFunction: for a function that is not registered, or only declared.
+            UsageError: for a count below 1, a share below 0, a factory for a coroutine function, a function that
+                has workers of its own already, or when workers run already.
         """
-        if name not in self.registry:
-            raise UnknownFunction(f"allocate: there is no function {name!r} here")
-        if count < 1:
-            raise UsageError(f"allocate: count must be at least 1, not {count}")
+        function = self.registry.get(name)
+        if function is None or not function.runs_here:
+            known = f"there is no function {name!r}" if function is None else f"{name!r} is only declared"
+            raise UnknownFunction(f"allocate: {known} here; hint: register it first")
+        check_count(name, count)
+        if not isinstance(share, int) or isinstance(share, bool) or share < 0:
+            raise UsageError(f"allocate {name}: share must be a whole number of at least 0, not {share!r}")
+        if factory is not None and (function.is_coroutine or not callable(factory)):
+            why = "it is a coroutine function, and has no threads" if function.is_coroutine else repr(factory)
+            raise UsageError(f"allocate {name}: factory must give each thread something to call: {why}")
+        if name in self._own:
+            raise UsageError(f"allocate: {name} has workers of its own already; hint: Allocation.resize")
         if self._engine is not None:
             raise UsageError("allocate: call it before the first call or serve")
         self._own[name] = count
+        self.registry.set(name, share=share, **({} if factory is None else {"factory": factory}))
+
+        def resize(count: int) -> None:
+            self._own[name] = count
+            if self._engine is not None and not self._closed:
+                self._engine.resize(name, count)
+
+        def started() -> int:
+            return 0 if self._engine is None or self._closed else self._engine.started(name)
+
+        return Allocation(name, count, share, resize, started)
 
     # ------------------------------------------------------------------ attaching
 
@@ -449,7 +494,8 @@ class App:
     # ------------------------------------------------------------------ life
 
     def _submitter(self, function: Function, options: Options) -> Submit:
-        return self._engine_now().submitter(function, options)
+        known = self.registry.get(function.name)  # with what was said of it since
+        return self._engine_now().submitter(known or function, options)
 
     def _engine_now(self) -> Engine:
         engine = self._engine

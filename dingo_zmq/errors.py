@@ -11,11 +11,12 @@ Every exception that dingo-zmq raises on purpose.
     |   +-- BodyTooLarge      arguments over the body limit (also a ValueError)
     |   +-- Busy              the bound on open tasks is reached and waiting is not allowed
     |   +-- Closed            the App was closed, or the process was forked after its start
+    +-- SoftTimeLimit         raised in a function whose soft_time_limit is over
     +-- ConfigError           a key file, port, address or option that cannot be used
     +-- PeerError             a peer sent something that we cannot accept   (.frames)
     +-- TaskError             the task itself ended badly                   (.failure)
         +-- TaskFailed        the function raised, or its arguments or return did not fit
-        +-- TaskCancelled     cancelled before it started (also a CancelledError)
+        +-- TaskCancelled     cancelled before it started, or while it ran (also a CancelledError)
         +-- TaskExpired       it was not started in time
         +-- TaskTimeout       it ran longer than its time limit
         +-- TaskPoisoned      too many nodes died while it may have been running
@@ -42,6 +43,7 @@ __all__ = [
     "DingoError",
     "EncodeError",
     "PeerError",
+    "SoftTimeLimit",
     "TaskCancelled",
     "TaskError",
     "TaskExpired",
@@ -103,6 +105,15 @@ class Closed(UsageError):
     """The App is closed, or this process was forked after the App had started."""
 
 
+class SoftTimeLimit(DingoError):
+    """
+    The soft time limit of the task is over: clean up, and return what there is or let this pass.
+
+    It is raised in the function that runs, once; see `Options.soft_time_limit`.  In a coroutine it also is an
+    ``asyncio.CancelledError``.
+    """
+
+
 class ConfigError(DingoError):
     """A key file, port, address or option that cannot be used; the text says how to repair it."""
 
@@ -138,7 +149,7 @@ class TaskFailed(TaskError):
 
 
 class TaskCancelled(TaskError, CancelledError):
-    """The task was cancelled before it started."""
+    """The task was cancelled, before it started or while it ran; the text tells which."""
 
 
 class TaskExpired(TaskError):

@@ -80,7 +80,7 @@ class Events:
         if not self.hears(Origin.WORKER, Level.INFO):
             return
         first = failure.message.partition("\n")[0]
-        said = plain(f"{failure.type}: {first}" if first else failure.type, most=TOLD_MOST)
+        said = plain(": ".join(filter(None, [failure.type, first])), most=TOLD_MOST)
         code = EventCode.DECODE if failure.code is Code.DECODE else EventCode.FAILED
         text = f"task {name} id {plain(id)} failed: {said}"
         self.tell(Origin.WORKER, Level.INFO, code, text, name=name, id=id, error=error, caller=caller)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from dingo_zmq.allocation import Own
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.invoke import WireSignature
+from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
-from dingo_zmq.pool import CallbackThread, LoopPool, ThreadPool, failure_of
+from dingo_zmq.pool import CallbackThread, Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
 from dingo_zmq.task import Submit
+from dingo_zmq.watchdog import Watchdog
 
 __all__ = ["LocalEngine"]
+
+_log = logging.getLogger("dingo_zmq.local")
 
 
 class _Job:
@@ -37,7 +43,9 @@ class _Job:
         "function",
         "id",
         "kwargs",
+        "limits",
         "monitor",
+        "pool",
         "result",
     )
 
@@ -49,9 +57,11 @@ class _Job:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         monitor: bool,
+        pool: ThreadPool[_Job] | LoopPool[_Job],
+        limits: tuple[float | None, float | None] | None,
     ) -> None:
         self.engine, self.function, self.id, self.args, self.kwargs = engine, function, id, args, kwargs
-        self.monitor = monitor
+        self.monitor, self.pool, self.limits = monitor, pool, limits
         self.attempt = 1
         self.cancelled = False
         self.claim = [None]
@@ -65,7 +75,15 @@ class _Job:
         except IndexError:
             return False
         self.cancelled = True
-        return result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
+        return result._fail(Failure(Code.CANCELLED, BEFORE_IT_STARTED))
+
+    def stop(self, result: Result[Any]) -> bool:
+        if result.done() or self.cancel(result):
+            return result.cancelled()
+        self.cancelled = True
+        if isinstance(self.pool, LoopPool):
+            self.pool.cancel(self)
+        return True
 
     def why(self, result: Result[Any]) -> str:
         if self.claim:
@@ -77,6 +95,22 @@ class _Job:
 
     def handler_failed(self, result: Result[Any], error: Exception) -> None:
         self.engine.events.handler_failed(error, result.name, result.id, repr(result))
+
+
+class _OwnRun:
+    """What the workers of one function do with a job."""
+
+    def __init__(self, engine: LocalEngine, function: Function) -> None:
+        self._engine = engine
+        self._own = Own(function) if "factory" in function.settings else None
+
+    def run(self, job: _Job) -> None:
+        if self._own is not None:
+            job.function = self._own.get()
+        self._engine._run(job)
+        pool = job.pool
+        assert isinstance(pool, ThreadPool)
+        pool.thin()
 
 
 class LocalEngine:
@@ -111,6 +145,7 @@ class LocalEngine:
         self._making = threading.Lock()
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
+        self._watchdog: Watchdog[_Job] = Watchdog("dingo-time-limits", self._overran)
         self._open: set[_Job] = set()
 
     def slots(self, function: Function) -> int:
@@ -131,6 +166,8 @@ class LocalEngine:
             correct = refusing_results(correct)
         new_id, new_result = self._id_makers(function)
         monitor = options.monitor_progress
+        limits = (options.time_limit, options.soft_time_limit)
+        limited = limits if any(limits) else None
         pool = self._pool_for(function)
         tasks, max_open = self._open, self._max_open
         opened = tasks.add
@@ -139,7 +176,7 @@ class LocalEngine:
             args, kwargs = correct(args, kwargs)
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
-            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor)
+            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited)
             result = new_result(name, job.id, job)
             job.result = result
             opened(job)
@@ -182,7 +219,8 @@ class LocalEngine:
             name = "loop" if own is None else f"loop {function.name}"
             return self._pool(name, lambda: LoopPool(name, self._run_coroutine, own))
         if own is not None:
-            return self._pool(f"own {function.name}", lambda: ThreadPool(function.name, own, self._run))
+            run = _OwnRun(self, function).run
+            return self._pool(f"own {function.name}", lambda: ThreadPool(function.name, own, run))
         return self._pool("shared", lambda: ThreadPool("local", self._threads, self._run))
 
     def _pool(
@@ -202,20 +240,30 @@ class LocalEngine:
             value = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
             self._succeed(job, job.function.signature.correct_return(value))
         except BaseException as exc:
-            self._fail(job, exc)
+            self._fail(job, exc, now_running.limits)
         finally:
             running.reset(token)
+        if job.limits is not None and not self._watchdog.forget(job):
+            raise Leave
 
     async def _run_coroutine(self, job: _Job) -> None:
         now_running = self._begin(job)
         if now_running is None:
             return
         running.set(now_running)
+        pool = job.pool
+        assert isinstance(pool, LoopPool)
+        pool.helm.begin(job)
         try:
-            value = await job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
+            work = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
+            value = await pool.helm.steered(work, now_running.limits)
             self._succeed(job, job.function.signature.correct_return(value))
         except BaseException as exc:
-            self._fail(job, exc)
+            self._fail(job, exc, now_running.limits)
+        finally:
+            pool.helm.end(job)
+            if job.limits is not None:
+                self._watchdog.forget(job)
 
     def _begin(self, job: _Job) -> Running | None:
         try:
@@ -227,18 +275,54 @@ class LocalEngine:
             job.result._report(Report(job.function.name, job.id, Status.PROGRESS, attempt=1))
         now_running = Running(job.function.name, self._tell)
         now_running.task = job
+        if job.limits is not None:
+            now_running.limits = Limits(*job.limits)
+            self._watchdog.watch(job, now_running.limits.hard)
         return now_running
 
     def _succeed(self, job: _Job, value: Any) -> None:
         self._ended(job)
         job.result._succeed(value, "", 1)
 
-    def _fail(self, job: _Job, exc: BaseException) -> None:
+    def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> None:
         self._ended(job)
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
-        failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
+        failure = stopped(exc, limits, cancelled=job.cancelled)
+        if failure is None:
+            failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
         self.events.failed(failure, job.function.name, job.id, error=exc)
         job.result._fail(decode_failure(encode_failure(failure)) if self._wire is not None else failure)
+
+    def _overran(self, job: _Job, thread: threading.Thread, limit: float) -> None:
+        """The time of a task is over: it ends for its caller, and its thread is taken for lost."""
+        ended = job.result._fail(over_limit(limit))  # or it is done just now
+        job.cancelled = True
+        self._ended(job)
+        said = f"task {job.function.name} id {job.id} was ended after {limit:g} s (time_limit)"
+        if isinstance(job.pool, LoopPool):
+            job.pool.cancel(job)
+        else:
+            job.pool.replace(thread)
+            said += "; its thread goes on, and another takes its place"
+        if ended:
+            _log.warning("%s", said)
+
+    def resize(self, name: str, count: int) -> None:
+        """A function with workers of its own gets another number of them."""
+        self._own[name] = count
+        pool = self._own_pool(name)
+        if pool is not None:
+            pool.resize(count)
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has that are started."""
+        pool = self._own_pool(name)
+        if pool is None:
+            return 0
+        return pool.started if isinstance(pool, ThreadPool) else self._own[name]
+
+    def _own_pool(self, name: str) -> ThreadPool[_Job] | LoopPool[_Job] | None:
+        return self._pools.get(f"own {name}") or self._pools.get(f"loop {name}")
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:
@@ -277,4 +361,5 @@ class LocalEngine:
             job.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
         for pool in self._pools.values():  # where nothing is open, workers may still be settling the last results
             pool.close(0.0 if still else timeout)
+        self._watchdog.close()
         self._callbacks.close(timeout)

@@ -12,6 +12,7 @@ from dingo_zmq import errors
 
 __all__ = [
     "BODY_LIMIT",
+    "LIMIT_MOST",
     "MAX_OPEN",
     "Code",
     "Failure",
@@ -30,6 +31,9 @@ BODY_LIMIT = 256 * 1024 * 1024
 
 MAX_OPEN = 200_000
 """Tasks of an App that may be open at a time, unless it says otherwise."""
+
+LIMIT_MOST = 1e9
+"""longest time limit, in seconds"""
 
 _PART_LIMIT = 200
 _LINES = "\n\t"
@@ -76,6 +80,16 @@ class Options:
             "bench/1", "bench/2" ... of one node.  In local mode it means nothing.
         needs: tags that the node must have, all of them; given as any iterable of texts.  In local mode they
             mean nothing.
+        time_limit: seconds that it may run; then it ends with FAIL/TIMEOUT.  A coroutine is cancelled.  A thread
+            cannot be ended alone: a process of ``dingo-zmq node`` gives back what else it has, ends, and is
+            started anew; elsewhere (`App.serve`, local mode) the task ends at once for its caller, while its
+            thread goes on as long as it likes, and another takes its place.  While a function keeps the GIL to
+            itself nobody notices.
+        soft_time_limit: seconds after which `SoftTimeLimit` is raised in the function, once: in a coroutine at its
+            await, in a thread when it next calls ``current_task().check()`` or ``progress()``.  (Never between any
+            two instructions of a thread: it may hold a lock there, or be cleaning up.)  Where the function catches
+            it and returns, that is a success; else the task ends with FAIL/TIMEOUT.
+            A node keeps to the limits that its own function has where the task names none.
 
     Raises:
         UsageError: for a value that makes no sense.
@@ -86,6 +100,8 @@ class Options:
     monitor_progress: bool = False
     node: str = ""
     needs: tuple[str, ...] = ()
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_losses, int) or self.max_losses < 1:
@@ -96,6 +112,19 @@ class Options:
         if self.node != "":
             check_node_name("node", self.node)
         object.__setattr__(self, "needs", _checked_tags(self.needs))
+        if self.time_limit is not None or self.soft_time_limit is not None:
+            self._check_limits()
+
+    def _check_limits(self) -> None:
+        for name in ("time_limit", "soft_time_limit"):
+            limit = getattr(self, name)
+            number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if limit is not None and not (number and 0 < limit <= LIMIT_MOST):
+                raise errors.UsageError(f"{name} must be a number of seconds above 0, or None, not {limit!r}")
+        if self.time_limit and self.soft_time_limit and self.soft_time_limit >= self.time_limit:
+            raise errors.UsageError(
+                f"soft_time_limit ({self.soft_time_limit:g} s) must be below time_limit ({self.time_limit:g} s)"
+            )
 
     def replace(self, **changes: Any) -> Options:
         """

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from queue import SimpleQueue
@@ -16,7 +17,7 @@ from dingo_zmq.model import Code, Failure
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["CallbackThread", "LoopPool", "ThreadPool", "failure_of"]
+__all__ = ["CallbackThread", "Leave", "LoopPool", "ThreadPool", "failure_of"]
 
 T = TypeVar("T")
 CALLBACK_SECONDS = 3.0
@@ -39,6 +40,10 @@ def failure_of(exc: BaseException, code: Code = Code.RAISED) -> Failure:
     return Failure(code, message, f"{module}{kind.__qualname__}", text)
 
 
+class Leave(BaseException):
+    """Raised by what a `ThreadPool` runs: the thread is to end, since another has taken its place."""
+
+
 class ThreadPool(Generic[T]):
     """
     Threads that each take one job at a time.
@@ -46,11 +51,13 @@ class ThreadPool(Generic[T]):
     Args:
         name: for the threads' names.
         threads: how many; they are started when the first job comes.
-        run: called with each job; it must not raise.
+        run: called with each job; it must not raise anything but `Leave`.
     """
 
     def __init__(self, name: str, threads: int, run: Callable[[T], None]) -> None:
         self._name, self._size, self._run = name, threads, run
+        self._made = 0
+        self._closed = False
         self._jobs: SimpleQueue[T | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -60,30 +67,94 @@ class ThreadPool(Generic[T]):
         self._jobs.put(job)
         with self._lock:
             if len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=self._work, name=f"dingo-{self._name}-{len(self._threads)}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
+                self._begin()
             else:
                 self.submit = self._jobs.put
 
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"dingo-{self._name}-{self._made}", daemon=True)
+        self._made += 1
+        self._threads.append(thread)
+        thread.start()
+
     def _work(self) -> None:
         get, run = self._jobs.get, self._run
-        while (job := get()) is not None:
+        while True:
+            job = get()
+            if job is None:
+                if self._may_leave():
+                    return
+                continue
             try:
                 run(job)
+            except Leave:
+                return
             except BaseException:
                 _log.exception("a worker of pool %s stumbled", self._name)
 
+    def _may_leave(self) -> bool:
+        with self._lock:
+            if self._closed:
+                return True
+            if len(self._threads) <= self._size:
+                return False
+            self._threads.remove(threading.current_thread())
+            return True
+
+    @property
+    def started(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    def resize(self, threads: int) -> None:
+        """
+        Have more or fewer threads.
+
+        More are started as jobs come.  Of too many, those that are idle end at once, and others after the job
+        they have, if what they run calls `thin`.
+        """
+        with self._lock:
+            surplus = len(self._threads) - threads
+            self._size = threads
+            self.submit = self._first
+        for _ in range(surplus):
+            self._jobs.put(None)
+        for _ in range(min(-surplus, self._jobs.qsize())):
+            self._fill_up()
+
+    def _fill_up(self) -> None:
+        with self._lock:
+            if len(self._threads) < self._size and not self._closed:
+                self._begin()
+
+    def thin(self) -> None:
+        """
+        Called by a thread between two jobs.
+
+        Raises:
+            Leave: there are too many threads.
+        """
+        if len(self._threads) > self._size and self._may_leave():
+            raise Leave
+
+    def replace(self, thread: threading.Thread) -> None:
+        """A thread is not expected to come back: start another at once; when it does, it is to raise `Leave`."""
+        with self._lock:
+            if thread in self._threads and not self._closed:
+                self._threads.remove(thread)
+                self._begin()
+
     def close(self, timeout: float) -> bool:
         """Let the threads end after what is queued; return whether they did within `timeout` seconds."""
-        for _ in self._threads:
+        with self._lock:
+            self._closed = True
+            threads = list(self._threads)
+        for _ in threads:
             self._jobs.put(None)
-        for thread in self._threads:
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
 
 class CallbackThread:
@@ -123,21 +194,23 @@ class LoopPool(Generic[T]):
         name: for the thread's name.
         run: called with each job; the coroutine it returns must not raise.
         slots: how many jobs run at a time, None for all.
+
+    Attributes:
+        helm: what `run` tells of the jobs that it begins and ends, so that they can be cancelled.
     """
 
     def __init__(self, name: str, run: Callable[[T], Coroutine[Any, Any, None]], slots: int | None = None) -> None:
         import asyncio
 
-        self._run = run if slots is None else partial(self._in_turn, run, asyncio.Semaphore(slots))
+        from dingo_zmq.steering import Helm
+
+        self.helm = Helm()
+        self._run, self._slots = run, slots
+        self._waiting: deque[T] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=f"dingo-{name}", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    async def _in_turn(run: Callable[[T], Coroutine[Any, Any, None]], turns: asyncio.Semaphore, job: T) -> None:
-        async with turns:
-            await run(job)
 
     def _serve(self) -> None:
         self._loop.run_forever()
@@ -145,16 +218,43 @@ class LoopPool(Generic[T]):
 
     def submit(self, job: T) -> None:
         """Start a job; after `close`, nothing is done."""
+        self._soon(self._start, job)
+
+    def cancel(self, job: Any) -> None:
+        """Cancel a job that `run` told the helm of, where it still runs."""
+        self._soon(self.helm.cancel, job)
+
+    def resize(self, slots: int) -> None:
+        """Let more or fewer jobs run at a time; those that run go on."""
+        self._soon(self._resized, slots)
+
+    def _soon(self, fn: Callable[..., object], *args: Any) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._start, job)
+            self._loop.call_soon_threadsafe(fn, *args)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
 
     def _start(self, job: T) -> None:
+        if self._slots is not None and len(self._tasks) >= self._slots:
+            self._waiting.append(job)
+            return
         task = self._loop.create_task(self._run(job))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and (self._slots is None or len(self._tasks) < self._slots):
+            self._start(self._waiting.popleft())
+
+    def _resized(self, slots: int) -> None:
+        self._slots = slots
+        self._start_waiting()
 
     def close(self, timeout: float) -> bool:
         """Cancel what runs and end the thread; return whether it ended within `timeout` seconds."""
@@ -166,6 +266,8 @@ class LoopPool(Generic[T]):
 
     def _stop(self) -> None:
         import asyncio
+
+        self._waiting.clear()
 
         async def finish() -> None:
             for task in self._tasks:

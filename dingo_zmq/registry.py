@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -168,6 +168,16 @@ class Registry:
         )
         self._functions[name] = made
         return made
+
+    def set(self, name: str, **settings: Any) -> None:
+        """
+        Add to the settings of a function.
+
+        Raises:
+            UnknownFunction: if there is none of that name.
+        """
+        function = self[name]
+        self._functions[name] = replace(function, settings=MappingProxyType({**function.settings, **settings}))
 
     def get(self, name: str) -> Function | None:
         """Return the function of that name, or None."""

@@ -75,6 +75,14 @@ class Owner(Protocol):
             True if the result is now cancelled or is sure to become so.
         """
 
+    def stop(self, result: Result[Any], /) -> bool:
+        """
+        Ask that the task be stopped even where it runs, without blocking; the final report tells what came of it.
+
+        Returns:
+            True if it was asked, False if it has ended.
+        """
+
     def why(self, result: Result[Any], /) -> str:
         """Return one sentence for people: why the task is not done yet."""
 
@@ -254,7 +262,7 @@ class Result(Future[R]):
         return self._end is not PENDING
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled before it started."""
+        """Whether it was cancelled, before it started or while it ran; the failure's message tells which."""
         return self._end is CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
@@ -266,20 +274,27 @@ class Result(Future[R]):
         door = self._door
         return self._end is PENDING and door is not None and door.state is RUNNING
 
-    def cancel(self) -> bool:
+    def cancel(self, *, running: bool = False) -> bool:
         """
         Ask that the task be stopped.
 
-        In mesh mode a task that is already at a node may still start, for a moment, although its result is
-        cancelled.
+        Without `running` it is the standard library's: what is known to run is left alone, and all else is
+        cancelled at once.  In mesh mode a task that is already at a node may still start, for a moment, although
+        its result is cancelled.
+
+        Args:
+            running: stop it even where it runs.  A coroutine is cancelled at its await; a thread finds
+                ``current_task().cancelled`` to be True, and ``current_task().check()`` raises.  A function need
+                not give in, so the result stays pending until the final report, which tells what happened:
+                cancelled before it started, cancelled while it ran, or done before it noticed.
 
         Returns:
-            True if the result is cancelled, now or for sure soon; False where it ended otherwise or has to
-            be left to run.
+            True if the result is cancelled, now or for sure soon, or with `running` was asked to; False where it
+            ended otherwise or has to be left to run.
         """
         if self._end is not PENDING:
             return self.cancelled()
-        return self._owner.cancel(self)
+        return self._owner.stop(self) if running else self._owner.cancel(self)
 
     def why(self) -> str:
         """Return one sentence for people: why it is not done, or how it ended."""

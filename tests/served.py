@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
@@ -208,3 +209,21 @@ def mark(path: Path, line: str) -> int:
     with path.open("a") as file:
         file.write(f"{line}\n")
     return os.getpid()
+
+
+@app.task
+async def doze(seconds: float = 3600.0) -> None:
+    await asyncio.sleep(seconds)
+
+
+@app.task(time_limit=0.1)
+def limited(seconds: float = 3600.0) -> str:
+    """Stay in a thread that nothing can end alone."""
+    Event().wait(seconds)
+    return "in time"
+
+
+@app.task
+async def block_loop(seconds: float = 3600.0) -> None:
+    """Keep the event loop from all other coroutines."""
+    Event().wait(seconds)

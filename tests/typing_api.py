@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 from dingo_zmq import (
+    Allocation,
     App,
     Call,
     Event,
@@ -19,6 +20,7 @@ from dingo_zmq import (
     SequenceIDs,
     UUIDs,
     chain,
+    current_task,
     group,
 )
 from dingo_zmq.errors import TaskError
@@ -109,6 +111,10 @@ async def use() -> None:
     chain(add)  # type: ignore[call-overload]
     add.call(1, 2).on_ok(takes_number).on_nok(takes_failure).then()
     add.call(1, 2).on_ok(lambda a: a + 1).on_ok(lambda a, b: None)
+    assert_type(app.allocate("add", 2, factory=lambda: lambda a, b: a + b), Allocation)
+    assert_type(add.options(time_limit=5, soft_time_limit=4.5).call(2, 3).cancel(running=True), bool)
+    current_task().check()
+    assert_type(current_task().deadline, float | None)
     add.call("2", 3)  # type: ignore[arg-type]
     app.register("third", shout.function.callable or str)
 

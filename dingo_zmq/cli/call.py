@@ -29,6 +29,8 @@ __all__ = ["call"]
 PATIENCE_SECONDS = 2.0
 """after this a call says what it waits for, and again as often at most, whenever that has changed"""
 LOOK_SECONDS = 0.5
+STOP_SECONDS = 1.0
+"""that a task has after Ctrl-C to say what became of it"""
 
 _NEGATIVE = re.compile(r"-(\d.*|\.\d.*|inf|nan)")
 _SECONDS = re.compile(r"\d+ s\b")  # that go by are no news
@@ -54,6 +56,9 @@ class _Words(click.Command):
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("--at-most-once", is_flag=True, help="Never start it a second time, not even after a loss.")
+@click.option(
+    "--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that it may run [default: any]."
+)
 @click.option("--node", default="", help="Name or id of the node that is to run it [default: any].")
 @click.option("--need", "needs", multiple=True, metavar="TAG", help="Tag that the node must have; repeatable.")
 @mesh_options
@@ -64,6 +69,7 @@ def call(
     as_json: bool,
     timeout: float,
     at_most_once: bool,
+    time_limit: float | None,
     node: str,
     needs: tuple[str, ...],
     **where: Any,
@@ -73,7 +79,8 @@ def call(
 
     Words are converted by the function's signature; NAME=VALUE is an argument by name.  The result goes to
     stdout, everything else to stderr: progress, and after 2 s what it waits for.  Exit code: 0 done, 1 the
-    task failed, 2 usage, 3 nobody could run it in time, 4 unknown after a loss.
+    task failed, 2 usage, 3 nobody could run it in time, 4 unknown after a loss.  Ctrl-C cancels it, also where it
+    runs, and waits a second for what became of it; the next one does not.
 
     \b
     Example:
@@ -81,7 +88,8 @@ def call(
       dingo-zmq call scan start=1.5 --need psu --json --timeout 10
     """
     check_part("the name of a function", name)  # nobody will ever have what cannot be one
-    chosen = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
+    chosen: dict[str, Any] = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
+    chosen["time_limit"] = time_limit
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     app = mesh_app(**where)
@@ -89,7 +97,7 @@ def call(
     try:
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
-        value = _follow(app.options(**chosen).call(name, *positional, **named), wait)
+        value = _follow_or_stop(app.options(**chosen).call(name, *positional, **named), wait)
     finally:
         app.close(wait=False)
     # click would take what looks like a colour out of what goes to a file
@@ -164,6 +172,20 @@ def _signature(engine: MeshEngine, route: Route, wait: _Wait) -> str:
         if signature is not None:
             return signature
         wait.look(lambda: engine.reactor.ask(partial(engine.caller.why, entry)))
+
+
+def _follow_or_stop(result: Result[Any], wait: _Wait) -> Any:
+    """Follow a task; at Ctrl-C cancel it, and say what became of it."""
+    try:
+        return _follow(result, wait)
+    except KeyboardInterrupt:
+        if result.cancel(running=True):
+            try:
+                failure = result.wait(STOP_SECONDS).failure
+                wait.say(str(failure) if failure else "it was done before it noticed")
+            except TimeoutError:
+                wait.say("it was asked to stop, and runs on")
+        raise
 
 
 def _follow(result: Result[Any], wait: _Wait) -> Any:

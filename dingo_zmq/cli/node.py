@@ -132,13 +132,13 @@ def _example(functions: Mapping[str, str], options: list[str]) -> list[str]:
 def node_process(spec: str) -> None:
     """Be one of the processes of a node; started by ``dingo-zmq node``."""
     from dingo_zmq.mesh.engine import MeshEngine
-    from dingo_zmq.mesh.supervisor import CONTROL_FD, Control, die_with_parent
+    from dingo_zmq.mesh.supervisor import CONTROL_FD, OVERRAN, Control, die_with_parent
 
     told = json.loads(spec)
     fd = int(os.environ.pop(CONTROL_FD))
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the supervisor, which tells us
-    asked = threading.Event()
+    asked, overran = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     log_to_stderr(told["log_level"])
     sys.setswitchinterval(0.001)  # a busy task must not keep the I/O thread waiting
@@ -157,11 +157,17 @@ def node_process(spec: str) -> None:
             threads=told["threads"],
             announce=False,
         )
+
+        def restart() -> None:
+            overran.set()
+            asked.set()
+
+        engine.on_restart(restart)
         control = Control(fd, on_drain=asked.set, on_orphan=lambda: os._exit(1))
         functions = {f.name: f.signature.text for f in app.registry if f.runs_here}
         control.ready(announcement, functions, wanted.discovery, engine.reach, served_files(told["target"]))
         asked.wait()
-        drained = engine.drain(told["grace"])
+        drained = overran.is_set() or engine.drain(told["grace"])
         if not drained:
             _log.warning(
                 "%s: what did not finish within the grace time of %g s is ended", told["name"], told["grace"]
@@ -169,4 +175,4 @@ def node_process(spec: str) -> None:
     finally:
         engine.close(3.0)
         app.events.close()
-    os._exit(0 if drained else 1)
+    os._exit(OVERRAN if overran.is_set() else 0 if drained else 1)

@@ -183,12 +183,15 @@ class _Passage:
 
     # -- as the owner of its result
 
-    def cancel(self, result: Result[Any]) -> bool:
+    def cancel(self, result: Result[Any], *, running: bool = False) -> bool:
         won = result._fail(Failure(Code.CANCELLED, "cancelled"))
         _, opened = self._open
         if won and opened is not None and not self._cleaning:
-            opened.cancel()
+            opened.cancel(running=running)
         return won
+
+    def stop(self, result: Result[Any]) -> bool:
+        return self.cancel(result, running=True)
 
     def why(self, result: Result[Any]) -> str:
         what, opened = self._open

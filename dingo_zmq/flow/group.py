@@ -155,17 +155,20 @@ class _Gathering:
         elif not self._left:
             self.result._succeed([_outcome(result) for result in self._results])
 
-    def _cancel_members(self) -> None:
+    def _cancel_members(self, *, running: bool = False) -> None:
         for result in self._results:
-            result.cancel()
+            result.cancel(running=running)
 
     # -- as the owner of its result
 
-    def cancel(self, result: Result[Any]) -> bool:
+    def cancel(self, result: Result[Any], *, running: bool = False) -> bool:
         won = result._fail(Failure(Code.CANCELLED, "cancelled"))
         if won:
-            self._cancel_members()
+            self._cancel_members(running=running)
         return won
+
+    def stop(self, result: Result[Any]) -> bool:
+        return self.cancel(result, running=True)
 
     def why(self, result: Result[Any]) -> str:
         still = [(number, each) for number, each in enumerate(self._results, 1) if not each.done()]

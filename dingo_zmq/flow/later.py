@@ -137,10 +137,13 @@ class _Later:
 
     # -- as the owner of its result
 
-    def cancel(self, result: Result[Any]) -> bool:
+    def cancel(self, result: Result[Any], *, running: bool = False) -> bool:
         won = self.sent is None and result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
         sent = self.sent  # looked at last: `_go` sets it first, and then looks whether the result is settled
-        return (sent is not None and sent.cancel()) or won
+        return (sent is not None and sent.cancel(running=running)) or won
+
+    def stop(self, result: Result[Any]) -> bool:
+        return self.cancel(result, running=True)
 
     def why(self, result: Result[Any]) -> str:
         if self.sent is not None:

@@ -236,6 +236,13 @@ class MeshCaller:
         self.decider.cancel(entry, now)
         self._perform(now)
 
+    def stop(self, entry: Entry) -> None:
+        """Cancel a task even where it runs; its final report tells."""
+        now = monotonic()
+        self._take_inbox(now)
+        self.decider.stop(entry, now)
+        self._perform(now)
+
     def why(self, entry: Entry) -> str:
         """Return in words why a task is not done."""
         now = monotonic()

@@ -97,6 +97,9 @@ class Ticket(Entry):
     def cancel(self, result: Result[Any]) -> bool:
         return self.engine.cancel(self, result)
 
+    def stop(self, result: Result[Any]) -> bool:
+        return self.engine.stop(self)
+
     def why(self, result: Result[Any]) -> str:
         return self.engine.why(self)
 
@@ -267,6 +270,13 @@ class MeshEngine:
             self._later(partial(self.caller.cancel, ticket))
         return won
 
+    def stop(self, ticket: Ticket) -> bool:
+        """Cancel a task even where it runs; its final report tells."""
+        asked = not ticket.settled
+        if asked:
+            self._later(partial(self.caller.stop, ticket))
+        return asked
+
     def why(self, ticket: Ticket) -> str:
         """Return in words why a task is not done."""
         try:
@@ -401,6 +411,25 @@ class MeshEngine:
 
     def _make_node(self, *about: Any) -> MeshNode:
         return MeshNode(*about)
+
+    def on_restart(self, fn: Callable[[], object]) -> None:
+        """
+        Have `fn` called when this process should end, since a thread of it has run longer than it may.
+
+        By then all else that the node held has been given back.  Without this, such a thread is let go on.
+        """
+        assert self.node is not None
+        self.node.on_restart = fn
+
+    def resize(self, name: str, count: int) -> None:
+        """A function with workers of its own gets another number of them, if it is served here."""
+        node = self.node
+        if node is not None:
+            self.reactor.ask(partial(node.resize, name, count))
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has here that are started."""
+        return 0 if self.node is None else self.node.started(name)
 
     def drain(self, timeout: float) -> bool:
         """Stop serving: give back what has not started, and let the rest finish within `timeout` seconds."""

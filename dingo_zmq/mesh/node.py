@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -11,9 +12,11 @@ from typing import Any
 
 import zmq
 
+from dingo_zmq.allocation import Own
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
 from dingo_zmq.mesh import keys
@@ -21,7 +24,7 @@ from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import Code, Failure, Status, plain
-from dingo_zmq.pool import LoopPool, ThreadPool, failure_of
+from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
 from dingo_zmq.protocol import wire
@@ -39,6 +42,8 @@ SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
 """a worker tells of finished tasks at least this often while it works on a bundle"""
+OBEY_SECONDS = 1.0
+"""after this a coroutine that was cancelled for its time limit is taken for stuck, as a thread is at once"""
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
@@ -78,6 +83,7 @@ class MeshNode:
         self.drained = False
         self._readable = self._subscribable = False
         self.on_drained: Callable[[], None] = lambda: None
+        self.on_restart: Callable[[], object] | None = None
         self._tells_starts = _log.isEnabledFor(logging.DEBUG)
         self._identity, self._key, self._hosts, self._port = identity, key, tuple(hosts), port
         self._functions = {function.name: function for function in functions}
@@ -93,18 +99,24 @@ class MeshNode:
                 f.signature.text,
                 f.signature.fingerprint,
                 f.options.at_most_once,
+                (f.options.time_limit or 0.0, f.options.soft_time_limit or 0.0),
             )
             for f in self._functions.values()
         ]
         self.decider = decider.Node(identity, served, pools, monotonic())
         self._threads = threads
+        self._limited: dict[Bundle, threading.Thread] = {}  # the worker that each has, until it is done or lost
+        self._disobeying: dict[Held, float] = {}  # coroutines over their limit, and until when they may go on
+        self._own = {f.name: Own(f) for f in self._functions.values() if "factory" in f.settings}
         self._given: set[Bundle] = set()  # what the other shared workers have
         self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
         self._told: deque[tuple[Held, bytes]] = deque()
         self._pools: dict[str, ThreadPool[Bundle] | LoopPool[Bundle]] = {
             name: LoopPool(f"{identity.name}-loop", self._run_coroutines)
             if name.startswith(LOOP)
-            else ThreadPool(f"{identity.name}-{name}", slots - (name == SHARED), self._run)
+            else ThreadPool(
+                f"{identity.name}-{name}", slots - (name == SHARED), self._run if name == SHARED else self._run_own
+            )
             for name, slots in pools.items()
         }
 
@@ -185,6 +197,11 @@ class MeshNode:
         if node.draining and not self.drained and node.drained:
             self.drained = True
             self.on_drained()
+        if self._disobeying:
+            self._see_to_coroutines(now)
+        if node.restarting and self.on_restart is not None and node.over:
+            self.on_restart()
+            self.on_restart = None
         return busy or self._subscribable
 
     def hand_out(self) -> None:
@@ -205,6 +222,18 @@ class MeshNode:
         """Take no more tasks, give back what has not started; `on_drained` is called when the rest is done."""
         self.decider.drain(monotonic())
         self.wakeup = 0.0
+
+    def resize(self, name: str, slots: int) -> None:
+        """A function with workers of its own gets another number of them; for the I/O thread."""
+        pool = self.decider.functions[name].pool
+        self._pools[pool].resize(slots)
+        self.decider.resize(pool, slots, monotonic())
+        self.wakeup = 0.0
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has that are started."""
+        pool = self._pools[self.decider.functions[name].pool]
+        return pool.started if isinstance(pool, ThreadPool) else self.decider.functions[name].slots
 
     # ------------------------------------------------------------------ in and out
 
@@ -269,6 +298,10 @@ class MeshNode:
                 self._publish(action)
             elif isinstance(action, decider.Start):
                 self._start(action.bundle)
+            elif isinstance(action, decider.Interrupt):
+                self._cancel_coroutine(action.held)
+            elif isinstance(action, decider.Overrun):
+                self._overran(action.bundle, action.held)
             else:
                 text = f"caller {action.caller}: {action.text}"
                 self._events.tell(Origin.NODE, action.level, action.code, text, caller=action.caller)
@@ -276,7 +309,10 @@ class MeshNode:
     def _start(self, bundle: Bundle) -> None:
         """Give a bundle to a worker; one of the shared workers is the thread that runs the loop."""
         name = bundle.function.pool
-        if name == SHARED:
+        if name == SHARED and bundle.limits is not None:
+            self._pools[SHARED].resize(self._threads)  # the thread that runs the loop could not be replaced
+            self._given.add(bundle)
+        elif name == SHARED:
             short = bundle.expected is not None and bundle.expected <= SHORT_SECONDS
             others_busy = len(self._given) >= self._threads - 1
             if others_busy or (short and self._reactor.may_run_between):
@@ -295,12 +331,76 @@ class MeshNode:
         except zmq.Again:
             self.decider.unpublished(publish)
 
+    # ------------------------------------------------------------------ what has to stop
+
+    def _cancel_coroutine(self, held: Held) -> None:
+        """Cancel a running coroutine; a thread has to look by itself."""
+        pool = self._pools[held.lane.function.pool]
+        if isinstance(pool, LoopPool):
+            pool.cancel(held)
+
+    def _overran(self, bundle: Bundle, held: Held) -> None:
+        """End a task whose time is over, together with this process if it has to be."""
+        name, (limit, _) = held.lane.function.name, bundle.limits or (0.0, 0.0)
+        thread = self._limited.pop(bundle, None)
+        if thread is None and not bundle.todo:
+            return  # it ends just now
+        data, _ = encode_failure(over_limit(limit))
+        pool = self._pools[bundle.function.pool]
+        restart = False
+        said = f"task {name} id {plain(held.id)} was ended after {limit:g} s (time_limit)"
+        if isinstance(pool, LoopPool):
+            pool.cancel(held)
+            if self.on_restart is not None:
+                self._disobeying[held] = monotonic() + OBEY_SECONDS
+        elif thread is not None:
+            restart = self.on_restart is not None
+            if not restart:
+                pool.replace(thread)
+                said += "; its thread goes on, and another takes its place"
+        bundle.todo.clear()
+        self._given.discard(bundle)
+        _log.warning("%s", said)
+        self.decider.overran(bundle, held, data, monotonic(), restart=restart)
+        held.cancelled = True  # its thread may look
+
+    def _see_to_coroutines(self, now: float) -> None:
+        """End this process where a coroutine over its limit does not give in, or keeps its loop to itself."""
+        for held, until in list(self._disobeying.items()):
+            pool = self._pools[held.lane.function.pool]
+            assert isinstance(pool, LoopPool)
+            if not pool.helm.busy_with(held):
+                del self._disobeying[held]
+            elif now >= until:
+                del self._disobeying[held]
+                name = held.lane.function.name
+                _log.warning("task %s id %s does not give in to its time_limit", name, plain(held.id))
+                self.decider.restart(now)
+                self.wakeup = 0.0
+
+    def _done(self, bundle: Bundle) -> bool:
+        """A worker is done with a bundle that has limits; return whether it is still waited for."""
+        return self._limited.pop(bundle, None) is not None
+
     # ------------------------------------------------------------------ in the workers' threads
 
-    def _run(self, bundle: Bundle) -> None:
+    def _run_own(self, bundle: Bundle) -> None:
+        """Run the tasks of a bundle of a function that has workers of its own, with what this one calls."""
+        name = bundle.function.name
+        own = self._own.get(name)
+        self._run(bundle, None if own is None else own.get())
+        pool = self._pools[bundle.function.pool]
+        assert isinstance(pool, ThreadPool)
+        pool.thin()
+
+    def _run(self, bundle: Bundle, function: Function | None = None) -> None:
         """Run the tasks of a bundle one after the other."""
-        function = self._functions[bundle.function.name]
+        if function is None:
+            function = self._functions[bundle.function.name]
         now_running = Running(function.name, self._tell)
+        if bundle.limits is not None:
+            self._limited[bundle] = threading.current_thread()
+            now_running.limits = Limits(*bundle.limits)
         token = running.set(now_running)
         answers: list[Answer] = []
         todo = bundle.todo
@@ -318,6 +418,8 @@ class MeshNode:
                 self._hand_in(bundle, answers, seconds, ended=False)
                 answers, began = [], perf_counter()
         running.reset(token)
+        if bundle.limits is not None and not self._done(bundle):
+            raise Leave
         self._hand_in(bundle, answers, perf_counter() - began, ended=True)
 
     def _execute_logged(self, function: Function, held: Held) -> Answer:
@@ -351,21 +453,33 @@ class MeshNode:
         function = self._functions[bundle.function.name]
         now_running = Running(function.name, self._tell)
         running.set(now_running)
+        pool = self._pools[bundle.function.pool]
+        assert isinstance(pool, LoopPool)
+        if bundle.limits is not None:
+            self._limited[bundle] = threading.current_thread()
+            now_running.limits = Limits(*bundle.limits)
         while bundle.todo:
             now_running.task = held = bundle.todo.popleft()
             if self._tells_starts:
                 _log_start(held)
             began = perf_counter()
-            answer = await self._execute_coroutine(function, held)
+            pool.helm.begin(held)
+            answer = await self._execute_coroutine(function, held, pool, now_running.limits)
+            pool.helm.end(held)
+            if bundle.limits is not None and not self._done(bundle):
+                return
             self._hand_in(bundle, [answer], perf_counter() - began, ended=False)
         self._hand_in(bundle, [], 0.0, ended=True)
 
-    async def _execute_coroutine(self, function: Function, held: Held) -> Answer:
+    async def _execute_coroutine(
+        self, function: Function, held: Held, pool: LoopPool[Bundle], limits: Limits | None
+    ) -> Answer:
         try:
             if held.cancelled:
                 return _cancelled(held)
             args, kwargs = function.signature.unpack((held.body, held.buffers))
-            value = await function.callable(*args, **kwargs)  # type: ignore[misc]
+            work = function.callable(*args, **kwargs)  # type: ignore[misc]
+            value = await pool.helm.steered(work, limits)
             data, buffers = self._packed(function, value)
         except BaseException as exc:
             return _failed(self._events, held, exc)
@@ -395,7 +509,7 @@ def _log_start(held: Held) -> None:
 
 
 def _cancelled(held: Held) -> Answer:
-    data, _ = encode_failure(Failure(Code.CANCELLED, "cancelled before it started"))
+    data, _ = encode_failure(Failure(Code.CANCELLED, BEFORE_IT_STARTED))
     return held, _FAIL, data, ()
 
 
@@ -405,7 +519,8 @@ def _failed(events: Events, held: Held, exc: BaseException) -> Answer:
         code = Code.ENCODE
     elif isinstance(exc, ArgumentError | PeerError):
         code = Code.DECODE
-    failure = failure_of(exc, code)
+    now = running.get()
+    failure = stopped(exc, now.limits if now else None, cancelled=held.cancelled) or failure_of(exc, code)
     events.failed(failure, held.lane.function.name, held.id, error=exc, caller=held.link.caller)
     data, _ = encode_failure(failure)
     return held, _FAIL, data, ()

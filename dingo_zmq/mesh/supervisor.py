@@ -25,11 +25,13 @@ from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.notify import Notifier
 from dingo_zmq.mesh.reach import Reach
 
-__all__ = ["CONTROL_FD", "Child", "Control", "Supervisor", "die_with_parent"]
+__all__ = ["CONTROL_FD", "OVERRAN", "Child", "Control", "Supervisor", "die_with_parent"]
 
 CONTROL_FD = "DINGO_ZMQ_CONTROL_FD"
 """environment variable that tells a node process the number of its control socket"""
 
+OVERRAN = 75
+"""exit code of a process that had to end for a task that ran longer than its time limit"""
 RESTART_SECONDS, RESTART_MOST = 0.1, 10.0
 STEADY_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -295,6 +297,10 @@ class Supervisor:
         if not self._told and child.announcement is None:
             return code if code > 0 else 1
         if child.reloading is not None:
+            self._start(child.number)
+            return None
+        if code == OVERRAN:
+            _log.warning("process %d ended with a task over its time limit, and is started again", child.number)
             self._start(child.number)
             return None
         quick = time.monotonic() - child.started < STEADY_SECONDS

@@ -98,6 +98,10 @@ class Caller:
         """Give the tasks that wait on a route other ones, as `change` says."""
         self._tasks.reroute(route, change, now)
 
+    def stop(self, entry: Entry, now: float) -> None:
+        """End a task as soon as its function lets go of it; its final report says what became of it."""
+        self._tasks.stop(entry, now)
+
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""
         return self._tasks.everything()

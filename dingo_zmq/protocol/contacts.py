@@ -223,6 +223,7 @@ class Contacts:
         beat = peer.beat(self.name, self._tasks.wanted(peer), now)
         peer.beaten()  # `unsent` mends it where the socket refuses
         self._send(peer, beat)
+        self._tasks.remind(peer)
 
     def _jitter(self) -> float:
         return 0.8 + 0.4 * self._dice.random()
@@ -246,6 +247,7 @@ class Contacts:
                 slots, signature, fingerprint, at_most_once = told
                 lane = Lane(peer.key, name, slots, plain(signature), fingerprint, at_most_once)
                 peer.lanes[name] = lane
+            lane.slots = told[0]
             lane.told(welcome.credit.get(name, 0), 0, now)
         self.echoed(peer, welcome.echo, now)
         peer.stage, peer.next_hello = Stage.READY, LATER

@@ -11,7 +11,7 @@ from dingo_zmq.model import Status
 from dingo_zmq.protocol import credit
 from dingo_zmq.protocol.messages import BUSY, TEXT_MOST, UNKNOWN_FUNCTION, Refs, TaskItem, TaskOptions
 
-NEVER = float("-inf")
+NEVER, LATER = float("-inf"), float("inf")
 ASKING_SECONDS = 1.5
 """how long a caller that said it wants credit counts as asking"""
 
@@ -40,6 +40,7 @@ class Function:
         slots: how many they are.
         signature, fingerprint: what callers compare theirs with.
         at_most_once: whether its tasks are never to be started twice, for callers that know only its name.
+        limits: seconds that a task of it may run where the task names no limit, hard and soft, 0 for any.
         run_time: measured.
         lanes: one for each link.
         held: tasks held, over all links.
@@ -52,6 +53,7 @@ class Function:
         "fingerprint",
         "held",
         "lanes",
+        "limits",
         "name",
         "pool",
         "run_time",
@@ -67,7 +69,9 @@ class Function:
         signature: str = "",
         fingerprint: str = "",
         at_most_once: bool = False,
+        limits: tuple[float, float] = (0.0, 0.0),
     ) -> None:
+        self.limits = limits if any(limits) else None
         self.name, self.pool, self.slots, self.at_most_once = name, pool, slots, at_most_once
         self.signature = signature if len(signature) <= TEXT_MOST else ""  # a part of it would be none
         self.fingerprint = fingerprint
@@ -82,6 +86,11 @@ class Function:
         """What WELCOME says of it."""
         return self.slots, self.signature, self.fingerprint, self.at_most_once
 
+    def resize(self, slots: int) -> None:
+        """It has another number of workers now."""
+        self.slots = slots
+        self._allowed_at = NEVER
+
     def allowance(self, now: float) -> int:
         """Return how many tasks each asking caller may have here now."""
         if now != self._allowed_at:
@@ -95,11 +104,21 @@ class Function:
 
 
 class Held:
-    """A task that a node holds."""
+    """
+    A task that a node holds.
+
+    Attributes:
+        go: whether it asked to be started, and may be.
+        alone: whether it shares a bundle with no other: it has a GO, or a time limit of its own.
+        cancelled: whether nobody wants its result any more.
+        awaited: whether its caller waits for its report although it is cancelled.
+    """
 
     __slots__ = (
+        "alone",
         "asked",
         "attempt",
+        "awaited",
         "body",
         "buffers",
         "cancelled",
@@ -115,10 +134,21 @@ class Held:
     def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
         self.link, self.lane, self.buffers = link, lane, buffers
         _, self.number, self.id, self.attempt, options, self.body = item
-        self.options = options or _PLAIN
+        self.go = self.cancelled = self.awaited = self.alone = False
+        if options is None:
+            self.options = _PLAIN
+        else:
+            self.options = options
+            self.alone = options.time_limit > 0 or options.soft_time_limit > 0
         self.state = QUEUED
-        self.go = self.cancelled = False
         self.asked = NEVER
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Seconds that it may run, hard and soft, 0 for any; None where there are none."""
+        hard, soft = self.lane.function.limits or (0.0, 0.0)
+        limits = self.options.time_limit or hard, self.options.soft_time_limit or soft
+        return limits if any(limits) else None
 
     @property
     def claims(self) -> bool:
@@ -234,8 +264,9 @@ class Link:
         """
         Keep the final report of a task, and have it published by the next flush.
 
-        A cancelled task may have failed for being cancelled.  Its caller has settled it or given it up; where
-        it was given up it is sent elsewhere, and such a report would settle it wrongly: not kept.
+        A cancelled task may have failed for being cancelled.  Unless its caller waits for the report, it has
+        settled it or given it up; where it was given up it is sent elsewhere, and such a report would settle it
+        wrongly: not kept.
         """
         lane, number = held.lane, held.number
         if self.dead or lane.held.pop(number, None) is None:
@@ -243,7 +274,7 @@ class Link:
         lane.function.held -= 1
         self.running -= 1
         held.state = GONE
-        if held.cancelled and status == _FAIL:
+        if held.cancelled and status == _FAIL and not held.awaited:
             return
         self.report_number = report = self.report_number + 1
         item = (report, lane.function.name, number, held.attempt, status, body)

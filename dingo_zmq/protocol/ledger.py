@@ -68,6 +68,7 @@ class Entry:
         started: whether it may have started where it is now.
         recalls: how often it was recalled.
         strays: other links' lanes that it was sent on, with its numbers there.
+        stopping: whether its node was asked to stop it and to tell: it is sent nowhere else any more.
         settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
             `failure` are what it said.
     """
@@ -88,6 +89,7 @@ class Entry:
         "settled",
         "started",
         "status",
+        "stopping",
         "strays",
         "wire_options",
     )
@@ -106,7 +108,7 @@ class Entry:
         self.options, self.wire_options, self.result = options, wire_options, result
         self.lane: Lane | None = None
         self.number = self.attempt = self.losses = self.recalls = 0
-        self.started = self.settled = False
+        self.started = self.settled = self.stopping = False
         self.strays: list[tuple[Lane, int]] | None = None
         self.status = 0
         self.failure: Failure | None = None
@@ -120,8 +122,13 @@ class Entry:
 
 def wire_options(options: Options) -> TaskOptions | None:
     """Return the part of the options that travels, None where it says nothing."""
-    if options.at_most_once or options.monitor_progress:
-        return TaskOptions(options.at_most_once, options.monitor_progress)
+    if options.at_most_once or options.monitor_progress or options.time_limit or options.soft_time_limit:
+        return TaskOptions(
+            options.at_most_once,
+            options.monitor_progress,
+            options.time_limit or 0.0,
+            options.soft_time_limit or 0.0,
+        )
     return None
 
 
@@ -296,6 +303,8 @@ class Ledger:
         """
         if entry.options.at_most_once and entry.started:
             return Failure(Code.UNKNOWN, "the node was lost while the task may have been running")
+        if entry.stopping:
+            return Failure(Code.CANCELLED, "cancelled; the node was lost where it may have been running")
         if entry.started and proved:
             return self.counted(entry)
         return None

@@ -6,6 +6,8 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from dingo_zmq.model import LIMIT_MOST
+
 VERSION = 1
 TEXT_MOST = 4096
 
@@ -25,6 +27,8 @@ class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=Fal
 
     at_most_once: bool = False
     monitor_progress: bool = False
+    time_limit: Annotated[float, Meta(ge=0, le=LIMIT_MOST)] = 0.0  # seconds, 0 for none
+    soft_time_limit: Annotated[float, Meta(ge=0, le=LIMIT_MOST)] = 0.0
 
 
 TaskItem: TypeAlias = tuple[Part, Total, Part, Total, TaskOptions | None, bytes]
@@ -80,10 +84,17 @@ class Beat(Message):
 
 
 class Cancel(Message):
-    """Stop these tasks."""
+    """
+    Stop these tasks; `tell`: the caller still waits for what becomes of each.
+
+    Then a task that has not started comes back as RECALLED with reason CANCELLED, and one that runs is told, and
+    gets a final report whatever it makes of that.  Without `tell` the caller has settled it, or given it up, and
+    its failure would be of no use.
+    """
 
     link: Token
     refs: Refs
+    tell: bool = False
 
 
 class Recall(Message):
@@ -167,7 +178,11 @@ class Claim(Message):
 
 
 class Recalled(Message):
-    """These tasks are given back unstarted; `reason` is one of `REASONS`, or words for people."""
+    """
+    These tasks are given back; `reason` is one of `REASONS`, or words for people.
+
+    They have not started; but for reason RESTARTING: they may have, and are given up.
+    """
 
     link: Token
     refs: Refs
@@ -202,7 +217,9 @@ GIVEN_BACK = "given back"
 DRAINING = "draining"
 BUSY = "busy"
 UNKNOWN_FUNCTION = "unknown function"
-REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION))
+CANCELLED = "cancelled"
+RESTARTING = "node restarts"
+REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION, CANCELLED, RESTARTING))
 """why a task is given back; any other text is what the one said who was to run it, for people"""
 
 FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye

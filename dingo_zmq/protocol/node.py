@@ -9,16 +9,28 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, NEVER, QUEUED, RUNNING, Function, Held, Link
-from dingo_zmq.protocol.publisher import Action, Identity, Note, Publish, Publisher, Start, refs_of
+from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Function, Held, Link
+from dingo_zmq.protocol.publisher import (
+    Action,
+    Identity,
+    Interrupt,
+    Note,
+    Overrun,
+    Publish,
+    Publisher,
+    Start,
+    refs_of,
+)
 from dingo_zmq.protocol.starter import Bundle, Starter
 
-__all__ = ["Action", "Identity", "Node", "Note", "Publish", "Start"]
+__all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publish", "Start"]
 
 FORGET_SECONDS = 60.0
 DEAF_SECONDS = 5.0
 PULSE_SECONDS = 1.0
 BURIED_MOST = 4096
+RESTART_SECONDS = 2.0
+"""a process that is to be started anew waits so long at most until its last words are heard"""
 
 
 class Node:
@@ -46,6 +58,8 @@ class Node:
         self._publisher = Publisher(identity, self.functions, self.starter, self.links, now)
         self.out, self._watches = self._publisher.out, self._publisher.watches
         self._next_pulse = self._ticked = now
+        self._restart_at = LATER
+        self._given_up: set[tuple[bytes, str, int]] = set()  # what ran when it was to restart, as link and ref
         self._dirty: dict[Link, None] = {}
         self._owed: dict[Link, None] = {}  # links whose credit has risen without a report that tells
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
@@ -76,7 +90,8 @@ class Node:
         if self._owed:
             return NEVER  # at once
         reclaim = self.starter.wakeup
-        return self._next_pulse if reclaim is None else min(self._next_pulse, reclaim)
+        soonest = min(self._next_pulse, self._restart_at)
+        return soonest if reclaim is None else min(soonest, reclaim)
 
     @property
     def held(self) -> int:
@@ -88,6 +103,16 @@ class Node:
         """Whether nothing runs and nothing is kept."""
         alive = self._ticked - DEAF_SECONDS  # nobody will hear what is kept for a caller silent for longer
         return not self.starter.active and not any(k.kept and k.touched >= alive for k in self.links.values())
+
+    @property
+    def restarting(self) -> bool:
+        """Whether its process is to end, since a thread of it cannot be ended alone."""
+        return self._restart_at != LATER
+
+    @property
+    def over(self) -> bool:
+        """Whether it is restarting and nothing is left to be heard, or time is up: the process is to end now."""
+        return self.restarting and (self.drained or self._ticked >= self._restart_at)
 
     def received(self, message: Any, buffers: tuple[Any, ...], now: float) -> None:
         """A caller sent a message (as `wire.decode_caller` returns it)."""
@@ -147,6 +172,56 @@ class Node:
             self.starter.ended(bundle)
             self._start(now)
 
+    def overran(self, bundle: Bundle, held: Held, body: bytes, now: float, *, restart: bool) -> None:
+        """
+        A task has run for too long: it ends with FAIL, and its worker is taken for lost.
+
+        Args:
+            bundle, held: as they came with `Overrun`.
+            body: the failure.
+            restart: whether the process has to end for it.  Then what has not started is given back, and what
+                runs is given up; its callers count no loss.
+        """
+        self.finished(bundle, [(held, int(Status.FAIL), body, ())], now - bundle.since, False, now)
+        self.starter.ended(bundle)
+        if restart:
+            self.restart(now)
+        self._start(now)
+        self.flush(now)
+
+    def restart(self, now: float) -> None:
+        """
+        The process has to end for a task that nothing else can end; it is `over` soon.
+
+        What has not started is given back, and what runs is given up; its callers count no loss.  A node that
+        drains ends anyway.
+        """
+        if self.draining:
+            return
+        self._restart_at = now + RESTART_SECONDS
+        self.drain(now)
+        for link in self.links.values():
+            running = list(link.all_held())  # the rest was given back
+            for held in running:
+                link.drop(held)
+                link.running -= 1
+                self._given_up.add((link.token, held.lane.function.name, held.number))
+            if running:
+                self._publisher.tell(link, m.Recalled(link.token, refs_of(running), m.RESTARTING))
+        for bundle in list(self.starter.active):
+            self.starter.ended(bundle)
+
+    def resize(self, pool: str, slots: int, now: float) -> None:
+        """A pool has another number of workers; a grant made before stands, and runs out as tasks finish."""
+        self.starter.pools[pool].resize(slots)
+        for function in self.functions.values():
+            if function.pool == pool:
+                function.resize(slots)
+        for link in self.links.values():
+            self._publisher.welcome(link, link.hello, now)
+            self._owed[link] = None
+        self._start(now)
+
     def progressed(self, held: Held, body: bytes, now: float) -> None:
         """A function told of its progress."""
         if not held.link.dead and held.state is RUNNING:
@@ -183,6 +258,10 @@ class Node:
         """Time has passed."""
         self._ticked = now
         self.starter.reclaim(now)
+        for bundle in self.starter.overdue(now):
+            for held in bundle.all:
+                if held.state is RUNNING:
+                    self.out.append(Overrun(bundle, held))
         if now >= self._next_pulse:
             self._next_pulse = now + PULSE_SECONDS
             for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
@@ -272,11 +351,15 @@ class Node:
         for answer in link.stale_answers():
             self._publisher.publish(link, [answer], now)
         if missing:
-            self._publisher.tell(link, m.Missing(link.token, missing))
+            self._tell_missing(link, missing)
         self._publisher.credit(link, beat.number, now)
 
     def _cancel(self, link: Link, cancel: m.Cancel, now: float) -> None:
-        for held in link.find(cancel.refs):
+        found = link.find(cancel.refs)
+        if cancel.tell:
+            self._give_back(link, found, m.CANCELLED)
+        for held in found:
+            held.awaited = cancel.tell
             self._stop(held)
 
     def _recall(self, link: Link, recall: m.Recall, now: float) -> None:
@@ -307,8 +390,9 @@ class Node:
             self.starter.forget(held)
             held.link.drop(held)
             self._owed[held.link] = None
-        else:
+        elif held.state is RUNNING and not held.cancelled:
             held.cancelled = True
+            self.out.append(Interrupt(held))
 
     def _give_back(self, link: Link, tasks: list[Held], reason: str) -> None:
         back = [held for held in tasks if held.state is QUEUED]
@@ -316,6 +400,19 @@ class Node:
             self._stop(held)
         if back:
             self._publisher.tell(link, m.Recalled(link.token, refs_of(back), reason))
+
+    def _tell_missing(self, link: Link, refs: dict[str, list[int]]) -> None:
+        """Say of tasks that they will never start here or, where that is the truth, that they were given up."""
+        missing: dict[str, list[int]] = {}
+        given_up: dict[str, list[int]] = {}
+        for name, numbers in refs.items():
+            for number in numbers:
+                where = given_up if (link.token, name, number) in self._given_up else missing
+                where.setdefault(name, []).append(number)
+        if missing:
+            self._publisher.tell(link, m.Missing(link.token, missing))
+        if given_up:
+            self._publisher.tell(link, m.Recalled(link.token, given_up, m.RESTARTING))
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.token, None)

@@ -67,7 +67,22 @@ class Note:
     code: EventCode = EventCode.GENERIC
 
 
-Action = Publish | Start | Note
+@dataclass(slots=True)
+class Interrupt:
+    """Nobody wants the result of a running task any more: tell its function, if it can be told."""
+
+    held: Held
+
+
+@dataclass(slots=True)
+class Overrun:
+    """The one task of this bundle has run for longer than it may; answer with `Node.overran`."""
+
+    bundle: Bundle
+    held: Held
+
+
+Action = Publish | Start | Note | Interrupt | Overrun
 
 
 class Publisher:

@@ -20,14 +20,16 @@ class Bundle:
     Tasks of one function that one worker runs one after the other: a millisecond of work at most, by estimate.
 
     The worker takes from the left of `todo`; `Starter.reclaim` takes from the right (both are atomic).
-    `expected` is how long one of them should take, in seconds, None where unknown.
+    `expected` is how long one of them should take, in seconds, None where unknown.  `limits` are those
+    of its one task, hard and soft, in seconds, 0 for none; None where it has none.
     """
 
-    __slots__ = ("all", "expected", "function", "since", "todo")
+    __slots__ = ("all", "expected", "function", "limits", "since", "todo")
 
     def __init__(self, function: Function, tasks: list[Held], expected: float | None, now: float) -> None:
         self.function, self.all, self.todo = function, tasks, deque(tasks)
         self.expected, self.since = expected, now
+        self.limits: tuple[float, float] | None = None
 
 
 class Pool:
@@ -40,13 +42,26 @@ class Pool:
         self.ready: deque[Held] = deque()
         self.asking: dict[Held, None] = {}
 
+    def resize(self, slots: int) -> None:
+        """There are more or fewer workers; `free` is below 0 while more are busy than there should be."""
+        self.free += slots - self.slots
+        self.slots = slots
+
 
 class Starter:
-    """Hands held tasks to the workers of a node, in the order of their arrival."""
+    """
+    Hands held tasks to the workers of a node, in the order of their arrival.
+
+    Attributes:
+        pools: the workers, by name.
+        active: the bundles that workers have.
+        timed: those with a time limit, and when it is over.
+    """
 
     def __init__(self, pools: dict[str, int]) -> None:
         self.pools = {name: Pool(slots) for name, slots in pools.items()}
         self.active: dict[Bundle, None] = {}
+        self.timed: dict[Bundle, float] = {}
 
     def add(self, tasks: list[Held]) -> None:
         """Queue tasks that have arrived."""
@@ -62,7 +77,7 @@ class Starter:
         pool = self.pools[held.lane.function.pool]
         if held in pool.asking:
             del pool.asking[held]
-            held.go = True
+            held.go = held.alone = True
             pool.ready.appendleft(held)
 
     def forget(self, held: Held) -> None:
@@ -73,7 +88,7 @@ class Starter:
         """Return the tasks that should ask now: never more in all than there are free workers."""
         due: list[Held] = []
         for pool in self.pools.values():
-            if not pool.asking or not pool.free:
+            if not pool.asking or pool.free <= 0:
                 continue
             out = sum(1 for held in pool.asking if now - held.asked <= CLAIM_SECONDS)
             for held in pool.asking:
@@ -89,7 +104,7 @@ class Starter:
         """Return the bundles that free workers are to run from now on."""
         bundles = []
         for pool in self.pools.values():
-            while pool.free and pool.ready:
+            while pool.free > 0 and pool.ready:
                 tasks = self._take(pool, now)
                 if not tasks:
                     continue
@@ -98,6 +113,8 @@ class Starter:
                 bundle.function.run_time.started(now)
                 pool.free -= 1
                 self.active[bundle] = None
+                if tasks[0].alone or function.limits:
+                    self._time(bundle, tasks[0], now)
                 bundles.append(bundle)
         return bundles
 
@@ -111,12 +128,12 @@ class Starter:
         tasks = [first]
         function = first.lane.function
         run_time = function.run_time.estimate(now)
-        if run_time is None or first.go:
+        if run_time is None or first.alone or function.limits:
             return tasks
         most = min(BUNDLE_MOST, int(BUNDLE_SECONDS / max(run_time, 1e-9)))
         if pool.free > 1 and run_time > SPREAD_SECONDS:
             most = min(most, 1 + len(ready) // pool.free)
-        while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].go:
+        while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].alone:
             held = ready.popleft()
             if held.state is QUEUED:
                 held.state = RUNNING
@@ -124,8 +141,24 @@ class Starter:
                 tasks.append(held)
         return tasks
 
+    def _time(self, bundle: Bundle, held: Held, now: float) -> None:
+        bundle.limits = limits = held.limits
+        if limits and limits[0]:
+            self.timed[bundle] = now + limits[0]
+
+    def overdue(self, now: float) -> list[Bundle]:
+        """Return the bundles whose time is over, once each."""
+        if not self.timed:
+            return []
+        due = [bundle for bundle, at in self.timed.items() if now >= at]
+        for bundle in due:
+            del self.timed[bundle]
+        return due
+
     def progressed(self, bundle: Bundle, tasks: int, seconds: float, now: float) -> None:
-        """Some tasks of a bundle have finished."""
+        """Some tasks of a bundle have finished; nothing where its worker was taken for lost by then."""
+        if bundle not in self.active:
+            return
         run_time = bundle.function.run_time
         run_time.stopped(bundle.since)
         run_time.started(now)
@@ -135,6 +168,8 @@ class Starter:
     def ended(self, bundle: Bundle) -> None:
         """A worker is done with its bundle."""
         if self.active.pop(bundle, bundle) is None:
+            if bundle.limits:
+                self.timed.pop(bundle, None)
             bundle.function.run_time.stopped(bundle.since)
             self.pools[bundle.function.pool].free += 1
 
@@ -163,8 +198,12 @@ class Starter:
 
     @property
     def wakeup(self) -> float | None:
-        """The next moment at which `reclaim` might do something."""
-        return min((b.since + STALL_SECONDS for b in self.active if b.todo), default=None)
+        """The next moment at which `reclaim` or `overdue` might do something."""
+        stalled = min((b.since + STALL_SECONDS for b in self.active if b.todo), default=None)
+        if not self.timed:
+            return stalled
+        over = min(self.timed.values())
+        return over if stalled is None else min(over, stalled)
 
     def running(self) -> int:
         """Return how many workers are busy."""

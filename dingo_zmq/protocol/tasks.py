@@ -38,6 +38,7 @@ class OpenTasks:
         self.closed = False
         self.late = 0  # reports that came too late to matter
         self._dispatcher = Dispatcher(dice)
+        self._stopping: dict[Entry, None] = {}  # and perhaps settled since
 
     # ------------------------------------------------------------------ what the program asks
 
@@ -83,6 +84,28 @@ class OpenTasks:
         """Give the tasks that wait on a route other ones, as `change` says, and send what can be sent then."""
         self.ledger.reroute(route, change)
         self.pump(now)
+
+    def stop(self, entry: Entry, now: float) -> None:
+        """End a task as soon as its function lets go of it; its final report says what became of it."""
+        if entry.settled or entry.stopping:
+            return
+        lane = entry.lane
+        if lane is None:
+            self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
+            return
+        entry.stopping = True
+        self._stopping[entry] = None
+        peer = self.peers[lane.key]
+        self._send(peer, m.Cancel(peer.token, refs([(lane, entry.number)]), tell=True))
+
+    def remind(self, peer: Peer) -> None:
+        """Ask a node to stop what it was asked to stop, for that may not have come through."""
+        if not self._stopping:
+            return
+        self._stopping = {entry: None for entry in self._stopping if not entry.settled}
+        here = [(e.lane, e.number) for e in self._stopping if e.lane is not None and e.lane.key == peer.key]
+        if here and peer.token:
+            self._send(peer, m.Cancel(peer.token, refs(here), tell=True))
 
     def everything(self) -> list[Entry]:
         """Return all tasks not settled."""
@@ -227,7 +250,7 @@ class OpenTasks:
 
     def missing(self, peer: Peer, message: m.Missing, now: float) -> None:
         """Tasks are not there, and never will be."""
-        self._put_back([entry for _, entry in self._open(peer, message.refs)], peer, "it never arrived there")
+        self._put_back([e for _, e in self._open(peer, message.refs)], peer, "it never arrived there", now)
 
     def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
         """Tasks are given back."""
@@ -237,15 +260,29 @@ class OpenTasks:
         if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
             lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
             entries = [entry for lane in lanes for entry in lane.open.values()]
+        if message.reason == m.RESTARTING:
+            entries = self._given_up(peer, entries, now)
         routine = message.reason in (m.GIVEN_BACK, m.DRAINING)
         why = f"the node gave it back: {plain(message.reason, most=REASON_MOST)}"
-        self._put_back(entries, peer, why, Level.DEBUG if routine else Level.INFO)
+        self._put_back(entries, peer, why, now, Level.DEBUG if routine else Level.INFO)
 
-    def _put_back(self, entries: list[Entry], peer: Peer, why: str, level: Level = Level.INFO) -> None:
+    def _given_up(self, peer: Peer, entries: list[Entry], now: float) -> list[Entry]:
+        """End what may have started and must not start twice; return the rest."""
+        once = [entry for entry in entries if entry.options.at_most_once and entry.started]
+        for entry in once:
+            text = f"{peer.name} ended another task that ran for too long, while this one may have been running"
+            self._end(entry, Failure(Code.UNKNOWN, text, node=peer.name, attempt=entry.attempt), now)
+        return [entry for entry in entries if not entry.settled]
+
+    def _put_back(self, entries: list[Entry], peer: Peer, why: str, now: float, level: Level = Level.INFO) -> None:
+        """Queue tasks again that did not start, but for those that are not wanted any more."""
         for entry in entries:
             self.ledger.unhold(entry)
         self.ledger.requeue(entries)
-        self._note_again(entries, peer, why, level)
+        self._note_again([entry for entry in entries if not entry.stopping], peer, why, level)
+        for entry in entries:
+            if entry.stopping:
+                self._end(entry, Failure(Code.CANCELLED, "cancelled before it started"), now)
 
     def _note_again(self, entries: list[Entry], peer: Peer, why: str, level: Level = Level.INFO) -> None:
         """Say that tasks are to be sent again."""

@@ -41,6 +41,9 @@ class _Ticket:
     def cancel(self, result: Result[Any]) -> bool:
         return self.caller.cancel(self)
 
+    def stop(self, result: Result[Any]) -> bool:
+        return self.caller.cancel(self)  # what runs is the broker's business
+
     def why(self, result: Result[Any]) -> str:
         return self.caller.why(self)
 

@@ -37,6 +37,7 @@ class RemoteEngine:
         self._roles, self._limit = roles, limit
         self._caller = RemoteCaller(roles, max_open, limit, events)
         self._node: RemoteNode | None = None
+        self._own: Mapping[str, int] = {}
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`; raises as `RemoteCaller.submitter`."""
@@ -60,7 +61,7 @@ class RemoteEngine:
         """
         if self._node is not None:
             raise UsageError("this App serves already")
-        served = list(functions)
+        served, self._own = list(functions), dict(own)
         for function in served:
             _check(function)
         self._node = RemoteNode(self._roles, served, own, threads, self._limit, name)
@@ -72,6 +73,20 @@ class RemoteEngine:
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
         self._caller.call_soon(fn, *args)
+
+    def resize(self, name: str, count: int) -> None:
+        """
+        A function with workers of its own gets another number of them; not once it is served.
+
+        Raises:
+            UsageError: if it is.
+        """
+        if self._node is not None:
+            raise UsageError(f"{name}: remote mode cannot change the workers of a function that it serves")
+
+    def started(self, name: str) -> int:
+        """Return how many workers of its own a function has that are started."""
+        return 0 if self._node is None else self._own.get(name, 0)
 
     def load(self) -> tuple[int, int]:
         """Return how many tasks of this caller are open, and how many this node holds."""

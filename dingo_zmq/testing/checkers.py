@@ -15,6 +15,7 @@ from dingo_zmq.testing.cast import Cast
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
+from dingo_zmq.testing.workers import CANCELLED, OVER_LIMIT
 
 __all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
 
@@ -94,16 +95,66 @@ def failures_have_a_cause(cast: Cast) -> Iterator[str]:
 
 
 def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
-    code = ending.code
+    code, history = ending.code, cast.scene.history
     if code is None:
-        return "was reported as failed by a node, and no task of this world fails"
+        return _without_cause_at_node(cast, entry, job, ending)
     if code is Code.POISON:
         return _innocent(cast, entry, ending.at)
     causes = {
-        Code.CANCELLED: entry.id in cast.scene.history.cancelled,
+        Code.CANCELLED: entry.id in history.cancelled or entry.id in history.stopped,
         Code.UNKNOWN: cast.scene.plan.at_most_once(job) and _may_be_unknown(cast),
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
+
+
+def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
+    """Only two kinds of failure are reported by nodes of this world."""
+    if ending.body == CANCELLED:
+        return "" if entry.id in cast.scene.history.stopped else "was reported as cancelled, unasked"
+    if ending.body != OVER_LIMIT:
+        return f"was reported to have failed with {ending.body!r}"
+    if job.time_limit is None or (job.seconds < job.time_limit and not _sleepy(cast)):
+        return f"ended as over its limit of {job.time_limit}, and takes {job.seconds}"
+    return ""
+
+
+def _sleepy(cast: Cast) -> bool:
+    """Whether a node may have been asleep: then nothing is in time."""
+    return any(fault.kind in (Kind.PAUSE_NODE, Kind.HOG_NODE) for fault in cast.scene.plan.faults)
+
+
+def limits_hold(cast: Cast) -> Iterator[str]:
+    """What runs for longer than it may does not succeed."""
+    for entry, job in _living(cast):
+        if job.time_limit is None or job.seconds < job.time_limit + 0.01 or _sleepy(cast):  # noqa: PLR2004
+            continue
+        if any(ending.status == Status.SUCCESS for ending in cast.scene.history.endings.get(entry.id, [])):
+            yield f"{entry.id} succeeded after {job.seconds} s, with {job.time_limit} s allowed"
+
+
+def stopped_is_not_sent_again(cast: Cast) -> Iterator[str]:
+    """A task that is to be stopped goes to no other node."""
+    for id, attempt in cast.scene.history.stopped.items():
+        sent = cast.scene.history.accepted[id].attempt
+        if sent > attempt:
+            yield f"{id} was sent {sent} times, {attempt} of them before it was stopped"
+
+
+def limits_cost_neighbours_nothing(cast: Cast) -> Iterator[str]:
+    """Where nothing else goes wrong, no loss counts, and only what a process gave up for a limit runs again."""
+    plan, history = cast.scene.plan, cast.scene.history
+    if plan.faults or plan.harsh or any(job.killer for job in plan.jobs):
+        return
+    for entry, _ in _living(cast):
+        if entry.losses:
+            yield f"{entry.id} has {entry.losses} losses"
+        runs = history.executions.get(entry.id, [])
+        for run in runs[:-1]:
+            if (run.node, run.life) not in history.restarts:
+                yield f"{entry.id} ran again after {run}"
+        code = history.endings[entry.id][0].code if history.endings.get(entry.id) else None
+        if code is Code.UNKNOWN and not any((run.node, run.life) in history.restarts for run in runs):
+            yield f"{entry.id} ended UNKNOWN"
 
 
 def _may_be_unknown(cast: Cast) -> bool:
@@ -191,13 +242,14 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     impatient = Kind.DRAIN in kinds and kinds & {Kind.PAUSE_CALLER, Kind.HOG_CALLER}  # nobody hears the answers
     if plan.harsh or impatient or kinds - set(GENTLE) or any(job.killer for job in plan.jobs):
         return
+    given_up = {(run.node, run.life) for runs in history.executions.values() for run in runs} & history.restarts
     for id, runs in history.executions.items():
-        if len(runs) > 1:
+        if len(runs) > 1 + len(given_up):
             yield f"{id} ran {len(runs)} times"
     for id, endings in history.endings.items():
-        if endings[0].code in (Code.UNKNOWN, Code.POISON):
+        if endings[0].code is Code.POISON or (endings[0].code is Code.UNKNOWN and not given_up):
             yield f"{id} ended {endings[0]}"
-    if not plan.faults and history.kinds["Missing"]:
+    if not plan.faults and not history.restarts and history.kinds["Missing"]:
         yield f"{history.kinds['Missing']} times tasks were missing"
 
 
@@ -341,7 +393,8 @@ def faults_happened(cast: Cast) -> Iterator[str]:
         amo = cast.scene.plan.at_most_once(job)  # ends UNKNOWN, if the node dies before
         if job.killer and not amo and not cast.scene.history.executions.get(entry.id):
             yield f"the killer {entry.id} never ran"
-        if job.cancel_after == 0 and entry.id not in cast.scene.history.cancelled:
+        told = entry.id in cast.scene.history.cancelled or entry.id in cast.scene.history.stopped
+        if job.cancel_after == 0 and not told:
             yield f"{entry.id} was not cancelled"
 
 
@@ -349,6 +402,9 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     settled_once,
     success_means_executed,
     failures_have_a_cause,
+    limits_hold,
+    limits_cost_neighbours_nothing,
+    stopped_is_not_sent_again,
     told_in_order,
     told_when_asked,
     noted_when_sent_again,

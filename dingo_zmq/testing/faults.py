@@ -56,6 +56,7 @@ class Faults:
             Kind.STUCK: self._stick,
             Kind.DRAIN: self._drain,
             Kind.GOODBYE: self._goodbye,
+            Kind.RESIZE: self._resize,
             Kind.STALE: self._stale,
             Kind.ALIAS: self._alias,
             Kind.CALLER_DIES: self._die,
@@ -234,6 +235,14 @@ class Faults:
         first = fault.node % len(self.nodes)
         drains = any(node.drain() for node in [*self.nodes[first:], *self.nodes[:first]])
         return drains and self._count(fault)
+
+    def _resize(self, fault: Fault) -> bool:
+        node = self._node(fault)
+        if node is None or node.node is None or not node.awake:
+            return False
+        pools = list(node.node.starter.pools)
+        node.do(node.node.resize, pools[fault.caller % len(pools)], 1 + fault.node % 4)
+        return self._count(fault)
 
     def _goodbye(self, fault: Fault) -> bool:
         caller = self._caller(fault)

@@ -31,6 +31,11 @@ class MeasuredFunction(Function):
         self.largest = max(self.largest, allowed)
         return allowed
 
+    def resize(self, slots: int) -> None:
+        """It has another number of workers now."""
+        super().resize(slots)
+        self.largest = max(self.largest, slots)
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -74,6 +79,8 @@ class History:
         again: how often it was said of each that it is sent again.
         found: callers, and nodes that they said to have found.
         cancelled: tasks whose cancelling succeeded.
+        stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
+        restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
         faults: rules broken that are noticed on the spot.
     """
@@ -92,6 +99,8 @@ class History:
         self.again: Counter[str] = Counter()
         self.found: set[tuple[str, str]] = set()
         self.cancelled: set[str] = set()
+        self.stopped: dict[str, int] = {}
+        self.restarts: set[tuple[str, int]] = set()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}

@@ -118,7 +118,11 @@ class CallerHost(Host):
         if self.dead:
             return
         options = Options(
-            at_most_once=job.at_most_once, monitor_progress=job.monitor_progress, node=job.node, needs=job.needs
+            at_most_once=job.at_most_once,
+            monitor_progress=job.monitor_progress,
+            node=job.node,
+            needs=job.needs,
+            time_limit=job.time_limit,
         )
         route = Route(job.function, job.fingerprint, node=options.node, needs=options.needs)
         entry = Entry(route, job.id, job.body, job.buffers, options, wire_options(options), job)
@@ -197,7 +201,10 @@ class CallerHost(Host):
     def _cancel(self, entry: Entry) -> None:
         if not self.dead:
             self._settle_up()
-            if self.caller.cancel(entry, self.scene.now):
+            if entry.result.stop:
+                self.scene.history.stopped[entry.id] = entry.attempt
+                self.caller.stop(entry, self.scene.now)
+            elif self.caller.cancel(entry, self.scene.now):
                 self.scene.history.cancelled.add(entry.id)
             self._perform()
 

@@ -16,7 +16,7 @@ from dingo_zmq.testing.hosts import MESH, TICK_LEAST, Host
 from dingo_zmq.testing.network import Connection, Frames
 from dingo_zmq.testing.plan import NodePlan
 from dingo_zmq.testing.scene import Scene
-from dingo_zmq.testing.workers import Workers
+from dingo_zmq.testing.workers import OVER_LIMIT, Workers
 
 GRACE_SECONDS = 8.0
 
@@ -153,9 +153,17 @@ class NodeHost(Host):
                         for held in action.bundle.all:
                             self.scene.history.started(self.name, self.life, held)
                         workers.work(action.bundle)
+                    case serving.Overrun():
+                        self._overran(node, action)
                     case serving.Note():
                         self.scene.note("log", self.name, action.caller, action.text)
         self._set_alarm()
+
+    def _overran(self, node: serving.Node, overrun: serving.Overrun) -> None:
+        """A task is over its time limit: its worker is lost, with the process where that has to end."""
+        if self.plan.mortal and not node.draining:
+            self.scene.history.restarts.add((self.name, self.life))
+        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.scene.now, restart=self.plan.mortal)
 
     def _publish(self, node: serving.Node, publish: serving.Publish) -> None:
         scene = self.scene
@@ -220,6 +228,7 @@ class NodeHost(Host):
             return
         self._tick_at = float("inf")
         self.do(node.tick)
-        if node is self.node and node.draining and (node.drained or self.scene.now >= self._exit_at):
+        over = node.over or self.scene.now >= self._exit_at
+        if node is self.node and node.draining and (node.drained or over):
             self.crash(cleanly=node.drained)
             self.scene.after(self.scene.dice.uniform(0.1, 2.0), self.boot)

@@ -44,6 +44,7 @@ class Kind(Enum):
     DRAIN = "drain"
     GOODBYE = "goodbye"  # a false one
     STALE = "stale"  # found where there is nothing, and found again what is known
+    RESIZE = "resize"  # a node gets more or fewer workers
     ALIAS = "alias"  # a node found under a second key
     CALLER_DIES = "caller dies"
     CALLER_LEAVES = "caller leaves"
@@ -65,6 +66,7 @@ GENTLE = [
     Kind.DRAIN,
     Kind.GOODBYE,
     Kind.STALE,
+    Kind.RESIZE,
 ]
 """no node is silent for long, or dies with work in its hands"""
 
@@ -102,6 +104,9 @@ class Job:
     cancel_after: float | None = None
     refusals: int = 0
     """so many workers that get it refuse it"""
+    stop: bool = False
+    """whether it is to be cancelled even where it runs"""
+    time_limit: float | None = None
 
     def written(self, fingerprint: str) -> bytes:
         """Return the arguments as the marshaller behind a fingerprint writes them."""
@@ -131,7 +136,8 @@ class NodePlan:
     """
     One node: its pools of workers, by function the pool and the fingerprint, its tags.
 
-    `pace` is what it says of its speed, `speed` how much quicker than others its workers are in truth.
+    `pace` is what it says of its speed, `speed` how much quicker than others its workers are in truth; `mortal`:
+    whether its process ends where a task runs longer than it may.
     """
 
     pools: dict[str, int]
@@ -139,6 +145,7 @@ class NodePlan:
     pace: int = 1000
     tags: tuple[str, ...] = ()
     speed: float = 1.0
+    mortal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +224,7 @@ def _node(dice: Random, *, first: bool) -> NodePlan:
             pool = "own" if "own" in pools and name == "slow" else "shared"
             functions[name] = (pool, OUR_VERSION if first or chance(dice, 0.85) else OTHER_VERSION)
     tags = tuple(tag for tag in TAGS if chance(dice, 0.5))
-    return NodePlan(pools, functions, dice.choice((300, 1000, 3000)), tags)
+    return NodePlan(pools, functions, dice.choice((300, 1000, 3000)), tags, mortal=chance(dice, 0.5))
 
 
 def _marshalled(dice: Random, nodes: list[NodePlan]) -> list[NodePlan]:
@@ -281,6 +288,9 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
     cancel_after = None
     if chance(dice, 0.04):
         cancel_after = dice.choice((0.0, dice.uniform(0, 0.1), dice.uniform(0, 3)))
+    time_limit = None
+    if seconds > LONG and chance(dice, 0.3):
+        time_limit = seconds * dice.choice((0.3, 0.8, 3.0))
     return Job(
         id=id,
         caller=caller,
@@ -293,6 +303,8 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
         buffers=(id.encode() * 3, b"") if chance(dice, 0.05) else (),
         fingerprint=OUR_VERSION if chance(dice, 0.3) else "",
         cancel_after=cancel_after,
+        stop=chance(dice, 0.5),
+        time_limit=time_limit,
     )
 
 

@@ -18,6 +18,9 @@ LONG = 0.2
 STEP = 1.0
 """seconds between two looks"""
 
+CANCELLED, OVER_LIMIT = b"cancelled", b"over its time limit"
+"""what is reported of tasks that fail"""
+
 Answer: TypeAlias = tuple[Held, int, bytes, tuple[Any, ...]]
 
 
@@ -135,4 +138,4 @@ def _answer(held: Held) -> Answer:
 
 
 def _cancelled(held: Held) -> Answer:
-    return held, int(Status.FAIL), b"cancelled", ()
+    return held, int(Status.FAIL), CANCELLED, ()

@@ -55,6 +55,15 @@ def test_progress_goes_to_stderr(shared: Mesh) -> None:
     assert call.err == "25% step 1\n50% step 2\n75% step 3\n100% step 4\n"
 
 
+def test_a_task_with_a_time_limit(shared: Mesh) -> None:
+    call = shared.invoke("call", "doze", "--time-limit", "0.1")
+    assert (call.code, call.out) == (1, "")
+    assert call.err == "error: it ran longer than its time_limit of 0.1 s (on one)\n"
+    call = shared.invoke("call", "doze", "--time-limit", "0")
+    assert (call.code, call.out) == (2, "")
+    assert "0.0 is not in the range x>0" in call.err
+
+
 def test_a_task_that_fails(shared: Mesh) -> None:
     call = shared.invoke("call", "spoil", "rotten")
     assert (call.code, call.out) == (1, "")

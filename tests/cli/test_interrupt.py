@@ -118,6 +118,23 @@ def test_a_command_that_waits(mesh: Mesh, words: list[str], text: str) -> None:
     assert "Traceback" not in command.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["doze"], "cancelled while it ran (on one)"),
+        (["steps_until", "/nowhere/at/all"], "it was asked to stop, and runs on"),
+    ],
+    ids=["a coroutine", "a thread that does not look"],
+)
+def test_the_running_task_of_a_call_is_cancelled(mesh: Mesh, words: list[str], said: str) -> None:
+    mesh.node("one")
+    command = mesh.program("call", *words)
+    command.line("not yet" if "steps_until" in words else "running")
+    command.signal(signal.SIGINT)
+    assert (command.wait(), command.out) == (130, "")
+    assert command.err.splitlines()[-1] == said
+
+
 def test_a_command_that_is_told_to_ignore_it(mesh: Mesh) -> None:
     """As `nohup` and background jobs of scripts are."""
     program = mesh.script(

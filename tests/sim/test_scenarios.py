@@ -191,3 +191,60 @@ def test_where_nobody_has_the_tag_tasks_wait_until_somebody_comes() -> None:
     world.nodes[1].boot()
     assert world.run().failures == []
     assert {run.node for id in world.scene.jobs for run in world.scene.history.executions[id]} == {"n1"}
+
+
+# ---------------------------------------------------------------------- limits, stopping, resizing
+
+
+def by_id(world: World) -> dict[str, Any]:
+    """Return how each task ended."""
+    return dict(zip(world.scene.history.accepted, endings(world), strict=True))
+
+
+@pytest.mark.parametrize("mortal", [True, False])
+def test_a_task_over_its_limit_costs_its_neighbours_nothing(mortal: bool) -> None:
+    """Where its process ends for it, what ran beside it runs again, and ends well although no loss is allowed."""
+    over = Job("over", 0, "slow", 2.0, 9.0, time_limit=1.0)
+    plan = Plan(
+        seed=7,
+        nodes=[NodePlan({"shared": 3}, EVERYTHING, mortal=mortal)],
+        callers=[0.5],
+        jobs=[*jobs(2, function="slow", seconds=1.5), over, *jobs(20, at=2.1)],
+        faults=[],
+    )
+    world = World(plan)
+    assert world.run().failures == []
+    ended = by_id(world)
+    assert (ended["over"].status, ended["over"].body) == (Status.FAIL, b"over its time limit")
+    assert ended.pop("over").at < 3.5
+    assert all(ending.status == Status.SUCCESS for ending in ended.values())
+    assert all(entry.losses == 0 for entry in world.scene.history.accepted.values())
+    assert bool(world.scene.history.restarts) == mortal
+    assert (2 in runs(world)) == mortal
+
+
+def test_an_at_most_once_neighbour_ends_unknown() -> None:
+    over = Job("over", 0, "slow", 2.0, 9.0, time_limit=1.0)
+    world = told([over, *jobs(1, function="slow", seconds=3.0, at_most_once=True)], [], nodes=1)
+    ended = by_id(world)
+    assert ended.pop("over").status == Status.FAIL
+    assert [ending.code for ending in ended.values()] == [Code.UNKNOWN]
+    assert runs(world) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "faults", [[], [Fault(Kind.BREAK_TASKS, at=3.0)], [Fault(Kind.CUT_BOTH, at=3.0, seconds=4.0)]]
+)
+def test_running_tasks_are_stopped_and_say_so(faults: list[Fault]) -> None:
+    world = told(jobs(4, function="slow", seconds=9.0, cancel_after=1.0, stop=True), faults, nodes=1)
+    assert len(world.scene.history.stopped) == 4
+    assert all(e.body == b"cancelled" or e.code is Code.CANCELLED for e in endings(world))
+    assert any(e.body == b"cancelled" for e in endings(world)) or faults
+    assert max(runs(world)) == 1
+
+
+def test_workers_come_and_go() -> None:
+    faults = [Fault(Kind.RESIZE, at=2.0 + n / 5, node=7 * n) for n in range(10)]
+    world = told([*jobs(50, seconds=0.1), *jobs(20, function="slow", at=2.2)], faults)
+    assert succeeded(world)
+    assert runs(world) == [1] * 70

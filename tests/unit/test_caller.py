@@ -866,3 +866,110 @@ def test_where_the_quick_node_is_lost_the_slow_one_gets_them() -> None:
     play, _ = uneven(1)
     play.caller.refused("n1", 0.5)
     assert [done for done in play.did() if done[0] == "tasks"] == [("tasks", "n2", (21, 2), (22, 2))]
+
+
+# ---------------------------------------------------------------------- stopping what runs, and nodes that restart
+
+
+def recalled(play: Play, reason: str, now: float, *numbers: int) -> list[Any]:
+    return play.hear(m.Recalled(play.token(), {"add": list(numbers)}, reason), now)
+
+
+def test_what_still_waits_here_is_cancelled_at_once() -> None:
+    play = Play()
+    (entry,) = play.submit(1, 0.0)
+    play.caller.stop(entry, 1.0)
+    assert play.did() == [("settled", Code.CANCELLED)]
+    assert entry.failure is not None
+    assert entry.failure.message == "cancelled before it started"
+    play.caller.stop(entry, 2.0)
+    assert play.did() == []
+
+
+def test_a_node_is_asked_to_stop_a_task_and_its_report_settles_it() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    play.caller.stop(entry, 0.5)
+    play.caller.stop(entry, 0.6)
+    assert play.did() == [("cancel", "n1", {"add": [1]})]
+    assert play.report(1, FAIL, 0.7, kept=1) == [("settled", FAIL)]
+    assert [short for short in play.tick(1.1) if short[0] == "cancel"] == []
+
+
+def test_the_node_is_asked_again_with_each_beat() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    play.caller.stop(entry, 0.5)
+    play.did()
+    assert play.tick(1.01) == [("beat", "n1", 0, {}), ("cancel", "n1", {"add": [1]})]
+    assert play.report(1, SUCCESS, 1.2, kept=1) == [("settled", SUCCESS)]  # it did not notice
+    assert play.tick(2.1) == [("beat", "n1", 1, {})]
+
+
+@pytest.mark.parametrize("reason", [m.CANCELLED, m.DRAINING, m.RESTARTING])
+def test_what_is_given_back_and_was_to_stop_goes_nowhere(reason: str) -> None:
+    play = Play().ready("n1", "n2")
+    (entry,) = play.submit(1, 0.0)
+    ((_, key, _),) = play.did()
+    play.caller.stop(entry, 0.5)
+    play.did()
+    said = play.hear(m.Recalled(play.token(key), {"add": [1]}, reason), 0.6)
+    assert said[-1] == ("settled", Code.CANCELLED)
+    assert not any(short[0] == "tasks" for short in said)
+
+
+def test_what_is_missing_and_was_to_stop_goes_nowhere() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    play.caller.stop(entry, 0.5)
+    play.did()
+    assert ("settled", Code.CANCELLED) in play.hear(m.Missing(play.token(), {"add": [1]}), 0.6)
+
+
+def test_what_was_to_stop_and_is_lost_ends_so() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    play.did()
+    play.caller.stop(entry, 0.5)
+    play.did()
+    play.caller.refused("n1", 1.0)
+    assert ("settled", Code.CANCELLED) in play.did()
+    assert entry.failure is not None
+    assert entry.failure.message == "cancelled; the node was lost where it may have been running"
+
+
+def test_a_node_that_restarts_costs_no_loss() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0, max_losses=1)
+    play.did()
+    play.hear(m.Credit(play.token(), 0, {"add": (4, 0)}, (1, 1), {"add": [1]}, True), 1.0)
+    assert entry.started
+    assert recalled(play, m.RESTARTING, 1.0, 1) == []
+    assert (entry.losses, entry.started, entry.lane) == (0, False, None)
+    play.caller.refused("n1", 1.1)
+    assert ("settled", Code.POISON) not in play.did()
+    assert entry.losses == 0
+
+
+def test_what_may_have_started_and_must_not_twice_ends_unknown_where_the_node_restarts() -> None:
+    play = Play().ready()
+    entries = play.submit(2, 0.0, at_most_once=True)
+    play.did()
+    play.hear(m.Claim(play.token(), {"add": [1]}), 0.5)
+    assert recalled(play, m.RESTARTING, 1.0, 1)[-1] == ("settled", Code.UNKNOWN)
+    assert recalled(play, m.DRAINING, 1.0, 2) == []  # it did not start, and waits for another node
+    assert [entry.settled for entry in entries] == [True, False]
+    assert play.caller.ledger.wanted(bool) == {"add": 1}
+
+
+def test_welcome_tells_of_more_workers() -> None:
+    play = Play().ready()
+    assert play.caller.peers["n1"].lanes["add"].slots == 2
+    message = play.caller.peers["n1"].welcome
+    assert message is not None
+    message.functions = {"add": (5, "", "", False)}
+    play.hear(message, 1.0)
+    assert play.caller.peers["n1"].lanes["add"].slots == 5

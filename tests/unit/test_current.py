@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from dingo_zmq import current_task
 from dingo_zmq.current import CurrentTask
-from dingo_zmq.errors import UsageError
+from dingo_zmq.errors import SoftTimeLimit, TaskCancelled, UsageError
+from dingo_zmq.limits import Limits, stopped
+from dingo_zmq.model import Code, Failure
 
 
 @pytest.fixture
@@ -59,3 +62,51 @@ def test_a_note_that_is_no_text(task: CurrentTask, told: list[tuple[Any, ...]], 
     with pytest.raises(UsageError, match="note must be text"):
         task.progress(0.5, note)
     assert told == []
+
+
+def test_check_lets_a_task_go_on_until_it_is_cancelled() -> None:
+    held = SimpleNamespace(id="7", attempt=1, cancelled=False)
+    task = CurrentTask("add", held, lambda *_: None)
+    task.check()
+    held.cancelled = True
+    for _ in range(2):
+        with pytest.raises(TaskCancelled, match="cancelled while it ran"):
+            task.check()
+    task.progress()
+
+
+@pytest.mark.parametrize("tell", [CurrentTask.check, CurrentTask.progress])
+def test_the_soft_limit_is_told_once(monkeypatch: pytest.MonkeyPatch, tell: Callable[[CurrentTask], None]) -> None:
+    now = 100.0
+    monkeypatch.setattr("dingo_zmq.limits.monotonic", lambda: now)
+    held = SimpleNamespace(id="7", attempt=1, cancelled=False)
+    task = CurrentTask("add", held, lambda *_: None, Limits(10.0, 5.0))
+    assert task.deadline == 105.0
+    now = 104.9
+    tell(task)
+    now = 105.0
+    with pytest.raises(SoftTimeLimit, match="soft_time_limit of 5 s"):
+        tell(task)
+    task.check()
+    task.progress()
+
+
+@pytest.mark.parametrize(
+    ("hard", "soft", "deadline"), [(3.0, None, 103.0), (None, 2.0, 102.0), (0.0, 0.0, None), (1.0, 2.0, 101.0)]
+)
+def test_the_deadline_is_that_of_the_first_limit(
+    monkeypatch: pytest.MonkeyPatch, hard: float | None, soft: float | None, deadline: float | None
+) -> None:
+    monkeypatch.setattr("dingo_zmq.limits.monotonic", lambda: 100.0)
+    assert Limits(hard, soft).deadline == deadline
+
+
+def test_only_what_was_to_stop_counts_as_stopped() -> None:
+    """A function may let pass the cancellation of another task, for which it waited."""
+    other = TaskCancelled(Failure(Code.CANCELLED, "another"))
+    assert stopped(other, None, cancelled=False) is None
+    assert stopped(ValueError(), None, cancelled=True) is None
+    assert stopped(SoftTimeLimit(), Limits(5.0, None), cancelled=False) is None
+    mine = stopped(other, None, cancelled=True)
+    assert mine is not None
+    assert (mine.code, mine.message) == (Code.CANCELLED, "cancelled while it ran")

@@ -397,12 +397,13 @@ def test_a_reader_at_the_end_of_the_app_gets_what_is_there(app: App) -> None:
 
 def test_a_reader_starts_the_app_and_listen_does_not(app: App) -> None:
     app.register("add", lambda: 1)
+    app.register("later", lambda: 1)
     stream = app.listen()
     app.allocate("add", 1)
     with pytest.raises(TimeoutError):
         stream.get(0)
     with pytest.raises(UsageError, match="before the first call or serve"):
-        app.allocate("add", 1)
+        app.allocate("later", 1)
 
 
 @pytest.mark.parametrize("use", [lambda stream: stream.get(0), next])

@@ -42,9 +42,16 @@ def test_needs_are_given_as_any_iterable(given: Any, needs: tuple[str, ...]) -> 
         ({"monitor_progress": 1}, "monitor_progress must be True or False, not 1"),
         ({"max_losses": 0}, "max_losses must be a whole number of at least 1, not 0"),
         ({"max_losses": "3"}, "max_losses must be a whole number of at least 1, not '3'"),
+        ({"time_limit": 0}, "time_limit must be a number of seconds above 0, or None, not 0"),
+        ({"time_limit": True}, "time_limit must be a number of seconds above 0, or None, not True"),
+        ({"time_limit": float("inf")}, "time_limit must be a number of seconds above 0, or None, not inf"),
+        ({"time_limit": float("nan")}, "time_limit must be a number of seconds above 0, or None, not nan"),
+        ({"soft_time_limit": "5"}, "soft_time_limit must be a number of seconds above 0, or None, not '5'"),
+        ({"time_limit": 5, "soft_time_limit": 5}, "soft_time_limit (5 s) must be below time_limit (5 s)"),
         (
             {"nodes": "a"},
-            "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs",
+            "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs, "
+            "time_limit, soft_time_limit",
         ),
     ],
 )

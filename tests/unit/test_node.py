@@ -11,7 +11,7 @@ from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import Function
-from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Node, Note, Publish, Start
+from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Interrupt, Node, Note, Overrun, Publish, Start
 
 LINK, OTHER, ME, ELSE = b"link0001", b"link0002", b"incarnat", b"anotherr"
 SUCCESS = int(Status.SUCCESS)
@@ -46,6 +46,8 @@ def brief(action: Any) -> Any:
         return ("start", *[held.number for held in action.bundle.all])
     if isinstance(action, Note):
         return "note"
+    if isinstance(action, Interrupt | Overrun):
+        return (type(action).__name__.lower(), action.held.number)
     match action.message:
         case m.Pulse():
             short: Any = None
@@ -206,7 +208,7 @@ def test_recall_takes_what_has_not_started() -> None:
         machine,
         (1, tasks(1, 2, 3), [("start", 1)]),
         (2, m.Recall(LINK, {"add": [1, 2, 7]}), [("recalled", {"add": [2]}, m.GIVEN_BACK)]),
-        (3, m.Cancel(LINK, {"add": [1, 3]}), []),
+        (3, m.Cancel(LINK, {"add": [1, 3]}), [("interrupt", 1)]),
     )
     assert machine.held == 1
     assert next(iter(machine.starter.active)).all[0].cancelled
@@ -220,7 +222,7 @@ def test_a_beat_cancels_what_its_caller_gave_up() -> None:
     play(
         machine,
         (1, tasks(1, 2, 3), [("start", 1)]),
-        (2, beat(3, 2, {"add": [2]}), [("credit", 9, 9, {"add": [1]})]),
+        (2, beat(3, 2, {"add": [2]}), [("interrupt", 1), ("credit", 9, 9, {"add": [1]})]),
     )
     assert list(machine.links[LINK].lanes["add"].held) == [1, 2, 3]
     assert next(iter(machine.starter.active)).all[0].cancelled
@@ -400,7 +402,7 @@ def test_nothing_is_given_back_to_who_has_left_or_of_what_is_done() -> None:
 
 def test_a_cancelled_task_that_ran_gives_its_credit_back_when_it_ends() -> None:
     machine = crowded()
-    play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), []))
+    play(machine, (1.01, m.Cancel(LINK, {"add": [2]}), [("interrupt", 2)]))
     machine.tick(1.01)
     assert did(machine) == []  # it runs on
     assert one_done(machine, 1.02, int(Status.FAIL)) == [("start", 3)]
@@ -422,7 +424,7 @@ def test_nothing_is_said_where_a_beat_or_a_report_has_told_already() -> None:
 
 def test_nothing_is_said_to_who_has_left_nor_by_who_drains() -> None:
     machine = crowded()
-    play(machine, (1.01, m.Cancel(LINK, {"add": [4]}), []), (1.01, m.Bye(LINK), []))
+    play(machine, (1.01, m.Cancel(LINK, {"add": [4]}), []), (1.01, m.Bye(LINK), [("interrupt", 2)]))
     machine.tick(1.01)
     assert did(machine) == []
     machine = crowded()
@@ -431,3 +433,186 @@ def test_nothing_is_said_to_who_has_left_nor_by_who_drains() -> None:
     did(machine)
     machine.tick(1.01)
     assert did(machine) == []
+
+
+# ---------------------------------------------------------------------- limits, stopping, resizing
+
+FAIL = int(Status.FAIL)
+
+
+def limited(seconds: float, *, once: bool = False) -> m.TaskOptions:
+    return m.TaskOptions(at_most_once=once, time_limit=seconds)
+
+
+def overran(machine: Node, now: float, *, restart: bool) -> list[Any]:
+    """Let time pass until a task is over its limit, and answer that; return what is done then."""
+    machine.tick(now)
+    actions = machine.take()
+    (over,) = [action for action in actions if isinstance(action, Overrun)]
+    machine.overran(over.bundle, over.held, b"too long", now, restart=restart)
+    return did(machine)
+
+
+def test_a_task_over_its_limit_is_noticed_once_and_loses_its_worker() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(machine, (1, tasks(1, options=limited(5.0)), [("start", 1)]), (1.5, tasks(2), []))
+    (bundle,) = machine.starter.active
+    bundle.todo.clear()
+    assert machine.starter.wakeup == 6.0
+    machine.tick(5.9)
+    assert did(machine) == []
+    assert overran(machine, 6.0, restart=False) == [("start", 2), ("reports", (1, 1, FAIL))]
+    machine.tick(7.0)
+    assert did(machine) == []
+    machine.finished(bundle, [(held, SUCCESS, b"late", ()) for held in bundle.all], 9.0, True, 8.0)  # it came back
+    machine.flush(8.0)
+    assert did(machine) == []
+    assert machine.starter.pools["shared"].free == 0
+    assert finish(machine, 9.0) == [("reports", (2, 2, SUCCESS))]
+    assert machine.starter.pools["shared"].free == 1
+
+
+def test_one_that_ends_in_time_is_watched_no_more() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1, options=limited(5.0)), [("start", 1)]))
+    assert finish(machine, 2.0) == [("reports", (1, 1, SUCCESS))]
+    assert machine.starter.wakeup is None
+    machine.tick(9.0)
+    assert did(machine) == []
+
+
+def test_tasks_with_a_limit_are_run_alone() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 99
+    machine.functions["add"].run_time.finished(1, 0.00001)
+    play(
+        machine,
+        (1, tasks(1, 2), [("start", 1, 2)]),
+        (1, tasks(3, options=limited(5.0)), []),
+        (1, tasks(4, 5), []),
+    )
+    for expected in ([1, 2], [3], [4, 5]):
+        (bundle,) = machine.starter.active
+        assert [held.number for held in bundle.all] == expected
+        bundle.todo.clear()
+        machine.finished(bundle, [(held, SUCCESS, b"", ()) for held in bundle.all], 0.00001, True, 2.0)
+
+
+def test_the_limit_of_the_function_holds_where_the_task_has_none() -> None:
+    identity = Identity(node="id1", incarnation=ME, name="bench", mesh="mesh")
+    machine = Node(identity, [Function("add", "shared", 2, limits=(5.0, 0.0))], {"shared": 2}, 0.0)
+    play(machine, (0.0, hello(), [("welcome", 1, {"add": 2})]))
+    machine.received(tasks(1), (), 1.0)
+    machine.received(tasks(2, options=limited(2.0)), (), 1.0)
+    assert sorted(machine.starter.timed.values()) == [3.0, 6.0]
+
+
+def test_where_the_process_has_to_end_the_rest_is_given_back() -> None:
+    """What has not started, unharmed; what runs, given up."""
+    machine = linked(slots=2)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(
+        machine,
+        (1, tasks(1, options=limited(5.0)), [("start", 1)]),
+        (1, tasks(2), [("start", 2)]),
+        (1, tasks(3, options=ONCE), []),
+        (1, tasks(4), []),
+    )
+    for bundle in machine.starter.active:
+        bundle.todo.clear()
+    assert overran(machine, 6.0, restart=True) == [
+        ("recalled", {"add": [3, 4]}, m.DRAINING),
+        ("credit", 0, 9, {"add": [2]}),
+        ("recalled", {"add": [2]}, m.RESTARTING),
+        ("reports", (1, 1, FAIL)),
+    ]
+    assert machine.restarting
+    assert machine.draining
+    assert machine.held == 0
+    assert not machine.over  # nobody has heard that yet
+    play(machine, (6.1, tasks(5), [("recalled", {"add": [5]}, m.DRAINING)]))
+
+
+def test_it_never_says_that_what_it_gave_up_did_not_start() -> None:
+    """The first RECALLED may be lost; MISSING would have an at-most-once task started a second time."""
+    test = linked(slots=2)
+    test.links[LINK].lanes["add"].granted = 9
+    play(test, (1, tasks(1, options=limited(5.0)), [("start", 1)]), (1, tasks(2), [("start", 2)]))
+    for bundle in test.starter.active:
+        bundle.todo.clear()
+    overran(test, 6.0, restart=True)
+    play(
+        test,
+        (
+            7.0,
+            beat(3, 3, {"add": [2, 3]}, heard=1),
+            [
+                ("missing", {"add": [3]}),
+                ("recalled", {"add": [2]}, m.RESTARTING),
+                ("credit", 9, 9, {}),
+            ],
+        ),
+    )
+    test.tick(7.0)
+    assert test.over  # all is heard
+
+
+def test_the_end_of_the_process_does_not_wait_for_ever() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1, options=limited(5.0)), [("start", 1)]))
+    next(iter(machine.starter.active)).todo.clear()
+    overran(machine, 6.0, restart=True)
+    play(machine, (7.0, m.Recall(LINK, {}), []))
+    assert machine.wakeup <= 8.0
+    machine.tick(7.9)
+    assert not machine.over
+    machine.tick(8.0)
+    assert machine.over
+
+
+def test_a_caller_that_waits_for_it_hears_what_became_of_a_cancelled_task() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(
+        machine,
+        (1, tasks(1, 2), [("start", 1)]),
+        (
+            2,
+            m.Cancel(LINK, {"add": [1, 2, 7]}, tell=True),
+            [("recalled", {"add": [2]}, m.CANCELLED), ("interrupt", 1)],
+        ),
+        (3, m.Cancel(LINK, {"add": [1, 2]}, tell=True), []),
+    )
+    assert finish(machine, 4.0, FAIL) == [("reports", (1, 1, FAIL))]
+
+
+def test_who_has_settled_it_hears_nothing_of_a_failure() -> None:
+    machine = linked(slots=1)
+    play(
+        machine,
+        (1, tasks(1), [("start", 1)]),
+        (2, m.Cancel(LINK, {"add": [1]}), [("interrupt", 1)]),
+    )
+    assert finish(machine, 4.0, FAIL) == []
+
+
+def test_a_pool_grows_and_shrinks_while_it_works() -> None:
+    machine = linked(slots=1)
+    machine.links[LINK].lanes["add"].granted = 9
+    play(machine, (1, tasks(1, 2, 3, 4), [("start", 1)]))
+    machine.resize("shared", 3, 2.0)
+    assert did(machine) == [("welcome", 1, {"add": 9}), ("start", 2), ("start", 3)]
+    assert machine.functions["add"].told[0] == 3
+    machine.resize("shared", 1, 3.0)
+    assert did(machine) == [("welcome", 1, {"add": 9})]
+    assert machine.starter.pools["shared"].free == -2
+    first, second, third = list(machine.starter.active)
+    for bundle in (first, second):
+        bundle.todo.clear()
+        machine.finished(bundle, [(held, SUCCESS, b"", ()) for held in bundle.all], 0.1, True, 4.0)
+    machine.flush(4.0)
+    assert [short[0] for short in did(machine)] == ["reports"]
+    third.todo.clear()
+    machine.finished(third, [(held, SUCCESS, b"", ()) for held in third.all], 0.1, True, 5.0)
+    assert did(machine) == [("start", 4)]
