@@ -14,9 +14,9 @@ with interrupts.Held():
     from dingo_zmq import errors
     from dingo_zmq.app import App
     from dingo_zmq.current import current_task
-    from dingo_zmq.model import Code, Failure, Options, Report, Status
+    from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status
     from dingo_zmq.result import Result
 
 __version__ = "0.1.0"
 
-__all__ = ["App", "Code", "Failure", "Options", "Report", "Result", "Status", "current_task", "errors"]
+__all__ = ["App", "Code", "Failure", "Options", "Report", "Result", "Retries", "Status", "current_task", "errors"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
+from heapq import heappop, heappush
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -39,6 +41,13 @@ def failure_of(exc: BaseException, code: Code = Code.RAISED) -> Failure:
     return Failure(code, message, f"{module}{kind.__qualname__}", text)
 
 
+class _Turn:
+    """In the queue of a pool: run whatever is of the highest priority."""
+
+
+_TURN = _Turn()
+
+
 class ThreadPool(Generic[T]):
     """
     Threads that each take one job at a time.
@@ -51,12 +60,36 @@ class ThreadPool(Generic[T]):
 
     def __init__(self, name: str, threads: int, run: Callable[[T], None]) -> None:
         self._name, self._size, self._run = name, threads, run
-        self._jobs: SimpleQueue[T | None] = SimpleQueue()
+        self._jobs: SimpleQueue[T | _Turn | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._ranked: list[tuple[int, int, T]] = []  # a heap: for each job here, `_jobs` has _TURN
+        self._numbers = itertools.count()
         self.submit: Callable[[T], None] = self._first  # the queue's own `put` once all threads are there
 
-    def _first(self, job: T) -> None:
+    def submit_ranked(self, job: T, priority: int) -> None:
+        """Have a job run before all that wait and are of lower priority; 0 is that of `submit`."""
+        if priority:
+            with self._lock:
+                self.submit = self._among_ranked  # from now on all of them have to be in one order
+        if self.submit != self._among_ranked:
+            self.submit(job)
+            return
+        with self._lock:
+            heappush(self._ranked, (-priority, next(self._numbers), job))
+        self._first(_TURN)
+
+    def _among_ranked(self, job: T) -> None:
+        self.submit_ranked(job, 0)
+
+    def _best(self, job: T | _Turn) -> T:
+        """Return the job that is to be run now; `job` is what came out of `_jobs`."""
+        with self._lock:
+            if not isinstance(job, _Turn):  # it was put there before there were priorities
+                heappush(self._ranked, (0, next(self._numbers), job))
+            return heappop(self._ranked)[2]
+
+    def _first(self, job: T | _Turn) -> None:
         self._jobs.put(job)
         with self._lock:
             if len(self._threads) < self._size:
@@ -65,14 +98,14 @@ class ThreadPool(Generic[T]):
                 )
                 self._threads.append(thread)
                 thread.start()
-            else:
+            elif self.submit == self._first:
                 self.submit = self._jobs.put
 
     def _work(self) -> None:
-        get, run = self._jobs.get, self._run
+        get, run, ranked = self._jobs.get, self._run, self._ranked
         while (job := get()) is not None:
             try:
-                run(job)
+                run(self._best(job) if ranked else job)  # type: ignore[arg-type]  # no _TURN where none is ranked
             except BaseException:
                 _log.exception("a worker of pool %s stumbled", self._name)
 
@@ -123,33 +156,42 @@ class LoopPool(Generic[T]):
     def __init__(self, name: str, run: Callable[[T], Coroutine[Any, Any, None]], slots: int | None = None) -> None:
         import asyncio
 
-        self._run = run if slots is None else partial(self._in_turn, run, asyncio.Semaphore(slots))
+        self._run, self._slots = run, slots
+        self._waiting: list[tuple[int, int, T]] = []  # a heap
+        self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=f"dingo-{name}", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    async def _in_turn(run: Callable[[T], Coroutine[Any, Any, None]], turns: asyncio.Semaphore, job: T) -> None:
-        async with turns:
-            await run(job)
 
     def _serve(self) -> None:
         self._loop.run_forever()
         self._loop.close()
 
     def submit(self, job: T) -> None:
-        """Start a job; after `close`, nothing is done."""
+        """Start a job as soon as a slot is free; after `close`, nothing is done."""
+        self.submit_ranked(job, 0)
+
+    def submit_ranked(self, job: T, priority: int) -> None:
+        """The same; where all slots are taken, jobs of higher priority come first."""
         try:
-            self._loop.call_soon_threadsafe(self._start, job)
+            self._loop.call_soon_threadsafe(self._start, job, priority)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
 
-    def _start(self, job: T) -> None:
+    def _start(self, job: T, priority: int = 0) -> None:
+        if self._slots is not None and len(self._tasks) >= self._slots:
+            heappush(self._waiting, (-priority, next(self._numbers), job))
+            return
         task = self._loop.create_task(self._run(job))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            self._start(heappop(self._waiting)[2])
 
     def close(self, timeout: float) -> bool:
         """Cancel what runs and end the thread; return whether it ended within `timeout` seconds."""
@@ -161,6 +203,8 @@ class LoopPool(Generic[T]):
 
     def _stop(self) -> None:
         import asyncio
+
+        self._waiting.clear()
 
         async def finish() -> None:
             for task in self._tasks:

@@ -20,7 +20,7 @@ FLOORS = [
     "marshal invoke",
     "registry result config current mapping",
     "protocol",
-    "pool journal task room",
+    "pool journal task room later ignored",
     "local",
     "mesh",
     "app",

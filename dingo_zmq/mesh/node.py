@@ -326,6 +326,8 @@ class MeshNode:
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
+            if held.options.ignore_report:
+                data, buffers = b"", ()
         except BaseException as exc:
             return _failed(held, exc)
         return held, _SUCCESS, data, tuple(buffers)
@@ -361,6 +363,8 @@ class MeshNode:
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = await function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
+            if held.options.ignore_report:
+                data, buffers = b"", ()
         except BaseException as exc:
             return _failed(held, exc)
         return held, _SUCCESS, data, tuple(buffers)

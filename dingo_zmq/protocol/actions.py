@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dingo_zmq.model import Failure
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.ledger import Entry, Lane, Route
 
@@ -38,6 +39,16 @@ class Told:
 
 
 @dataclass(slots=True)
+class Retried:
+    """A task whose progress is monitored will be tried again; `failure` tells why, if its function raised."""
+
+    entry: Entry
+    text: str
+    failure: Failure | None
+    node: str
+
+
+@dataclass(slots=True)
 class Drop:
     """Disconnect from a node that is gone for good."""
 
@@ -62,7 +73,7 @@ class Note:
     bad: bool = False
 
 
-Action = Send | Settled | Told | Drop | Reached | Note
+Action = Send | Settled | Told | Retried | Drop | Reached | Note
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,8 @@ NEVER = float("-inf")
 ASKING_SECONDS = 1.5
 """how long a caller that said it wants credit counts as asking"""
 
-_PLAIN = TaskOptions()
+PLAIN = TaskOptions()
+"""options of a task that was sent without any"""
 _FAIL = int(Status.FAIL)
 
 
@@ -115,7 +116,7 @@ class Held:
     def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
         self.link, self.lane, self.buffers = link, lane, buffers
         _, self.number, self.id, self.attempt, options, self.body = item
-        self.options = options or _PLAIN
+        self.options = options or PLAIN
         self.state = QUEUED
         self.go = self.cancelled = False
         self.asked = NEVER

@@ -6,6 +6,8 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from dingo_zmq.model import PRIORITY_MOST
+
 VERSION = 1
 TEXT_MOST = 4096
 
@@ -21,10 +23,20 @@ Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
 
 
 class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False, frozen=True):
-    """The options of a task that its node must know."""
+    """
+    The options of a task that its node must know.
+
+    `expires`: seconds after its arrival within which it must have started, 0 for any; else it is RECALLED with
+    the reason EXPIRED.  They are what was left when it was sent, so that clocks need not agree; the time on the
+    way is not counted.
+    `ignore_report`: nobody wants to know what it returns; the body of a SUCCESS may be empty.
+    """
 
     at_most_once: bool = False
     monitor_progress: bool = False
+    priority: Annotated[int, Meta(ge=-PRIORITY_MOST, le=PRIORITY_MOST)] = 0
+    expires: Annotated[float, Meta(ge=0)] = 0.0
+    ignore_report: bool = False
 
 
 TaskItem: TypeAlias = tuple[Part, Total, Part, Total, TaskOptions | None, bytes]
@@ -196,6 +208,7 @@ REFUSED_MESH = "mesh"
 GIVEN_BACK = "given back"
 DRAINING = "draining"
 BUSY = "busy"
+EXPIRED = "expired"
 UNKNOWN_FUNCTION = "unknown function"
 
 FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye

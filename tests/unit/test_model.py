@@ -44,7 +44,8 @@ def test_needs_are_given_as_any_iterable(given: Any, needs: tuple[str, ...]) -> 
         ({"max_losses": "3"}, "max_losses must be a whole number of at least 1, not '3'"),
         (
             {"nodes": "a"},
-            "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs",
+            "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs, "
+            "ignore_report, delay, expires, retries, priority",
         ),
     ],
 )

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from dingo_zmq import errors
-from dingo_zmq.model import Code, Failure, Report, Status
+from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.result import KEPT_REPORTS, Result, _Wakeups
 
 DEADLINE = 10.0  # seconds; reached only where something is broken
@@ -32,6 +32,8 @@ CANCELLED = Failure(Code.CANCELLED, "cancelled by the caller")
 
 class FakeOwner:
     """An App as far as a result knows it, with a real callback thread."""
+
+    options = Options()
 
     def __init__(self) -> None:
         self.asked: list[Result[Any]] = []
