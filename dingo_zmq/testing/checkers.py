@@ -12,6 +12,7 @@ from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
 from dingo_zmq.protocol.starter import Starter
 from dingo_zmq.testing.cast import Cast
+from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
@@ -40,6 +41,7 @@ def figures(cast: Cast) -> Counter[str]:
     counted["tasks"] = len(cast.scene.history.accepted)
     counted["executions"] = sum(executions)
     counted["executed again"] = sum(1 for number in executions if number > 1)
+    counted["tried again"] = sum(cast.scene.history.retried.values())
     counted["lost on the way"] = cast.scene.network.lost
     counted["repeated"] = cast.scene.network.repeated
     return counted
@@ -79,7 +81,7 @@ def success_means_executed(cast: Cast) -> Iterator[str]:
             right = [run for run in cast.scene.history.executions[entry.id] if run.body == job.body]
             if not any(run.buffers == job.buffers for run in right):
                 yield f"{entry.id} succeeded without being executed as called"
-            if (ending.body, ending.buffers) != (job.answer, job.buffers):
+            if (ending.body, ending.buffers) != (job.answer, () if job.ignore_report else job.buffers):
                 yield f"{entry.id} has the wrong answer {ending}"
 
 
@@ -94,14 +96,21 @@ def failures_have_a_cause(cast: Cast) -> Iterator[str]:
 def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
     code = ending.code
     if code is None:
-        return "was reported as failed by a node, and no task of this world fails"
+        once = cast.scene.plan.at_most_once(job)
+        enough = cast.scene.history.failed[entry.id] > (0 if once else job.options.tries.raised)
+        return "" if ending.body == FAILED and enough else f"was reported as failed by a node: {ending.body!r}"
     if code is Code.POISON:
         return _innocent(cast, entry, ending.at)
     causes = {
         Code.CANCELLED: entry.id in cast.scene.history.cancelled,
-        Code.UNKNOWN: cast.scene.plan.at_most_once(job) and _may_be_unknown(cast),
+        Code.UNKNOWN: _bounded_losses(cast, job) and _may_be_unknown(cast),
+        Code.EXPIRED: job.expires is not None and ending.at >= cast.scene.history.called[entry.id] + job.expires,
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
+
+
+def _bounded_losses(cast: Cast, job: Job) -> bool:
+    return cast.scene.plan.at_most_once(job) or job.options.tries.lost is not None
 
 
 def _may_be_unknown(cast: Cast) -> bool:
@@ -130,11 +139,44 @@ def told_in_order(cast: Cast) -> Iterator[str]:
 def told_when_asked(cast: Cast) -> Iterator[str]:
     """Only who asked is told of progress."""
     for id in cast.scene.history.tellings:
-        if not cast.scene.jobs[id].monitor_progress:
+        if not cast.scene.jobs[id].monitor_progress or cast.scene.jobs[id].ignore_report:
             yield f"{id} was told of, unasked"
 
 
+def told_of_retries(cast: Cast) -> Iterator[str]:
+    """A caller is told of no more tries than there may be, and only if it asked."""
+    for id, number in cast.scene.history.retried.items():
+        job = cast.scene.jobs[id]
+        tries = job.options.tries
+        if not job.monitor_progress or number > tries.raised + (tries.lost or 0) + (tries.refused or 0):
+            yield f"{id} was told of {number} times that it will be tried again: {tries}"
+
+
 # ---------------------------------------------------------------------- what runs
+
+
+def starts_in_its_time(cast: Cast) -> Iterator[str]:
+    """No task starts before its delay is over, and what has expired never started, nor ever does."""
+    history = cast.scene.history
+    for id, runs in history.executions.items():
+        job = cast.scene.jobs[id]
+        if runs and runs[0].at < history.called[id] + job.delay:
+            yield f"{id} ran {runs[0].at - history.called[id]:.4f} s after the call, with a delay of {job.delay} s"
+        if runs and any(ending.code is Code.EXPIRED for ending in history.endings[id]):
+            yield f"{id} expired, and ran {len(runs)} times"
+
+
+def tried_as_often_as_said(cast: Cast) -> Iterator[str]:
+    """Where no node is lost a task runs once, and once more for each retry that it needs."""
+    plan, history = cast.scene.plan, cast.scene.history
+    if plan.harsh or plan.faults or any(job.killer for job in plan.jobs):
+        return
+    for id, runs in history.executions.items():
+        job = cast.scene.jobs[id]
+        most = 1 if plan.at_most_once(job) else 1 + min(job.fails, job.options.tries.raised)
+        cut_short = id in history.cancelled
+        if len(runs) > most or (len(runs) < most and not cut_short):
+            yield f"{id} ran {len(runs)} times, not {most}"
 
 
 def at_most_once(cast: Cast) -> Iterator[str]:
@@ -159,7 +201,7 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     if plan.harsh or impatient or kinds - set(GENTLE) or any(job.killer for job in plan.jobs):
         return
     for id, runs in history.executions.items():
-        if len(runs) > 1:
+        if len(runs) > 1 + min(history.failed[id], cast.scene.jobs[id].options.tries.raised):
             yield f"{id} ran {len(runs)} times"
     for id, endings in history.endings.items():
         if endings[0].code in (Code.UNKNOWN, Code.POISON):
@@ -195,9 +237,10 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
     wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
     seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
     for entry in cast.scene.history.accepted.values():
-        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong:
+        tries = entry.options.tries.raised
+        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + tries:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
-        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds:
+        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds + 3 * tries:
             yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
 
 
@@ -222,7 +265,7 @@ def unrest(cast: Cast) -> Iterator[str]:
 
 def _open_at(caller: CallerHost) -> Iterator[str]:
     ledger = caller.caller.ledger
-    if ledger.open or ledger.queues:
+    if ledger.open or ledger.queues or ledger.parked:
         yield f"{caller.name} has {ledger.open} tasks open, queues {[len(q) for q in ledger.queues.values()]}"
     for peer in caller.caller.peers.values():
         for lane in peer.lanes.values():
@@ -252,7 +295,7 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
 
 def _workers(name: str, starter: Starter) -> Iterator[str]:
     for pool in starter.pools.values():
-        if pool.free != pool.slots or pool.asking or pool.ready:
+        if pool.free != pool.slots or pool.asking or pool.ready or any(pool.ranks.values()):
             yield f"{name}: {pool.free} of {pool.slots} free, {len(pool.ready)} ready, {len(pool.asking)} ask"
     if starter.active:
         yield f"{name} has {len(starter.active)} bundles running"
@@ -316,6 +359,9 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     failures_have_a_cause,
     told_in_order,
     told_when_asked,
+    told_of_retries,
+    starts_in_its_time,
+    tried_as_often_as_said,
     at_most_once,
     started_once,
     gentle_faults_cost_nothing,
