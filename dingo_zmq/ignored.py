@@ -22,4 +22,4 @@ def log_ignored(name: str, id: str, failure: Failure) -> None:
 def log_left_undone(number: int) -> None:
     """Log that so many tasks were not done before their App was closed."""
     if number:
-        _log.warning("%s whose reports are ignored not done before the App was closed", counted(number, "task"))
+        _log.warning("%s whose reports are ignored: not done before the App was closed", counted(number, "task"))

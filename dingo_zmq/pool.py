@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
@@ -65,6 +66,7 @@ class ThreadPool(Generic[T]):
         self._lock = threading.Lock()
         self._ranked: list[tuple[int, int, T]] = []  # a heap: for each job here, `_jobs` has _TURN
         self._numbers = itertools.count()
+        self._early = itertools.count(-sys.maxsize)  # of what was in `_jobs` before there were priorities
         self.submit: Callable[[T], None] = self._first  # the queue's own `put` once all threads are there
 
     def submit_ranked(self, job: T, priority: int) -> None:
@@ -85,8 +87,8 @@ class ThreadPool(Generic[T]):
     def _best(self, job: T | _Turn) -> T:
         """Return the job that is to be run now; `job` is what came out of `_jobs`."""
         with self._lock:
-            if not isinstance(job, _Turn):  # it was put there before there were priorities
-                heappush(self._ranked, (0, next(self._numbers), job))
+            if not isinstance(job, _Turn):
+                heappush(self._ranked, (0, next(self._early), job))
             return heappop(self._ranked)[2]
 
     def _first(self, job: T | _Turn) -> None:

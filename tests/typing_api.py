@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from dingo_zmq import App, Report, Result
+from dingo_zmq import App, Options, Report, Result, Retries
 
 app = App("local")
 
@@ -39,6 +39,9 @@ async def use() -> None:
     assert_type(await fetch.acall(3), str)
     for report in add.call(2, 3).reports():
         assert_type(report, Report)
+        assert_type(report.options, Options)
+    again = add.options(retries=Retries(3, on=("ValueError",)), delay=1, expires=5.0, priority=-1)
+    assert_type(again.call(2, 3), Result[int])
     for value in add.map([1], [2]):
         assert_type(value, int)
     add.call("2", 3)  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 
 _NEGATIVE = re.compile(r"-(\d.*|\.\d.*|inf|nan)")
 _MARK = "\0"
+_NUMBERS = ("--timeout", "--priority", "--expires", "--retries")
+"""options whose value may be a negative number, if only to be told that it makes no sense"""
 _GUESS, _NOBODY = "; did you mean ", "no node of mesh "  # as `why` puts it
 
 
@@ -39,7 +41,11 @@ class _Words(click.Command):
     """A command whose words may be negative numbers, while other words with a dash are options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [_MARK + word if _NEGATIVE.fullmatch(word) else word for word in args])
+        marked = [
+            _MARK + word if _NEGATIVE.fullmatch(word) and before not in _NUMBERS else word
+            for before, word in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, marked)
 
 
 @click.command(cls=_Words)
@@ -50,6 +56,9 @@ class _Words(click.Command):
 @click.option("--at-most-once", is_flag=True, help="Never start it a second time, not even after a loss.")
 @click.option("--node", default="", help="Name or id of the node that is to run it [default: any].")
 @click.option("--need", "needs", multiple=True, metavar="TAG", help="Tag that the node must have; repeatable.")
+@click.option("--priority", type=int, default=0, help="A whole number, higher first [default: 0].")
+@click.option("--expires", type=float, help="Seconds within which it must have started [default: any].")
+@click.option("--retries", type=int, default=0, help="Times to try it again where it raises [default: 0].")
 @mesh_options
 @in_words
 def call(
@@ -60,6 +69,9 @@ def call(
     at_most_once: bool,
     node: str,
     needs: tuple[str, ...],
+    priority: int,
+    expires: float | None,
+    retries: int,
     **where: Any,
 ) -> None:
     """
@@ -75,7 +87,15 @@ def call(
       dingo-zmq call scan start=1.5 --need psu --json --timeout 10
     """
     check_part("the name of a function", name)  # nobody will ever have what cannot be one
-    chosen = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
+    chosen = {
+        "monitor_progress": True,
+        "at_most_once": at_most_once,
+        "node": node,
+        "needs": needs,
+        "priority": priority,
+        "expires": expires,
+        "retries": retries,
+    }
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     app = mesh_app(**where)

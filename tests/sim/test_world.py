@@ -13,7 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from dingo_zmq.protocol import contacts, credit, intake, ledger, roster, starter
+from dingo_zmq.protocol import (
+    contacts,
+    credit,
+    intake,
+    ledger,
+    messages,
+    node,
+    publisher,
+    roster,
+    starter,
+    terms,
+    tries,
+)
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, play, play_seed
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
@@ -36,15 +48,19 @@ def told(outcome: Outcome) -> str:
 
 def test_every_story_keeps_the_rules() -> None:
     happened: Counter[str] = Counter()
+    figures: Counter[str] = Counter()
     wrong = []
     for outcome in outcomes(range(SEEDS)):
         happened += outcome.happened
+        figures += outcome.figures
         if outcome.failures:
             wrong.append(told(outcome))
     if wrong:
         pytest.fail("\n".join([f"{len(wrong)} of {SEEDS} seeds", *wrong[:5]]), pytrace=False)
     if SEEDS >= ENOUGH:
         assert set(happened) == {kind.value for kind in Kind}
+        assert figures["EXPIRED"] > SEEDS
+        assert figures["tried again"] > SEEDS / 10
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
@@ -166,6 +182,52 @@ def no_bound_for_credit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(credit, "grant", lambda seen, held, kept, allowed: seen + allowed)
 
 
+def delays_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger.Ledger, "_parked", lambda self, entry, terms: False)
+
+
+def what_may_have_started_expires(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(terms.Terms, "expired", lambda self, now: now >= self.expires_at)
+
+
+def a_node_says_expired_of_what_runs(patch: pytest.MonkeyPatch) -> None:
+    def give_back(self, link, tasks, reason):  # type: ignore[no-untyped-def]
+        if tasks:
+            refs = publisher.refs_of(tasks)
+            self._publisher.tell(link, messages.Recalled(link.token, refs, reason))
+
+    patch.setattr(starter.Starter, "expired", lambda self, now: self.agenda.due(now))
+    patch.setattr(node.Node, "_give_back", give_back)
+
+
+def tried_again_for_ever(patch: pytest.MonkeyPatch) -> None:
+    failed = tries.Tries.failed
+
+    def endless(self, entry, *rest):  # type: ignore[no-untyped-def]
+        if entry.terms is not None and entry.terms.raised > 1:
+            entry.terms.raised = 1
+        return failed(self, entry, *rest)
+
+    patch.setattr(tries.Tries, "failed", endless)
+
+
+def at_most_once_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    failed = tries.Tries.failed
+
+    def anyhow(self, entry, *rest):  # type: ignore[no-untyped-def]
+        options, entry.options = entry.options, entry.options.replace(at_most_once=False)
+        try:
+            return failed(self, entry, *rest)
+        finally:
+            entry.options = options
+
+    patch.setattr(tries.Tries, "failed", anyhow)
+
+
+def first_come_first_served(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(starter.Pool, "first", lambda self: next((q for q in self.ranks.values() if q), self.ready))
+
+
 PLANTED = [
     no_filter_for_repeats,
     beats_without_open_tasks,
@@ -179,6 +241,12 @@ PLANTED = [
     settled_tasks_stay_astray,
     two_links_to_one_node,
     no_bound_for_credit,
+    delays_are_forgotten,
+    what_may_have_started_expires,
+    a_node_says_expired_of_what_runs,
+    tried_again_for_ever,
+    at_most_once_is_tried_again,
+    first_come_first_served,
 ]
 
 

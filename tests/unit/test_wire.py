@@ -23,6 +23,7 @@ FROM_CALLER = [
     m.Hello(LINK, "me", 1, b"", "mesh", [1, 2]),
     m.Hello(LINK, "me", 1, NODE, "mesh", [1]),
     m.Tasks(LINK, "me", 5, {"add": 9}, [TASK, ("mul", 1, "8", 1, None, b"")]),
+    m.Tasks(LINK, "me", 5, {}, [("add", 2, "9", 1, m.TaskOptions(False, False, -3, 1.5, True), b"")]),
     m.Beat(LINK, "me", 6, 5, {"add": (3, 2, 1)}, REFS, NODE),
     m.Cancel(LINK, REFS),
     m.Recall(LINK, REFS),
