@@ -174,7 +174,12 @@ class Claim(Message):
 
 
 class Recalled(Message):
-    """These tasks are given back unstarted."""
+    """
+    These tasks are given back unstarted, and will never start here.
+
+    `reason` is GIVEN_BACK (the answer to a RECALL), DRAINING, BUSY, UNKNOWN_FUNCTION, EXPIRED (the seconds of
+    their options have run out), or other words for people.
+    """
 
     link: Token
     refs: Refs
