@@ -19,7 +19,7 @@ with interrupts.Held():
     from dingo_zmq.flow import Call, GroupResult, chain, group
     from dingo_zmq.ids import IDMaker, SequenceIDs, UUIDs
     from dingo_zmq.listening import EventStream
-    from dingo_zmq.model import Code, Failure, Options, Report, Status
+    from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status
     from dingo_zmq.result import Result
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ __all__ = [
     "Origin",
     "Report",
     "Result",
+    "Retries",
     "SequenceIDs",
     "Status",
     "UUIDs",

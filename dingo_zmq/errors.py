@@ -22,6 +22,7 @@ Every exception that dingo-zmq raises on purpose.
         +-- TaskPoisoned      too many nodes died while it may have been running
         +-- TaskUnknown       at_most_once, and the node was lost while it may have been running
         +-- TaskShutdown      the App was closed before the task was done
+        +-- TaskRefused       nodes gave it back more often than its retries allow
 
 Waiting too long for a result raises the builtin ``TimeoutError``: the task has not failed.
 """
@@ -49,6 +50,7 @@ __all__ = [
     "TaskExpired",
     "TaskFailed",
     "TaskPoisoned",
+    "TaskRefused",
     "TaskShutdown",
     "TaskTimeout",
     "TaskUnknown",
@@ -170,3 +172,7 @@ class TaskUnknown(TaskError):
 
 class TaskShutdown(TaskError):
     """The App was closed before the task was done."""
+
+
+class TaskRefused(TaskError):
+    """Nodes gave the task back more often than its `Retries.refused` allows."""

@@ -40,7 +40,7 @@ class EventCode(StrEnum):
     DROPPED = "dropped"  # a message that cannot be read, or a copy that a watcher was too slow for
     HANDLER = "handler"  # a handler raised
     DECODE = "decode"  # arguments, a return or a failure that cannot be read or do not fit
-    FAILED = "failed"  # a function raised, or its return cannot travel
+    FAILED = "failed"  # a function raised, its return cannot travel, or a task failed whose report is ignored
 
 
 @dataclass(frozen=True, slots=True)

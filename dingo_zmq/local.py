@@ -7,6 +7,9 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from random import random
+from time import monotonic
 from typing import Any
 
 from dingo_zmq.allocation import Own
@@ -14,7 +17,9 @@ from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
 from dingo_zmq.ids import OpenIDs
+from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.invoke import WireSignature
+from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
@@ -45,6 +50,7 @@ class _Job:
         "kwargs",
         "limits",
         "monitor",
+        "options",
         "pool",
         "result",
     )
@@ -59,9 +65,10 @@ class _Job:
         monitor: bool,
         pool: ThreadPool[_Job] | LoopPool[_Job],
         limits: tuple[float | None, float | None] | None,
+        options: Options,
     ) -> None:
         self.engine, self.function, self.id, self.args, self.kwargs = engine, function, id, args, kwargs
-        self.monitor, self.pool, self.limits = monitor, pool, limits
+        self.monitor, self.pool, self.limits, self.options = monitor, pool, limits, options
         self.attempt = 1
         self.cancelled = False
         self.claim = [None]
@@ -75,17 +82,22 @@ class _Job:
         except IndexError:
             return False
         self.cancelled = True
+        self.engine._ended(self)
         return result._fail(Failure(Code.CANCELLED, BEFORE_IT_STARTED))
 
     def stop(self, result: Result[Any]) -> bool:
         if result.done() or self.cancel(result):
             return result.cancelled()
         self.cancelled = True
+        if self.claim and self.cancel(result):  # it was about to be tried again
+            return True
         if isinstance(self.pool, LoopPool):
             self.pool.cancel(self)
         return True
 
     def why(self, result: Result[Any]) -> str:
+        if self.claim and (pause := self.engine.pauses.get(self)) is not None:
+            return pause.why()
         if self.claim:
             return f"it waits for one of the {self.engine.slots(self.function)} workers of this process"
         return "it is running in this process"
@@ -111,6 +123,18 @@ class _OwnRun:
         pool = job.pool
         assert isinstance(pool, ThreadPool)
         pool.thin()
+
+
+class _Pause:
+    """Why a task is not to start yet: `text` with the seconds until `due` put in."""
+
+    __slots__ = ("due", "text")
+
+    def __init__(self, text: str, due: float) -> None:
+        self.text, self.due = text, due
+
+    def why(self) -> str:
+        return self.text.format(max(0.0, self.due - monotonic()))
 
 
 class LocalEngine:
@@ -147,6 +171,8 @@ class LocalEngine:
         self.events.call_soon = self._callbacks.call_soon
         self._watchdog: Watchdog[_Job] = Watchdog("dingo-time-limits", self._overran)
         self._open: set[_Job] = set()
+        self._later = Later("later")
+        self.pauses: dict[_Job, _Pause] = {}  # of tasks that are not to start yet
 
     def slots(self, function: Function) -> int:
         """Return how many workers serve a function."""
@@ -165,7 +191,8 @@ class LocalEngine:
         if function.signature.takes_anything:
             correct = refusing_results(correct)
         new_id, new_result = self._id_makers(function)
-        monitor = options.monitor_progress
+        monitor = options.monitor_progress and not options.ignore_report
+        special = options.on_terms or options.ignore_report or options.priority
         limits = (options.time_limit, options.soft_time_limit)
         limited = limits if any(limits) else None
         pool = self._pool_for(function)
@@ -176,7 +203,7 @@ class LocalEngine:
             args, kwargs = correct(args, kwargs)
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
-            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited)
+            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited, options)
             result = new_result(name, job.id, job)
             job.result = result
             opened(job)
@@ -184,7 +211,9 @@ class LocalEngine:
                 self._ended(job)
                 raise Closed("this App is closed")
             if monitor:
-                result._report(Report(name, job.id, Status.SENT, attempt=1))
+                result._report(Report(name, job.id, Status.SENT, attempt=1, options=options))
+            if special:
+                return self._submit_special(job)
             pool.submit(job)  # looked up each time: it gets quicker once all threads are there
             return result
 
@@ -205,11 +234,76 @@ class LocalEngine:
 
         return lambda _: OpenIDs.new(maker, name), new_result
 
+    def _submit_special(self, job: _Job) -> Result[Any]:
+        """See to a task whose options ask for more than to be run; return what the program gets."""
+        options, told = job.options, job.result
+        if options.ignore_report:
+            told = Result(job.function.name, job.id, job)
+            told._succeed(None)
+        if options.expires is not None:
+            self._later.after(options.expires, partial(self._expire, job, job.claim))
+        if options.delay:
+            self._pause(job, options.delay, "it is not to start for another {:.1f} s (delay)")
+        else:
+            self._queue(job)
+        return told
+
+    def _queue(self, job: _Job) -> None:
+        job.pool.submit_ranked(job, job.options.priority)
+
+    def _pause(self, job: _Job, seconds: float, text: str) -> None:
+        self.pauses[job] = _Pause(text, monotonic() + seconds)
+        self._later.after(seconds, partial(self._resume, job))
+
+    def _resume(self, job: _Job) -> None:
+        if self.pauses.pop(job, None) is not None:
+            self._queue(job)
+
+    def _expire(self, job: _Job, claim: list[None]) -> None:
+        """The time of a task is up: it ends, unless it has started."""
+        try:
+            claim.pop()
+        except IndexError:
+            return
+        self._end(job, Failure(Code.EXPIRED, f"it was not started within {job.options.expires:g} s of the call"))
+
+    def _may_try_again(self, job: _Job, failure: Failure) -> bool:
+        tries = job.options.tries
+        if job.options.at_most_once or job.cancelled or self._closed:
+            return False
+        return job.attempt <= tries.raised and tries.covers(failure)
+
+    def _try_again(self, job: _Job, failure: Failure) -> None:
+        """A function has raised: call it again after a pause."""
+        tries, number = job.options.tries, job.attempt
+        seconds = tries.pause(number, random())  # noqa: S311 (of no use to anybody who guesses it)
+        cause = f"{failure.type}: {failure.message}".strip(": ").replace("{", "{{").replace("}", "}}")
+        text = f"attempt {number + 1} of {tries.raised + 1} in {{:.1f}} s after {cause}"
+        if job.monitor:
+            self._progress(job, (None, text.format(seconds)), failure)
+        job.attempt += 1
+        job.claim = [None]  # from now on it can be cancelled
+        if job.cancelled:
+            job.cancel(job.result)
+        else:
+            self._pause(job, seconds, text)
+
+    def _end(self, job: _Job, failure: Failure, error: BaseException | None = None) -> None:
+        """Settle a task that has failed."""
+        self._ended(job)
+        if job.result._fail(self._carried(failure)) and job.options.ignore_report:
+            tell_ignored(self.events, job.function.name, job.id, failure, error)
+
+    def _carried(self, failure: Failure) -> Failure:
+        return failure if self._wire is None else decode_failure(encode_failure(failure), attempt=failure.attempt)
+
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
 
     def _ended(self, job: _Job) -> None:
         self._open.discard(job)
+        if self.pauses:
+            self.pauses.pop(job, None)
         if self._room.waiting:
             self._room.freed()
 
@@ -235,23 +329,25 @@ class LocalEngine:
         now_running = self._begin(job)
         if now_running is None:
             return
-        token = running.set(now_running)
+        again, token = None, running.set(now_running)
         try:
             value = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
             self._succeed(job, job.function.signature.correct_return(value))
         except BaseException as exc:
-            self._fail(job, exc, now_running.limits)
+            again = self._fail(job, exc, now_running.limits)
         finally:
             running.reset(token)
         if job.limits is not None and not self._watchdog.forget(job):
             raise Leave
+        if again is not None:
+            again()
 
     async def _run_coroutine(self, job: _Job) -> None:
         now_running = self._begin(job)
         if now_running is None:
             return
         running.set(now_running)
-        pool = job.pool
+        again, pool = None, job.pool
         assert isinstance(pool, LoopPool)
         pool.helm.begin(job)
         try:
@@ -259,11 +355,13 @@ class LocalEngine:
             value = await pool.helm.steered(work, now_running.limits)
             self._succeed(job, job.function.signature.correct_return(value))
         except BaseException as exc:
-            self._fail(job, exc, now_running.limits)
+            again = self._fail(job, exc, now_running.limits)
         finally:
             pool.helm.end(job)
             if job.limits is not None:
                 self._watchdog.forget(job)
+        if again is not None:
+            again()
 
     def _begin(self, job: _Job) -> Running | None:
         try:
@@ -272,7 +370,7 @@ class LocalEngine:
             self._ended(job)
             return None
         if job.monitor:
-            job.result._report(Report(job.function.name, job.id, Status.PROGRESS, attempt=1))
+            self._progress(job, None)
         now_running = Running(job.function.name, self._tell)
         now_running.task = job
         if job.limits is not None:
@@ -282,16 +380,25 @@ class LocalEngine:
 
     def _succeed(self, job: _Job, value: Any) -> None:
         self._ended(job)
-        job.result._succeed(value, "", 1)
+        job.result._succeed(value, "", job.attempt)
 
-    def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> None:
-        self._ended(job)
+    def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> Callable[[], None] | None:
+        """A task has failed; return what has it tried again, to be called when its worker is done with it."""
         code = Code.DECODE if isinstance(exc, ArgumentError) else Code.RAISED
         failure = stopped(exc, limits, cancelled=job.cancelled)
         if failure is None:
             failure = failure_of(exc, Code.ENCODE if isinstance(exc, EncodeError) else code)
-        self.events.failed(failure, job.function.name, job.id, error=exc)
-        job.result._fail(decode_failure(encode_failure(failure)) if self._wire is not None else failure)
+        again = bool(job.options.retries) and self._may_try_again(job, failure)
+        if again or not job.options.ignore_report:
+            self.events.failed(failure, job.function.name, job.id, error=exc)
+        if again:
+            return partial(self._try_again, job, self._carried(failure))
+        if job.options.retries:
+            failure = replace(failure, attempt=job.attempt)
+            if failure.code is Code.RAISED:
+                failure = failure.after(job.attempt)
+        self._end(job, failure, exc)
+        return None
 
     def _overran(self, job: _Job, thread: threading.Thread, limit: float) -> None:
         """The time of a task is over: it ends for its caller, and its thread is taken for lost."""
@@ -326,10 +433,15 @@ class LocalEngine:
 
     def _tell(self, job: _Job, fraction: float | None, note: str | None) -> None:
         if job.monitor:
-            name = job.function.name
             if self._wire is not None:
                 fraction, note = decode_progress(encode_progress(fraction, note))
-            job.result._report(Report(name, job.id, Status.PROGRESS, value=(fraction, note), attempt=1))
+            self._progress(job, (fraction, note))
+
+    def _progress(self, job: _Job, value: Any, failure: Failure | None = None) -> None:
+        name = job.function.name
+        job.result._report(
+            Report(name, job.id, Status.PROGRESS, value, failure, attempt=job.attempt, options=job.options)
+        )
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
@@ -353,7 +465,9 @@ class LocalEngine:
         """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
         self._closed = True
         self._room.freed()
+        self._later.close(timeout)
         still = list(self._open)
+        tell_left_undone(self.events, sum(job.options.ignore_report for job in still))
         for job in still:
             job.cancelled = True
             if job.claim:

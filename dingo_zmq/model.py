@@ -12,12 +12,12 @@ from dingo_zmq import errors
 
 __all__ = [
     "BODY_LIMIT",
-    "LIMIT_MOST",
     "MAX_OPEN",
     "Code",
     "Failure",
     "Options",
     "Report",
+    "Retries",
     "Status",
     "check_node_name",
     "check_part",
@@ -32,8 +32,11 @@ BODY_LIMIT = 256 * 1024 * 1024
 MAX_OPEN = 200_000
 """Tasks of an App that may be open at a time, unless it says otherwise."""
 
-LIMIT_MOST = 1e9
-"""longest time limit, in seconds"""
+PRIORITY_MOST = 1_000_000
+"""highest priority, and with a minus the lowest"""
+
+NUMBER_MOST = 1e9
+"""largest number of seconds (and factor) in an option"""
 
 _PART_LIMIT = 200
 _LINES = "\n\t"
@@ -63,6 +66,86 @@ class Code(IntEnum):
     TIMEOUT = 7
     ENCODE = 8  # the return cannot travel, or an argument that came late
     DECODE = 9  # arguments or return do not fit the signature
+    REFUSED = 10  # nodes gave it back, more often than `Retries.refused` allows
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -NUMBER_MOST <= value <= NUMBER_MOST
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """
+    How often a task is tried again, by the cause of its failure, and how long it pauses before that.
+
+    Args:
+        raised: times that it is tried again after the function raised.
+        lost: times that it is sent again after its node was lost while it may have been running; then it ends
+            with FAIL/UNKNOWN.  None: at once, and as often as `max_losses` allows.  Local mode loses nothing.
+        refused: times that it is sent again after a node refused it; then it ends with FAIL/REFUSED.  None: at
+            once, and as often as needed.  Local mode refuses nothing.
+        backoff: seconds of the first pause.
+        factor: by which each pause is longer than the one before; at least 1.
+        most: seconds of the longest pause.
+        jitter: share of a pause that is left to chance, 0.0 to 1.0; with 0.5 a pause of 4 s lasts 2 to 4 s.
+        on: names of exception types after which it is tried again, such as "ConnectionError", as reports have
+            them or without their module; given as any iterable of texts.  Subclasses do not count.  None named
+            means any.
+
+    A task with `at_most_once` is never tried again once it has started.
+
+    Raises:
+        UsageError: for a value that makes no sense.
+    """
+
+    raised: int = 0
+    lost: int | None = None
+    refused: int | None = None
+    backoff: float = 1.0
+    factor: float = 2.0
+    most: float = 60.0
+    jitter: float = 0.5
+    on: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("raised", "lost", "refused"):
+            value = getattr(self, name)
+            if (value is not None or name == "raised") and not (_is_whole(value) and value >= 0):
+                raise errors.UsageError(f"retries: {name} must be a whole number of at least 0, not {value!r}")
+        for name, least, most in (("backoff", 0, None), ("factor", 1, None), ("most", 0, None), ("jitter", 0, 1)):
+            value = getattr(self, name)
+            if not _is_number(value) or value < least or (most is not None and value > most):
+                bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+                raise errors.UsageError(f"retries: {name} must be a number {bounds}, not {value!r}")
+        on: Any = self.on
+        if isinstance(on, str | bytes) or not isinstance(on, Iterable):
+            hint = f', such as ["{on}"]' if isinstance(on, str) and on else ""
+            raise errors.UsageError(f"retries: on must be a list of names of exceptions{hint}, not {on!r}")
+        object.__setattr__(self, "on", tuple(on))
+        for name in self.on:
+            if not isinstance(name, str):
+                raise errors.UsageError(f"retries: on must be a list of names of exceptions, and {name!r} is none")
+
+    def covers(self, failure: Failure) -> bool:
+        """Return whether a task that failed so is tried again, once more at least."""
+        if failure.code is not Code.RAISED or not self.raised:
+            return False
+        return not self.on or failure.type in self.on or failure.type.rpartition(".")[2] in self.on
+
+    def pause(self, number: int, chance: float) -> float:
+        """Return for how many seconds to pause before retry `number`, from 1; `chance` is from 0 up to 1."""
+        try:
+            longest = min(self.most, self.backoff * self.factor ** (number - 1))
+        except OverflowError:
+            longest = self.most
+        return longest * (1 - self.jitter * chance)
+
+
+_NO_RETRIES = Retries()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +159,15 @@ class Options:
         max_losses: after this many nodes died while the task may have been running, it ends with
             FAIL/POISON.  At least 1.
         monitor_progress: also send the reports SENT and PROGRESS, not the final one alone.
+        ignore_report: nothing comes back, and `call` returns a `Result` already settled with None.  The task is
+            seen to all the same; where it fails, there is a line in the log.
+        delay: seconds after the call before which it is not sent, nor started.
+        expires: seconds after the call by which it must have started, else it ends with FAIL/EXPIRED; None for
+            never.  Once it has started, or may have, it does not expire any more, not even where it is tried or
+            sent again.  The time that it takes to a node is not counted.
+        retries: how often it is tried again where the function raises, or a `Retries` for more than that.
+        priority: a whole number, higher first; it orders what waits at the caller and at each node.  Those of one
+            priority are taken in the order of their arrival.
         node: name or id of the node that is to run it, "" for any.  "bench" also means each of the processes
             "bench/1", "bench/2" ... of one node.  In local mode it means nothing.
         needs: tags that the node must have, all of them; given as any iterable of texts.  In local mode they
@@ -100,31 +192,46 @@ class Options:
     monitor_progress: bool = False
     node: str = ""
     needs: tuple[str, ...] = ()
+    ignore_report: bool = False
+    delay: float = 0.0
+    expires: float | None = None
+    retries: int | Retries = 0
+    priority: int = 0
     time_limit: float | None = None
     soft_time_limit: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_losses, int) or self.max_losses < 1:
             raise errors.UsageError(f"max_losses must be a whole number of at least 1, not {self.max_losses!r}")
-        for name in ("at_most_once", "monitor_progress"):
+        for name in ("at_most_once", "monitor_progress", "ignore_report"):
             if not isinstance(getattr(self, name), bool):
                 raise errors.UsageError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.node != "":
             check_node_name("node", self.node)
         object.__setattr__(self, "needs", _checked_tags(self.needs))
-        if self.time_limit is not None or self.soft_time_limit is not None:
-            self._check_limits()
-
-    def _check_limits(self) -> None:
-        for name in ("time_limit", "soft_time_limit"):
-            limit = getattr(self, name)
-            number = isinstance(limit, int | float) and not isinstance(limit, bool)
-            if limit is not None and not (number and 0 < limit <= LIMIT_MOST):
-                raise errors.UsageError(f"{name} must be a number of seconds above 0, or None, not {limit!r}")
-        if self.time_limit and self.soft_time_limit and self.soft_time_limit >= self.time_limit:
+        _check_times(self.delay, self.expires)
+        if not isinstance(self.retries, Retries) and not (_is_whole(self.retries) and self.retries >= 0):
             raise errors.UsageError(
-                f"soft_time_limit ({self.soft_time_limit:g} s) must be below time_limit ({self.time_limit:g} s)"
+                f"retries must be a whole number of at least 0, or a Retries, not {self.retries!r}"
             )
+        if not _is_whole(self.priority) or abs(self.priority) > PRIORITY_MOST:
+            raise errors.UsageError(
+                f"priority must be a whole number from -{PRIORITY_MOST} to {PRIORITY_MOST}, not {self.priority!r}"
+            )
+        if self.time_limit is not None or self.soft_time_limit is not None:
+            _check_limits(self.time_limit, self.soft_time_limit)
+
+    @property
+    def tries(self) -> Retries:
+        """What `retries` stands for."""
+        if isinstance(self.retries, Retries):
+            return self.retries
+        return Retries(self.retries) if self.retries else _NO_RETRIES
+
+    @property
+    def on_terms(self) -> bool:
+        """Whether they say anything of when the task may start, or how often it is tried."""
+        return bool(self.delay or self.expires or self.retries)
 
     def replace(self, **changes: Any) -> Options:
         """
@@ -145,6 +252,28 @@ def _checked_tags(needs: Iterable[str]) -> tuple[str, ...]:
         hint = f', such as ["{needs}"]' if isinstance(needs, str) and needs else ""
         raise errors.UsageError(f"needs must be a list of tags{hint}, not {needs!r}")
     return tuple(dict.fromkeys([check_part("a tag in needs", tag) for tag in needs]))
+
+
+def _check_times(delay: Any, expires: Any) -> None:
+    if not _is_number(delay) or delay < 0:
+        raise errors.UsageError(f"delay must be seconds, from 0 to {NUMBER_MOST:g}, not {delay!r}")
+    if expires is not None and not (_is_number(expires) and expires > 0):
+        raise errors.UsageError(
+            f"expires must be seconds, more than 0 to {NUMBER_MOST:g}, or None, not {expires!r}"
+        )
+    if expires is not None and expires <= delay:
+        raise errors.UsageError(
+            f"expires ({expires!r} s) must be more than delay ({delay!r} s), or the task would never start; "
+            "hint: both count from the call"
+        )
+
+
+def _check_limits(hard: Any, soft: Any) -> None:
+    for name, limit in (("time_limit", hard), ("soft_time_limit", soft)):
+        if limit is not None and not (_is_number(limit) and limit > 0):
+            raise errors.UsageError(f"{name} must be a number of seconds above 0, or None, not {limit!r}")
+    if hard and soft and soft >= hard:
+        raise errors.UsageError(f"soft_time_limit ({soft:g} s) must be below time_limit ({hard:g} s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +304,15 @@ class Failure:
         where = f" (on {self.node})" if self.node else ""
         return plain(f"{head}{where}", keep=_LINES)
 
+    def after(self, attempts: int) -> Failure:
+        """Return the same, telling that it is what came of the last of several attempts."""
+        if attempts <= 1:
+            return self
+        return replace(self, message=f"{self.message} (the last of {attempts} attempts)".lstrip())
+
+
+_DEFAULTS = Options()
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -187,9 +325,11 @@ class Report:
         status: see `Status`.
         value: the return (SUCCESS), a yielded value (PARTIAL), or what `progress` was given (PROGRESS: a
             pair (fraction, note), or None when the function is about to be called).
-        failure: set with FAIL.
+        failure: set with FAIL, and with a PROGRESS that tells of another try: why the one before failed, if the
+            function raised.
         node: name of the node that reported, or "" where the caller itself decided.
         attempt: how often the task had been sent, counted from 1.
+        options: how the task is treated.
     """
 
     name: str
@@ -199,6 +339,7 @@ class Report:
     failure: Failure | None = None
     node: str = ""
     attempt: int = 0
+    options: Options = _DEFAULTS
 
     @property
     def returns(self) -> tuple[Any, ...]:
@@ -242,6 +383,7 @@ _ERRORS: dict[Code, type[errors.TaskError]] = {
     Code.POISON: errors.TaskPoisoned,
     Code.UNKNOWN: errors.TaskUnknown,
     Code.TIMEOUT: errors.TaskTimeout,
+    Code.REFUSED: errors.TaskRefused,
 }
 
 

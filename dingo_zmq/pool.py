@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import sys
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
+from heapq import heappop, heappush
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -44,6 +46,13 @@ class Leave(BaseException):
     """Raised by what a `ThreadPool` runs: the thread is to end, since another has taken its place."""
 
 
+class _Turn:
+    """In the queue of a pool: run whatever is of the highest priority."""
+
+
+_TURN = _Turn()
+
+
 class ThreadPool(Generic[T]):
     """
     Threads that each take one job at a time.
@@ -58,17 +67,42 @@ class ThreadPool(Generic[T]):
         self._name, self._size, self._run = name, threads, run
         self._made = 0
         self._closed = False
-        self._jobs: SimpleQueue[T | None] = SimpleQueue()
+        self._jobs: SimpleQueue[T | _Turn | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._ranked: list[tuple[int, int, T]] = []  # a heap: for each job here, `_jobs` has _TURN
+        self._numbers = itertools.count()
+        self._early = itertools.count(-sys.maxsize)  # of what was in `_jobs` before there were priorities
         self.submit: Callable[[T], None] = self._first  # the queue's own `put` once all threads are there
 
-    def _first(self, job: T) -> None:
+    def submit_ranked(self, job: T, priority: int) -> None:
+        """Have a job run before all that wait and are of lower priority; 0 is that of `submit`."""
+        if priority:
+            with self._lock:
+                self.submit = self._among_ranked  # from now on all of them have to be in one order
+        if self.submit != self._among_ranked:
+            self.submit(job)
+            return
+        with self._lock:
+            heappush(self._ranked, (-priority, next(self._numbers), job))
+        self._first(_TURN)
+
+    def _among_ranked(self, job: T) -> None:
+        self.submit_ranked(job, 0)
+
+    def _best(self, job: T | _Turn) -> T:
+        """Return the job that is to be run now; `job` is what came out of `_jobs`."""
+        with self._lock:
+            if not isinstance(job, _Turn):
+                heappush(self._ranked, (0, next(self._early), job))
+            return heappop(self._ranked)[2]
+
+    def _first(self, job: T | _Turn) -> None:
         self._jobs.put(job)
         with self._lock:
             if len(self._threads) < self._size:
                 self._begin()
-            else:
+            elif self.submit == self._first:
                 self.submit = self._jobs.put
 
     def _begin(self) -> None:
@@ -78,7 +112,7 @@ class ThreadPool(Generic[T]):
         thread.start()
 
     def _work(self) -> None:
-        get, run = self._jobs.get, self._run
+        get, run, ranked = self._jobs.get, self._run, self._ranked
         while True:
             job = get()
             if job is None:
@@ -86,7 +120,7 @@ class ThreadPool(Generic[T]):
                     return
                 continue
             try:
-                run(job)
+                run(self._best(job) if ranked else job)  # type: ignore[arg-type]  # no _TURN where none is ranked
             except Leave:
                 return
             except BaseException:
@@ -116,7 +150,8 @@ class ThreadPool(Generic[T]):
         with self._lock:
             surplus = len(self._threads) - threads
             self._size = threads
-            self.submit = self._first
+            if self.submit != self._among_ranked:
+                self.submit = self._first
         for _ in range(surplus):
             self._jobs.put(None)
         for _ in range(min(-surplus, self._jobs.qsize())):
@@ -206,7 +241,8 @@ class LoopPool(Generic[T]):
 
         self.helm = Helm()
         self._run, self._slots = run, slots
-        self._waiting: deque[T] = deque()
+        self._waiting: list[tuple[int, int, T]] = []  # a heap
+        self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=f"dingo-{name}", daemon=True)
@@ -217,8 +253,12 @@ class LoopPool(Generic[T]):
         self._loop.close()
 
     def submit(self, job: T) -> None:
-        """Start a job; after `close`, nothing is done."""
+        """Start a job as soon as a slot is free; after `close`, nothing is done."""
         self._soon(self._start, job)
+
+    def submit_ranked(self, job: T, priority: int) -> None:
+        """The same; where all slots are taken, jobs of higher priority come first."""
+        self._soon(self._start, job, priority)
 
     def cancel(self, job: Any) -> None:
         """Cancel a job that `run` told the helm of, where it still runs."""
@@ -235,9 +275,9 @@ class LoopPool(Generic[T]):
             if not self._loop.is_closed():
                 raise
 
-    def _start(self, job: T) -> None:
+    def _start(self, job: T, priority: int = 0) -> None:
         if self._slots is not None and len(self._tasks) >= self._slots:
-            self._waiting.append(job)
+            heappush(self._waiting, (-priority, next(self._numbers), job))
             return
         task = self._loop.create_task(self._run(job))
         self._tasks.add(task)
@@ -250,7 +290,7 @@ class LoopPool(Generic[T]):
 
     def _start_waiting(self) -> None:
         while self._waiting and (self._slots is None or len(self._tasks) < self._slots):
-            self._start(self._waiting.popleft())
+            self._start(heappop(self._waiting)[2])
 
     def _resized(self, slots: int) -> None:
         self._slots = slots

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast, overlo
 
 from dingo_zmq import errors
 from dingo_zmq.invoke import Handler
-from dingo_zmq.model import Code, Failure, Report, Status, error_for
+from dingo_zmq.model import Code, Failure, Options, Report, Status, error_for
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,7 +65,14 @@ _log = logging.getLogger(__name__)
 
 
 class Owner(Protocol):
-    """What a `Result` asks of the App that made it.  All of it may be called from any thread."""
+    """
+    What a `Result` asks of the App that made it.  All of it may be called from any thread.
+
+    Attributes:
+        options: how the task is treated.
+    """
+
+    options: Options
 
     def cancel(self, result: Result[Any], /) -> bool:
         """
@@ -554,10 +561,10 @@ class Result(Future[R]):
         return self
 
     def _final(self) -> Report:
-        error = self._exception
+        error, options = self._exception, self._owner.options
         if error is None:
-            return Report(self.name, self.id, Status.SUCCESS, self._result, None, self.node, self.attempt)
-        return Report(self.name, self.id, Status.FAIL, None, _failure_of(error), self.node, self.attempt)
+            return Report(self.name, self.id, Status.SUCCESS, self._result, None, self.node, self.attempt, options)
+        return Report(self.name, self.id, Status.FAIL, None, _failure_of(error), self.node, self.attempt, options)
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self._label()} is not done after {timeout:g} s: {self.why()}")

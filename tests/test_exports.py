@@ -10,7 +10,7 @@ import pytest
 
 import dingo_zmq
 
-NAMES = {"App", "Code", "Failure", "Options", "Report", "Result", "Status", "current_task", "errors"}
+NAMES = {"App", "Code", "Failure", "Options", "Report", "Result", "Retries", "Status", "current_task", "errors"}
 NAMES |= {"Event", "EventCode", "EventStream", "IDMaker", "Level", "Origin", "SequenceIDs", "UUIDs"}
 
 LOCAL = """

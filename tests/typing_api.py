@@ -14,9 +14,11 @@ from dingo_zmq import (
     GroupResult,
     IDMaker,
     Level,
+    Options,
     Origin,
     Report,
     Result,
+    Retries,
     SequenceIDs,
     UUIDs,
     chain,
@@ -95,6 +97,9 @@ async def use() -> None:
     assert_type(await fetch.acall(3), str)
     for report in add.call(2, 3).reports():
         assert_type(report, Report)
+        assert_type(report.options, Options)
+    again = add.options(retries=Retries(3, on=("ValueError",)), delay=1, expires=5.0, priority=-1)
+    assert_type(again.call(2, 3), Result[int])
     for value in add.map([1], [2]):
         assert_type(value, int)
     assert_type(add.bind(2), Call[int])

@@ -61,6 +61,9 @@ class _Words(click.Command):
 )
 @click.option("--node", default="", help="Name or id of the node that is to run it [default: any].")
 @click.option("--need", "needs", multiple=True, metavar="TAG", help="Tag that the node must have; repeatable.")
+@click.option("--priority", type=int, default=0, help="A whole number, higher first [default: 0].")
+@click.option("--expires", type=float, help="Seconds within which it must have started [default: any].")
+@click.option("--retries", type=int, default=0, help="Times to try it again where it raises [default: 0].")
 @mesh_options
 @in_words
 def call(
@@ -72,6 +75,9 @@ def call(
     time_limit: float | None,
     node: str,
     needs: tuple[str, ...],
+    priority: int,
+    expires: float | None,
+    retries: int,
     **where: Any,
 ) -> None:
     """
@@ -88,8 +94,16 @@ def call(
       dingo-zmq call scan start=1.5 --need psu --json --timeout 10
     """
     check_part("the name of a function", name)  # nobody will ever have what cannot be one
-    chosen: dict[str, Any] = {"monitor_progress": True, "at_most_once": at_most_once, "node": node, "needs": needs}
-    chosen["time_limit"] = time_limit
+    chosen: dict[str, Any] = {
+        "monitor_progress": True,
+        "at_most_once": at_most_once,
+        "node": node,
+        "needs": needs,
+        "priority": priority,
+        "expires": expires,
+        "retries": retries,
+        "time_limit": time_limit,
+    }
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     app = mesh_app(**where)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from dingo_zmq.errors import UsageError
 from dingo_zmq.flow.call import Flow
 from dingo_zmq.flow.keeper import Keeper, failure_in, placed
-from dingo_zmq.model import Code, Failure
+from dingo_zmq.model import Code, Failure, Options
 from dingo_zmq.result import Result
 
 __all__ = ["Chain", "chain"]
@@ -117,6 +117,7 @@ class _Passage:
     """The owner of the result of a chain; all that is not called by its result runs on the keeper's thread."""
 
     result: Result[Any]
+    options = Options()
 
     def __init__(self, keeper: Keeper, links: tuple[Flow[Any], ...], on_error: Flow[Any] | None) -> None:
         self._keeper, self._links, self._on_error = keeper, links, on_error

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 from dingo_zmq.errors import TaskError, UsageError
 from dingo_zmq.flow.call import Flow
 from dingo_zmq.flow.keeper import Keeper, placed
-from dingo_zmq.model import Code, Failure, error_for
+from dingo_zmq.model import Code, Failure, Options, error_for
 from dingo_zmq.result import Result
 
 __all__ = ["Group", "GroupResult", "group"]
@@ -135,6 +135,7 @@ class _Gathering:
     """The owner of the result of a group; all that is not called by its result runs on the keeper's thread."""
 
     result: GroupResult[Any]
+    options = Options()
 
     def __init__(self, keeper: Keeper, results: list[Result[Any]], errors: Policy) -> None:
         self._keeper, self._results, self._errors = keeper, results, errors

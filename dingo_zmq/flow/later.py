@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dingo_zmq.errors import EncodeError
 from dingo_zmq.flow.keeper import Keeper, failure_in, placed
-from dingo_zmq.model import Code, Failure
+from dingo_zmq.model import Code, Failure, Options
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 
@@ -91,6 +91,7 @@ class _Later:
     """
 
     result: Result[Any]
+    options = Options()
 
     def __init__(
         self, keeper: Keeper, name: str, send: Send, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -126,6 +127,7 @@ class _Later:
         except Exception as exc:
             self.result._fail(failure_in(exc))
             return
+        self.options = self.sent._owner.options
         if self.result.done():  # cancelled meanwhile, or the App was closed
             self.sent.cancel()
         else:

@@ -73,6 +73,7 @@ def rewrite(task: Any, how: str) -> Route:
     except DingoError:  # it waits on, and `why` tells
         return route
     task.body, task.buffers = body
-    task.unpack = after.unpack_return
+    if not task.options.ignore_report:
+        task.unpack = after.unpack_return
     large = body[1] or len(body[0]) > sockets.LARGE
     return route._replace(fingerprint=after.fingerprint, size=size(body) if large else 0)

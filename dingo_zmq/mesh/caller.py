@@ -15,6 +15,7 @@ import zmq
 from dingo_zmq.errors import PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.listening import Events
+from dingo_zmq.marshal import decode_failure
 from dingo_zmq.marshallers import is_safe
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
@@ -22,7 +23,7 @@ from dingo_zmq.mesh.connections import Connection, Connections
 from dingo_zmq.mesh.discovery.port import Event
 from dingo_zmq.mesh.info import Load, PeerInfo, shared_slots
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.model import plain
+from dingo_zmq.model import Code, Failure, plain
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
@@ -49,7 +50,7 @@ class MeshCaller:
         key: proves to nodes who we are, and them to us; None for no security at all.
         limit: largest body, bytes.
         settle: called by the I/O thread with each settled task and the node's name.
-        told: called by the I/O thread with each report that is not final.
+        told: called by the I/O thread with each report that is not final, and each further try.
         sources_of: tells how a node was found.
         events: where to tell what happens.
     """
@@ -61,19 +62,19 @@ class MeshCaller:
         key: keys.Key | None,
         limit: int,
         settle: Callable[[Entry, str], None],
-        told: Callable[[decider.Told], None],
+        told: Callable[[decider.Told | decider.Retried], None],
         sources_of: Callable[[str], tuple[str, ...]] = lambda node: (),
         events: Events | None = None,
     ) -> None:
         self._events = events or Events()
-        self.decider = decider.Caller(name, mesh, _dice())
+        self.decider = decider.Caller(name, mesh, _dice(), _read_failure)
         self.inbox: deque[Entry] = deque()
         self.wakeup = float("inf")
         self._readable = False
         self._place: decider.Express | None = None
         self._expressed: deque[tuple[Entry, decider.Express]] = deque()
         self._route: Route | None = None  # of the last task
-        self._done: list[decider.Settled | decider.Told] = []
+        self._done: list[decider.Settled | decider.Told | decider.Retried] = []
         self._reached: deque[decider.Reached] = deque()
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
@@ -131,12 +132,12 @@ class MeshCaller:
         """Tell other threads what was reported, in order."""
         done, self._done = self._done, []
         for action in done:
-            if isinstance(action, decider.Told):
-                self._told(action)
-            else:
+            if isinstance(action, decider.Settled):
                 settle, node = self._settle, action.node
                 for entry in action.entries:
                     settle(entry, node)
+            else:
+                self._told(action)
         if self._route is not None and self._place is None:
             self._place = self.decider.express(self._route, monotonic())
 
@@ -295,7 +296,7 @@ class MeshCaller:
                     self._done.append(action)
                 elif isinstance(action, decider.Send):
                     self._send(action, now)
-                elif isinstance(action, decider.Told):
+                elif isinstance(action, decider.Told | decider.Retried):
                     self._done.append(action)
                 elif isinstance(action, decider.Note):
                     self._note(action)
@@ -410,6 +411,13 @@ class MeshCaller:
             clock=pulse.clock / 1000 + now - at - time() if pulse and pulse.clock else None,
             announced=tuple(connection.nodes),
         )
+
+
+def _read_failure(body: bytes, buffers: tuple[Any, ...]) -> Failure:
+    try:
+        return decode_failure((body, buffers))
+    except PeerError as exc:
+        return Failure(Code.GENERIC, str(exc))
 
 
 def _dice() -> random.Random:

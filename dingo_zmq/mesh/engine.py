@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ids import OpenIDs
+from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
 from dingo_zmq.mesh import keys, sockets
@@ -35,9 +37,10 @@ from dingo_zmq.mesh.selfcheck import check_lock
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.caller import Told
+from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
+from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
@@ -128,6 +131,7 @@ class MeshEngine:
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
         self._settled = 0
+        self._left_undone = 0  # tasks whose reports are ignored, at the end
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
         self._turning_away = threading.Lock()
@@ -180,12 +184,13 @@ class MeshEngine:
         self._check_key(function)
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
-        route = Route(name, signature.fingerprint, node=options.node, needs=options.needs)
+        route = Route(name, signature.fingerprint, 0, options.node, options.needs, options.priority)
         wired = wire_options(options)
         append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
         ids, max_open = self._ids, self.settings.max_open
         limit = self.settings.limit
         new_id, new_result = self._id_makers(function)
+        special = options.on_terms or options.ignore_report
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             data, buffers = pack(args, kwargs)
@@ -201,6 +206,8 @@ class MeshEngine:
             ticket.engine, ticket.unpack = self, unpack
             result = new_result(name, ticket.id, ticket)
             ticket.result = result
+            if special:
+                return self._submit_special(ticket, result)
             if not (reactor.sleeping and send_now(ticket)):
                 append(ticket)
                 if reactor.sleeping:
@@ -248,6 +255,22 @@ class MeshEngine:
                 f"{function.name}: pickles need a mesh key, and there is none: whoever can reach it could run "
                 "any code; hint: dingo-zmq keygen instead of --insecure-lan, or another marshaller"
             )
+
+    def _submit_special(self, ticket: Ticket, result: Result[Any]) -> Result[Any]:
+        """Send a task with terms, or one whose report is ignored; return what the program gets."""
+        if ticket.options.on_terms:
+            ticket.terms = Terms(ticket.options)
+        told = result
+        if ticket.options.ignore_report:
+            ticket.unpack = MethodType(_nothing, getattr(ticket.unpack, "__self__", self))
+            told = Result(result.name, result.id, ticket)
+            told._succeed(None)
+        self.caller.inbox.append(ticket)
+        if self.reactor.sleeping:
+            self.reactor.wake()
+        if not self.reactor.running:
+            result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+        return told
 
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
@@ -310,11 +333,27 @@ class MeshEngine:
                 result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
                 self._undecoded(entry, node, "the return does not fit", exc)
         else:
-            result._fail(entry.failure or self._decoded_failure(entry, node))
+            result._fail(self._failure(entry, node))
         entry.body, entry.buffers = b"", ()
 
-    def _told(self, told: Told) -> None:
+    def _failure(self, entry: Entry, node: str) -> Failure:
+        failure = entry.failure or self._decoded_failure(entry, node)
+        if entry.terms is not None and failure.code is Code.RAISED:
+            failure = failure.after(entry.terms.raised + 1)
+        if entry.options.ignore_report:
+            if failure.code is Code.SHUTDOWN:
+                self._left_undone += 1
+            else:
+                tell_ignored(self.events, entry.route.name, entry.id, failure)
+        return failure
+
+    def _told(self, told: Told | Retried) -> None:
         entry = told.entry
+        name, id, attempt, options = entry.route.name, entry.id, entry.attempt, entry.options
+        if isinstance(told, Retried):
+            retry = Report(name, id, Status.PROGRESS, (None, told.text), told.failure, told.node, attempt, options)
+            entry.result._report(retry)
+            return
         status, value = Status(told.status), None
         if status is Status.PROGRESS and told.body:
             try:
@@ -322,7 +361,7 @@ class MeshEngine:
             except PeerError as exc:
                 self._undecoded(entry, told.node, "dropped a progress report", exc, Level.DEBUG)
                 return
-        report = Report(entry.route.name, entry.id, status, value, None, told.node, entry.attempt)
+        report = Report(name, id, status, value, None, told.node, attempt, options)
         entry.result._report(report)
 
     def _decoded_failure(self, entry: Entry, node: str) -> Failure:
@@ -531,8 +570,13 @@ class MeshEngine:
             self._herald.close()
         self._finder.stop()
         self.reactor.stop(timeout)
+        tell_left_undone(self.events, self._left_undone)
         self._room.freed()
         self._callbacks.close()
+
+
+def _nothing(signature: Any, body: Body) -> None:
+    """Take the return of a task whose report is ignored."""
 
 
 def _checked_size(name: str, body: Body, limit: int) -> int:

@@ -434,6 +434,8 @@ class MeshNode:
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
+            if held.options.ignore_report:
+                data, buffers = b"", ()
         except BaseException as exc:
             return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
@@ -481,6 +483,8 @@ class MeshNode:
             work = function.callable(*args, **kwargs)  # type: ignore[misc]
             value = await pool.helm.steered(work, limits)
             data, buffers = self._packed(function, value)
+            if held.options.ignore_report:
+                data, buffers = b"", ()
         except BaseException as exc:
             return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)

@@ -19,16 +19,17 @@ from typing import Any
 from dingo_zmq.config import for_app
 from dingo_zmq.errors import Closed, ConfigError, UsageError
 from dingo_zmq.invoke import Signature
-from dingo_zmq.marshal import encode_failure
+from dingo_zmq.marshal import encode_failure, encode_progress
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.node import Answer, MeshNode
 from dingo_zmq.mesh.sockets import LARGE
 from dingo_zmq.model import Failure, Options, Status, check_part, plain
 from dingo_zmq.ports import Channel, Heard, Listener, Receipt, ReceiptStatus, ReportPacket, Take, TaskPacket
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.caller import Told
+from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.shelf import Shelf
 
@@ -60,7 +61,7 @@ class MeshCallerPort:
         self._shelf = Shelf()
         self._entries: dict[Key, Entry] = {}
         self._unwanted: set[Key] = set()
-        self._routes: dict[tuple[str, str, tuple[str, ...]], Route] = {}
+        self._routes: dict[tuple[str, str, tuple[str, ...], int], Route] = {}
         self.engine = _CallerEngine(settings or _default_settings(), self)
 
     def send(self, task: TaskPacket) -> None:
@@ -77,6 +78,8 @@ class MeshCallerPort:
         key = check_part("the name of a function", task.name), check_part("the id of a task", task.id)
         wired = wire_options(options)
         entry = Entry(self._route(task), task.id, task.body, task.buffers, options, wired, _Open(self, key))
+        if options.on_terms:
+            entry.terms = Terms(options)
         if self._entries.setdefault(key, entry) is not entry:
             raise UsageError(f"task {plain(task.id)} of {plain(task.name)} is open already")
         engine.caller.inbox.append(entry)
@@ -87,10 +90,10 @@ class MeshCallerPort:
 
     def _route(self, task: TaskPacket) -> Route:
         options = task.options
-        what = task.name, options.node, options.needs
+        what = task.name, options.node, options.needs, options.priority
         route = self._routes.get(what)
         if route is None:
-            route = self._routes[what] = Route(task.name, node=options.node, needs=options.needs)
+            route = self._routes[what] = Route(task.name, "", 0, *what[1:])
         if task.buffers or len(task.body) > LARGE:
             total = len(task.body) + sum(memoryview(buffer).nbytes for buffer in task.buffers)
             return route._replace(size=total)
@@ -176,7 +179,10 @@ class _CallerEngine(MeshEngine):
             self._hand_over(entry, entry.status, entry.body, entry.buffers, node)
         entry.body, entry.buffers, entry.result = b"", (), None
 
-    def _told(self, told: Told) -> None:
+    def _told(self, told: Told | Retried) -> None:
+        if isinstance(told, Retried):
+            self._hand_over(told.entry, Status.PROGRESS, *encode_progress(None, told.text), told.node)
+            return
         self._hand_over(told.entry, told.status, told.body, told.buffers, told.node)
 
     def _hand_over(self, entry: Entry, status: int, body: Any, buffers: tuple[Any, ...], node: str) -> None:
@@ -454,7 +460,7 @@ def _default_settings() -> MeshSettings:
 
 def _options(held: Held) -> Options:
     said = held.options
-    return Options(at_most_once=said.at_most_once, monitor_progress=said.monitor_progress)
+    return Options(at_most_once=said.at_most_once, monitor_progress=said.monitor_progress, priority=said.priority)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingo_zmq.events import EventCode, Level
+from dingo_zmq.model import Failure
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.ledger import Entry, Lane, Route
 
@@ -36,6 +37,16 @@ class Told:
     status: int
     body: bytes
     buffers: tuple[Any, ...]
+    node: str
+
+
+@dataclass(slots=True)
+class Retried:
+    """A task whose progress is monitored will be tried again; `failure` tells why, if its function raised."""
+
+    entry: Entry
+    text: str
+    failure: Failure | None
     node: str
 
 
@@ -73,7 +84,7 @@ class Note:
     entries: Sequence[Entry] = ()
 
 
-Action = Send | Settled | Told | Drop | Reached | Note
+Action = Send | Settled | Told | Retried | Drop | Reached | Note
 
 
 @dataclass(slots=True, eq=False)

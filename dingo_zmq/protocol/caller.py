@@ -7,13 +7,14 @@ from typing import Any
 
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Send, Settled, Told
+from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Retried, Send, Settled, Told
 from dingo_zmq.protocol.contacts import Contacts
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Dice, Peer, Side
 from dingo_zmq.protocol.tasks import OpenTasks
+from dingo_zmq.protocol.tries import ReadFailure, unread
 
-__all__ = ["Action", "Caller", "Drop", "Express", "Note", "Reached", "Send", "Settled", "Told"]
+__all__ = ["Action", "Caller", "Drop", "Express", "Note", "Reached", "Retried", "Send", "Settled", "Told"]
 
 
 class Caller:
@@ -26,16 +27,17 @@ class Caller:
         name: the caller's part of all topics; unique and unguessable, drawn anew by each process.
         mesh: name of the mesh.
         dice: chance, from the doer.
+        read_failure: returns what the body of a FAIL says.
 
     Every method takes `now`, monotonic seconds.  What is to be done is appended to `out`; the doer takes it
     with `take()`.
     """
 
-    def __init__(self, name: str, mesh: str, dice: Dice) -> None:
+    def __init__(self, name: str, mesh: str, dice: Dice, read_failure: ReadFailure = unread) -> None:
         self.name, self.mesh = name, mesh
         self.out: list[Action] = []
         self.peers: dict[str, Peer] = {}
-        self._tasks = tasks = OpenTasks(name, dice, self.peers, self.out)
+        self._tasks = tasks = OpenTasks(name, dice, self.peers, self.out, read_failure)
         self._contacts = contacts = Contacts(name, mesh, dice, tasks)
         self.ledger, self.links = tasks.ledger, contacts.links
         self._pump, self._reports = tasks.pump, tasks.reports
@@ -65,7 +67,9 @@ class Caller:
     @property
     def wakeup(self) -> float:
         """The next moment at which `tick` would do something."""
-        return self._contacts.wakeup
+        soonest = self._contacts.wakeup
+        agenda = self.ledger.agenda
+        return min(soonest, agenda.wakeup) if agenda.items else soonest
 
     def tick(self, now: float) -> None:
         """Time has passed; the doer has read its sockets before it says so."""

@@ -15,7 +15,8 @@ NEVER, LATER = float("-inf"), float("inf")
 ASKING_SECONDS = 1.5
 """how long a caller that said it wants credit counts as asking"""
 
-_PLAIN = TaskOptions()
+PLAIN = TaskOptions()
+"""options of a task that was sent without any"""
 _FAIL = int(Status.FAIL)
 
 
@@ -136,7 +137,7 @@ class Held:
         _, self.number, self.id, self.attempt, options, self.body = item
         self.go = self.cancelled = self.awaited = self.alone = False
         if options is None:
-            self.options = _PLAIN
+            self.options = PLAIN
         else:
             self.options = options
             self.alone = options.time_limit > 0 or options.soft_time_limit > 0

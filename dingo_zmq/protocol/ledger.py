@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dingo_zmq.model import Code, Failure, Options
 from dingo_zmq.protocol.messages import TaskOptions
+from dingo_zmq.protocol.terms import Agenda, Terms
 
 NEVER = float("-inf")
 PASSED_SECONDS = 1.0
@@ -24,6 +25,7 @@ class Route(NamedTuple):
         size: bytes of a large body, 0 for one that every node takes.
         node: name or id of the node that is to run it, "" for any.
         needs: tags that the node must have.
+        priority: it decides which tasks come first.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Route(NamedTuple):
     size: int = 0
     node: str = ""
     needs: tuple[str, ...] = ()
+    priority: int = 0
 
     @property
     def by_name(self) -> bool:
@@ -69,6 +72,8 @@ class Entry:
         recalls: how often it was recalled.
         strays: other links' lanes that it was sent on, with its numbers there.
         stopping: whether its node was asked to stop it and to tell: it is sent nowhere else any more.
+        terms: when it may start and how often it is tried, None where its options say nothing of that.  Tasks that
+            share a route object either all have terms, or none has.
         settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
             `failure` are what it said.
     """
@@ -91,6 +96,7 @@ class Entry:
         "status",
         "stopping",
         "strays",
+        "terms",
         "wire_options",
     )
 
@@ -110,6 +116,7 @@ class Entry:
         self.number = self.attempt = self.losses = self.recalls = 0
         self.started = self.settled = self.stopping = False
         self.strays: list[tuple[Lane, int]] | None = None
+        self.terms: Terms | None = None
         self.status = 0
         self.failure: Failure | None = None
 
@@ -119,15 +126,26 @@ class Entry:
             self.options = self.options.replace(at_most_once=True)
             self.wire_options = wire_options(self.options)
 
+    @property
+    def may_run(self) -> bool:
+        """Whether it may have started where it is; what asks first has not, unless we said that it may."""
+        return self.started or not (self.attempt > 1 or self.options.at_most_once)
 
-def wire_options(options: Options) -> TaskOptions | None:
-    """Return the part of the options that travels, None where it says nothing."""
-    if options.at_most_once or options.monitor_progress or options.time_limit or options.soft_time_limit:
+
+def wire_options(options: Options, left: float = 0.0) -> TaskOptions | None:
+    """Return the part of the options that travels, None where it says nothing; `left` as in `Terms.left`."""
+    ignored = options.ignore_report
+    told = options.monitor_progress and not ignored
+    hard, soft = options.time_limit or 0.0, options.soft_time_limit or 0.0
+    if options.at_most_once or told or ignored or options.priority or left or hard or soft:
         return TaskOptions(
-            options.at_most_once,
-            options.monitor_progress,
-            options.time_limit or 0.0,
-            options.soft_time_limit or 0.0,
+            at_most_once=options.at_most_once,
+            monitor_progress=told,
+            time_limit=hard,
+            soft_time_limit=soft,
+            priority=options.priority,
+            expires=left,
+            ignore_report=ignored,
         )
     return None
 
@@ -206,25 +224,70 @@ class Ledger:
     Every task not yet settled: waiting in a queue here, or held by a node.
 
     `queues` has the waiting tasks of each route, oldest first; a route without waiting tasks is not in it.
+    `parked` has those that are not to be sent yet, `agenda` says when to look at those with terms.
     `open` counts all tasks not settled.
+    `dated` is set once there was a task that may expire.
     """
 
     def __init__(self) -> None:
         self.queues: dict[Route, deque[Entry]] = {}
+        self.parked: dict[Entry, None] = {}
+        self.agenda: Agenda[Entry] = Agenda(lambda entry: not entry.settled)
         self.open = 0
+        self.dated = self._ranked = False
 
-    def add(self, entries: list[Entry]) -> None:
+    def add(self, entries: list[Entry], now: float = NEVER) -> None:
         """Record tasks, and queue them."""
-        queues = self.queues
         route = queue = None
         for entry in entries:
             if queue is None or entry.route is not route:
+                if entry.terms is not None:
+                    queue = None
+                    self._add_on_terms(entry, entry.terms, now)
+                    continue
                 route = entry.route
-                queue = queues.get(route)
-                if queue is None:
-                    queue = queues[route] = deque()
+                queue = self.queue(route)
             queue.append(entry)
         self.open += len(entries)
+
+    def _add_on_terms(self, entry: Entry, terms: Terms, now: float) -> None:
+        terms.called(now)
+        self.dated = self.dated or terms.may_expire
+        if not self._parked(entry, terms):
+            self.queue(entry.route).append(entry)
+
+    def _parked(self, entry: Entry, terms: Terms) -> bool:
+        """See that a task with terms is looked at in time; return whether it is parked, not to be queued yet."""
+        if terms.may_expire:
+            self.agenda.add(terms.expires_at, entry)
+        if not terms.pauses:
+            return False
+        terms.pauses = False
+        self.agenda.add(terms.due, entry)
+        self.parked[entry] = None
+        return True
+
+    def due(self, entry: Entry, now: float) -> None:
+        """Queue a task that was parked, if its time has come."""
+        if entry in self.parked and entry.terms is not None and entry.terms.due <= now:
+            del self.parked[entry]
+            self.queue(entry.route).append(entry)
+
+    def queue(self, route: Route) -> deque[Entry]:
+        """Return the queue of a route, made if need be."""
+        queue = self.queues.get(route)
+        if queue is None:
+            queue = self.queues[route] = deque()
+            if route.priority:
+                self._ranked = True
+        return queue
+
+    def routes(self) -> list[Route]:
+        """Return the routes with waiting tasks, those of the highest priority first."""
+        routes = list(self.queues)
+        if self._ranked:
+            routes.sort(key=lambda route: -route.priority)
+        return routes
 
     def add_held(self, entry: Entry, lane: Lane, number: int) -> None:
         """Record a task that never waited."""
@@ -235,7 +298,7 @@ class Ledger:
         """Ask `change` for a new route of each task that waits on a route, oldest first, and queue it there."""
         for entry in self.queues.pop(route, ()):
             entry.route = change(entry)
-            self.queues.setdefault(entry.route, deque()).append(entry)
+            self.queue(entry.route).append(entry)
 
     def wanted(self, takes: Callable[[Route], object]) -> dict[str, int]:
         """Return how many tasks of each function wait here, of the routes that `takes` says a node takes."""
@@ -276,6 +339,13 @@ class Ledger:
             entry.strays.append((lane, entry.number))
             entry.lane = None
 
+    def released(self, entry: Entry) -> None:
+        """The node that held a task has it no more, and will say no more of it."""
+        lane = entry.lane
+        if lane is not None:
+            del lane.open[entry.number]
+            entry.lane = None
+
     def unsend(self, entry: Entry) -> None:
         """The task never left: as if it had not been sent."""
         lane = entry.lane
@@ -288,10 +358,8 @@ class Ledger:
         """Put tasks back at the head of their queues, keeping their order."""
         for entry in reversed(entries):
             entry.started = False
-            queue = self.queues.get(entry.route)
-            if queue is None:
-                queue = self.queues[entry.route] = deque()
-            queue.appendleft(entry)
+            if entry.terms is None or not self._parked(entry, entry.terms):
+                self.queue(entry.route).appendleft(entry)
 
     def lost(self, entry: Entry, *, proved: bool) -> Failure | None:
         """
@@ -324,6 +392,8 @@ class Ledger:
         if lane is not None:
             del lane.open[entry.number]
             entry.lane = None
+        elif entry in self.parked:
+            del self.parked[entry]
         else:
             queue = self.queues.get(entry.route)
             if queue is not None:
@@ -344,4 +414,4 @@ class Ledger:
     def everything(self, lanes: list[Lane]) -> list[Entry]:
         """Return all tasks not settled: the waiting ones, then those held on `lanes`."""
         waiting = [entry for queue in self.queues.values() for entry in queue]
-        return waiting + [entry for lane in lanes for entry in lane.open.values()]
+        return [*self.parked, *waiting, *[entry for lane in lanes for entry in lane.open.values()]]

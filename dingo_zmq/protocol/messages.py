@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from dingo_zmq.model import LIMIT_MOST
+from dingo_zmq.model import NUMBER_MOST, PRIORITY_MOST
 
 VERSION = 1
 TEXT_MOST = 4096
@@ -23,12 +23,22 @@ Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
 
 
 class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False, frozen=True):
-    """The options of a task that its node must know."""
+    """
+    The options of a task that its node must know.
+
+    `expires`: seconds after its arrival within which it must have started, 0 for any; else it is RECALLED with
+    the reason EXPIRED.  They are what was left when it was sent, so that clocks need not agree; the time on the
+    way is not counted.
+    `ignore_report`: nobody wants to know what it returns; the body of a SUCCESS may be empty.
+    """
 
     at_most_once: bool = False
     monitor_progress: bool = False
-    time_limit: Annotated[float, Meta(ge=0, le=LIMIT_MOST)] = 0.0  # seconds, 0 for none
-    soft_time_limit: Annotated[float, Meta(ge=0, le=LIMIT_MOST)] = 0.0
+    time_limit: Annotated[float, Meta(ge=0, le=NUMBER_MOST)] = 0.0  # seconds, 0 for none
+    soft_time_limit: Annotated[float, Meta(ge=0, le=NUMBER_MOST)] = 0.0
+    priority: Annotated[int, Meta(ge=-PRIORITY_MOST, le=PRIORITY_MOST)] = 0
+    expires: Annotated[float, Meta(ge=0)] = 0.0
+    ignore_report: bool = False
 
 
 TaskItem: TypeAlias = tuple[Part, Total, Part, Total, TaskOptions | None, bytes]
@@ -181,7 +191,8 @@ class Recalled(Message):
     """
     These tasks are given back; `reason` is one of `REASONS`, or words for people.
 
-    They have not started; but for reason RESTARTING: they may have, and are given up.
+    They have not started and will never start here; but for reason RESTARTING: they may have, and are given up.
+    EXPIRED: the seconds of their options have run out.
     """
 
     link: Token
@@ -216,10 +227,11 @@ REFUSED_MESH = "mesh"
 GIVEN_BACK = "given back"
 DRAINING = "draining"
 BUSY = "busy"
+EXPIRED = "expired"
 UNKNOWN_FUNCTION = "unknown function"
 CANCELLED = "cancelled"
 RESTARTING = "node restarts"
-REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION, CANCELLED, RESTARTING))
+REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION, EXPIRED, CANCELLED, RESTARTING))
 """why a task is given back; any other text is what the one said who was to run it, for people"""
 
 FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye

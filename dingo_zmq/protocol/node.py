@@ -329,7 +329,7 @@ class Node:
         if self.draining:
             self._give_back(link, taken, m.DRAINING)
             return
-        self.starter.add(taken)
+        self.starter.add(taken, now)
         for held in taken:
             if held.options.monitor_progress or self._watches:
                 self._publisher.told(held, Status.SENT, b"")
@@ -377,6 +377,8 @@ class Node:
 
     def _start(self, now: float) -> None:
         starter = self.starter
+        if starter.agenda.items:
+            self._expire(now)
         for held in starter.claims(now):
             self._publisher.tell(held.link, m.Claim(held.link.token, refs_of([held])))
         for bundle in starter.start(now):
@@ -384,6 +386,11 @@ class Node:
             for held in bundle.all:
                 if held.options.monitor_progress or self._watches:
                     self._publisher.told(held, Status.PROGRESS, b"")
+
+    def _expire(self, now: float) -> None:
+        """Give back what has not started in time."""
+        for held in self.starter.expired(now):
+            self._give_back(held.link, [held], m.EXPIRED)
 
     def _stop(self, held: Held) -> None:
         if held.state is QUEUED:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from dingo_zmq.protocol.intake import QUEUED, RUNNING, Function, Held
+from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held
+from dingo_zmq.protocol.terms import LATER, Agenda
 
 BUNDLE_SECONDS = 0.001
 BUNDLE_MOST = 64
@@ -33,13 +34,18 @@ class Bundle:
 
 
 class Pool:
-    """A group of workers: how many are free, what is ready for them, what must ask before it starts."""
+    """
+    A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
-    __slots__ = ("asking", "free", "ready", "slots")
+    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none.
+    """
+
+    __slots__ = ("asking", "free", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
         self.ready: deque[Held] = deque()
+        self.ranks: dict[int, deque[Held]] = {}
         self.asking: dict[Held, None] = {}
 
     def resize(self, slots: int) -> None:
@@ -47,30 +53,69 @@ class Pool:
         self.free += slots - self.slots
         self.slots = slots
 
+    def queue(self, held: Held) -> deque[Held]:
+        """Return where a task waits once it may start."""
+        priority = held.options.priority
+        if not priority:
+            return self.ready
+        queue = self.ranks.get(priority)
+        if queue is None:
+            queue = self.ranks[priority] = deque()
+        return queue
+
+    def first(self) -> deque[Held]:
+        """Return the queue of the highest priority; empty where nothing waits."""
+        for priority in [priority for priority, queue in self.ranks.items() if not queue]:
+            del self.ranks[priority]
+        best = max(self.ranks, default=0)
+        return self.ready if self.ready and best < 0 or not best else self.ranks[best]
+
+    def in_turn(self) -> list[Held]:
+        """Return what must ask, in the order of the priorities."""
+        return sorted(self.asking, key=lambda held: -held.options.priority)
+
 
 class Starter:
     """
-    Hands held tasks to the workers of a node, in the order of their arrival.
+    Hands held tasks to the workers of a node: by priority, and then in the order of their arrival.
 
     Attributes:
         pools: the workers, by name.
         active: the bundles that workers have.
         timed: those with a time limit, and when it is over.
+        agenda: when those are to be looked at that may expire.
     """
 
     def __init__(self, pools: dict[str, int]) -> None:
         self.pools = {name: Pool(slots) for name, slots in pools.items()}
         self.active: dict[Bundle, None] = {}
         self.timed: dict[Bundle, float] = {}
+        self.agenda: Agenda[Held] = Agenda(lambda held: held.state is not GONE)
+        self._ranked = False
 
-    def add(self, tasks: list[Held]) -> None:
+    def add(self, tasks: list[Held], now: float) -> None:
         """Queue tasks that have arrived."""
         for held in tasks:
             pool = self.pools[held.lane.function.pool]
-            if held.attempt > 1 or held.options.at_most_once:
-                pool.asking[held] = None
-            else:
+            if held.options is PLAIN and held.attempt <= 1:
                 pool.ready.append(held)
+            else:
+                self._add_special(pool, held, now)
+
+    def _add_special(self, pool: Pool, held: Held, now: float) -> None:
+        options = held.options
+        if options.expires:
+            self.agenda.add(now + options.expires, held)
+        if options.priority:
+            self._ranked = True
+        if held.claims:
+            pool.asking[held] = None
+        else:
+            pool.queue(held).append(held)
+
+    def expired(self, now: float) -> list[Held]:
+        """Return the tasks whose time has run out before they started."""
+        return [held for held in self.agenda.due(now) if held.state is QUEUED and not held.go]
 
     def go(self, held: Held) -> None:
         """A task that asked may start."""
@@ -78,7 +123,7 @@ class Starter:
         if held in pool.asking:
             del pool.asking[held]
             held.go = held.alone = True
-            pool.ready.appendleft(held)
+            pool.queue(held).appendleft(held)
 
     def forget(self, held: Held) -> None:
         """A queued task is held no more; `ready` skips it when its turn comes."""
@@ -91,7 +136,7 @@ class Starter:
             if not pool.asking or pool.free <= 0:
                 continue
             out = sum(1 for held in pool.asking if now - held.asked <= CLAIM_SECONDS)
-            for held in pool.asking:
+            for held in pool.in_turn() if self._ranked else pool.asking:
                 if out >= pool.free:
                     break
                 if now - held.asked > CLAIM_SECONDS:
@@ -104,8 +149,8 @@ class Starter:
         """Return the bundles that free workers are to run from now on."""
         bundles = []
         for pool in self.pools.values():
-            while pool.free > 0 and pool.ready:
-                tasks = self._take(pool, now)
+            while pool.free > 0 and (ready := pool.first() if pool.ranks else pool.ready):
+                tasks = self._take(pool, ready, now)
                 if not tasks:
                     continue
                 function = tasks[0].lane.function
@@ -118,8 +163,7 @@ class Starter:
                 bundles.append(bundle)
         return bundles
 
-    def _take(self, pool: Pool, now: float) -> list[Held]:
-        ready = pool.ready
+    def _take(self, pool: Pool, ready: deque[Held], now: float) -> list[Held]:
         first = ready.popleft()
         if first.state is not QUEUED:
             return []
@@ -185,7 +229,7 @@ class Starter:
             self._take_back(bundle)
 
     def _take_back(self, bundle: Bundle) -> None:
-        ready = self.pools[bundle.function.pool].ready
+        pool = self.pools[bundle.function.pool]
         while True:
             try:
                 held = bundle.todo.pop()
@@ -194,16 +238,16 @@ class Starter:
             if held.state is RUNNING:
                 held.state = QUEUED
                 held.link.running -= 1
-                ready.appendleft(held)
+                pool.queue(held).appendleft(held)
 
     @property
     def wakeup(self) -> float | None:
-        """The next moment at which `reclaim` or `overdue` might do something."""
-        stalled = min((b.since + STALL_SECONDS for b in self.active if b.todo), default=None)
-        if not self.timed:
-            return stalled
-        over = min(self.timed.values())
-        return over if stalled is None else min(over, stalled)
+        """The next moment at which `reclaim`, `overdue` or `expired` might do something."""
+        soonest = min((b.since + STALL_SECONDS for b in self.active if b.todo), default=None)
+        if not self.timed and not self.agenda.items:
+            return soonest
+        others = min(self.timed.values(), default=LATER), self.agenda.wakeup
+        return min(others if soonest is None else (soonest, *others))
 
     def running(self) -> int:
         """Return how many workers are busy."""

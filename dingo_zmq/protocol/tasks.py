@@ -12,6 +12,7 @@ from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Tol
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
 from dingo_zmq.protocol.roster import Dice, Peer, refs
+from dingo_zmq.protocol.tries import ReadFailure, Tries, date, unread
 
 FRAME_TASKS = 64
 FRAME_BYTES = 256 * 1024
@@ -30,11 +31,15 @@ class OpenTasks:
         dice: chance, from the doer.
         peers: the nodes there are, by key; somebody else keeps them.
         out: where to append what is to be done.
+        read_failure: returns what the body of a FAIL says.
     """
 
-    def __init__(self, name: str, dice: Dice, peers: dict[str, Peer], out: list[Action]) -> None:
+    def __init__(
+        self, name: str, dice: Dice, peers: dict[str, Peer], out: list[Action], read_failure: ReadFailure = unread
+    ) -> None:
         self.name, self.peers, self.out = name, peers, out
         self.ledger = Ledger()
+        self._tries = Tries(self.ledger, dice, out, read_failure, self._end)
         self.closed = False
         self.late = 0  # reports that came too late to matter
         self._dispatcher = Dispatcher(dice)
@@ -44,12 +49,12 @@ class OpenTasks:
 
     def submit(self, entries: list[Entry], now: float) -> None:
         """Accept tasks: recorded first, sent as soon as some node has credit."""
-        self.ledger.add(entries)
+        self.ledger.add(entries, now)
         self.pump(now)
 
     def express(self, route: Route, now: float) -> Express | None:
         """Return a place for the next task of this route, if it would be the only one open."""
-        if self.ledger.open or self.closed:
+        if self.ledger.open > len(self.ledger.parked) or self.closed:
             return None
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
         candidates = [(lane, peer) for peer in usable if (lane := _lane_for(route, peer)) is not None]
@@ -116,6 +121,7 @@ class OpenTasks:
         self.closed = True
         for entry in self.everything():
             self._end(entry, Failure(Code.SHUTDOWN, "the App was closed before the task was done"), now)
+        self.ledger.agenda.items.clear()
 
     # ------------------------------------------------------------------ what becomes of nodes
 
@@ -126,6 +132,8 @@ class OpenTasks:
         for entry in entries:
             self.ledger.unhold(entry)
             failure = self.ledger.lost(entry, proved=proved)
+            if failure is None and entry.terms is not None:
+                failure = self._tries.lost(entry, entry.terms, peer, now)
             if failure is not None:
                 ended.append((entry, failure))
                 continue
@@ -191,6 +199,8 @@ class OpenTasks:
                     self.late += 1
                     continue
             if status in _FINAL:
+                if status == _FAIL and self._tries.failed(entry, lane, number, (body, buffers), peer, now):
+                    continue
                 self._settle(entry, lane, now)
                 entry.status, entry.body, entry.buffers = status, body, buffers
                 settled.append(entry)
@@ -250,7 +260,11 @@ class OpenTasks:
 
     def missing(self, peer: Peer, message: m.Missing, now: float) -> None:
         """Tasks are not there, and never will be."""
-        self._put_back([e for _, e in self._open(peer, message.refs)], peer, "it never arrived there", now)
+        entries = [entry for _, entry in self._open(peer, message.refs)]
+        for entry in entries:
+            if entry.terms is not None and entry.started:
+                entry.terms.begun = True
+        self._put_back(entries, peer, "it never arrived there", now)
 
     def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
         """Tasks are given back."""
@@ -262,16 +276,26 @@ class OpenTasks:
             entries = [entry for lane in lanes for entry in lane.open.values()]
         if message.reason == m.RESTARTING:
             entries = self._given_up(peer, entries, now)
+        elif message.reason == m.EXPIRED:
+            entries = self._tries.expired_there(entries, now)
+        elif message.reason != m.CANCELLED:
+            entries = self._tries.refused(entries, message.reason, peer, now)
         routine = message.reason in (m.GIVEN_BACK, m.DRAINING)
         why = f"the node gave it back: {plain(message.reason, most=REASON_MOST)}"
         self._put_back(entries, peer, why, now, Level.DEBUG if routine else Level.INFO)
 
     def _given_up(self, peer: Peer, entries: list[Entry], now: float) -> list[Entry]:
-        """End what may have started and must not start twice; return the rest."""
-        once = [entry for entry in entries if entry.options.at_most_once and entry.started]
-        for entry in once:
-            text = f"{peer.name} ended another task that ran for too long, while this one may have been running"
-            self._end(entry, Failure(Code.UNKNOWN, text, node=peer.name, attempt=entry.attempt), now)
+        """End what may have started and must not start twice, or not once more; return the rest."""
+        for entry in entries:
+            if entry.options.at_most_once and entry.started:
+                text = (
+                    f"{peer.name} ended another task that ran for too long, while this one may have been running"
+                )
+                self._end(entry, Failure(Code.UNKNOWN, text, node=peer.name, attempt=entry.attempt), now)
+            elif entry.terms is not None and not entry.stopping:
+                failure = self._tries.lost(entry, entry.terms, peer, now)
+                if failure is not None:
+                    self._end(entry, failure, now)
         return [entry for entry in entries if not entry.settled]
 
     def _put_back(self, entries: list[Entry], peer: Peer, why: str, now: float, level: Level = Level.INFO) -> None:
@@ -295,6 +319,8 @@ class OpenTasks:
         for lane, entry in self._open(peer, message.refs):
             if entry.losses and not entry.started and self._has_suspect(peer, entry):
                 continue
+            if self._tries.expired(entry, now):
+                continue
             entry.started = True
             go.append((lane, entry.number))
         if go:
@@ -308,15 +334,19 @@ class OpenTasks:
 
     def pump(self, now: float) -> None:
         """Send what waits to whoever takes it."""
+        if self.ledger.agenda.items:
+            self._tries.look_at_clock(now)
         if not self.ledger.queues or self.closed:
             return
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
         if not usable:
             return
         placed: dict[str, list[Entry]] = {}
-        for route in list(self.ledger.queues):
+        for route in self.ledger.routes():
             self._place(route, usable, placed, now)
         for key, entries in placed.items():
+            if self.ledger.dated:
+                date(entries, now)
             self._send_tasks(self.peers[key], entries)
 
     def _place(self, route: Route, usable: list[Peer], placed: dict[str, list[Entry]], now: float) -> None:

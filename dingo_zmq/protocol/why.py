@@ -28,8 +28,11 @@ def why(caller: Caller, entry: Entry, now: float) -> str:
         doing = "may be running" if entry.started else "is queued or running"
         trouble = "" if peer.usable(now) else f", which {_trouble(peer, now)}"
         text = f"it {doing} on {_name(peer)}{trouble}"
+    elif entry in caller.ledger.parked and entry.terms is not None:
+        text = entry.terms.why(now)
     else:
-        lost = "its node was lost, and " if entry.attempt > entry.recalls else ""
+        raised = 0 if entry.terms is None else entry.terms.raised
+        lost = "its node was lost, and " if entry.attempt > entry.recalls + raised else ""
         text = lost + _no_node(caller, entry.route, now)
     return plain(text + _history(entry), most=TEXT_MOST)
 

@@ -23,9 +23,11 @@ given there; records, maps and lists hold nothing else.
     buffer    a large binary value of the body; only behind a Tasks or Reports of exactly one item
 
 A ref is (lane, number): `lane` is the name of a function, tasks of a lane are numbered 1, 2, 3 ... within one
-link, and a link is named by the 8-byte token its caller drew.  A body is opaque here: arguments and returns are
-msgpack (see `marshal`) unless WELCOME names another marshaller behind the fingerprint of the function (see
-`marshallers`); progress and failures are msgpack always.
+link, and a link is named by the 8-byte token its caller drew.  The options of a task are a map that leaves out
+what is as usual, or nil (see `messages.TaskOptions`).  A node takes tasks of a higher priority first, those of one
+priority in the order of their arrival, and sends back with Recalled what has not started in time.  A body is
+opaque here: arguments and returns are msgpack (see `marshal`) unless WELCOME names another marshaller behind the
+fingerprint of the function (see `marshallers`); progress and failures are msgpack always.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ _log = logging.getLogger("dingo_zmq.caller")
 class _Ticket:
     """One task at its caller, and the owner of its result."""
 
-    __slots__ = ("caller", "function", "oddity", "result")
+    __slots__ = ("caller", "function", "oddity", "options", "result")
 
-    def __init__(self, caller: RemoteCaller, function: Function, id: str) -> None:
-        self.caller, self.function = caller, function
+    def __init__(self, caller: RemoteCaller, function: Function, id: str, options: Options) -> None:
+        self.caller, self.function, self.options = caller, function, options
         self.result: Result[Any] = Result(function.name, id, self)
         self.oddity = ""
 
@@ -73,7 +73,8 @@ class _Ticket:
                 _log.warning("dropped a progress report of %s: %s", plain(result.name), exc)
                 return
             status = Status(packet.status)
-            result._report(Report(result.name, result.id, status, value, None, packet.node, packet.attempt))
+            report = Report(result.name, result.id, status, value, None, packet.node, packet.attempt, self.options)
+            result._report(report)
 
 
 class RemoteCaller:
@@ -103,7 +104,7 @@ class RemoteCaller:
             UsageError: if no producer is attached, or no store and the reports are wanted.
         """
         producer = self._roles.producer()
-        ignored = bool(getattr(options, "ignore_report", False))
+        ignored = options.ignore_report
         store = self._roles.store() if self._roles.has_store or not ignored else None
         pack, name, tasks = function.signature.pack, function.name, self._open
         limit = self._limit
@@ -116,7 +117,7 @@ class RemoteCaller:
             if len(tasks) >= self._max_open:
                 self._room.wait(self._full)
             id = new_id()  # noqa: A001
-            ticket = _Ticket(self, function, id)
+            ticket = _Ticket(self, function, id, options)
             packet = TaskPacket(name, id, options, *body)
             if ignored or store is None:
                 self._send_unheard(producer, packet, ticket)

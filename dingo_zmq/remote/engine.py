@@ -23,8 +23,8 @@ class RemoteEngine:
     Runs an App over attached ports.
 
     What becomes of a task whose node dies is the broker's business: no loss is noticed here, and nothing is sent
-    twice.  The options `node`, `needs`, `at_most_once` and `max_losses` travel with the task, for brokers that
-    understand them.
+    twice.  The options `node`, `needs`, `at_most_once`, `max_losses`, `delay`, `expires`, `retries` and `priority`
+    travel with the task, for brokers that understand them.
 
     Args:
         roles: what is attached; closed with the engine.

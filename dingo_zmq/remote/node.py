@@ -126,7 +126,7 @@ class _Job:
     def __init__(self, served: _Served, packet: TaskPacket) -> None:
         self.served, self.packet, self.outbox = served, packet, served.outbox()
         self.id, self.attempt = packet.id, packet.attempt
-        self.ignored = bool(getattr(packet.options, "ignore_report", False))
+        self.ignored = packet.options.ignore_report
         self.monitor = packet.options.monitor_progress and not self.ignored
         self.cancelled = False
         self.claim = [None]

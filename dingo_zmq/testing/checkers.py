@@ -12,6 +12,7 @@ from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
 from dingo_zmq.protocol.starter import Starter
 from dingo_zmq.testing.cast import Cast
+from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
@@ -42,6 +43,7 @@ def figures(cast: Cast) -> Counter[str]:
     counted["executions"] = sum(executions)
     counted["executed again"] = sum(1 for number in executions if number > 1)
     counted["refused"] = sum(map(len, cast.scene.history.refusals.values()))
+    counted["tried again"] = sum(cast.scene.history.retried.values())
     counted["lost on the way"] = cast.scene.network.lost
     counted["repeated"] = cast.scene.network.repeated
     return counted
@@ -82,7 +84,8 @@ def success_means_executed(cast: Cast) -> Iterator[str]:
             right = [run for run in runs if run.body == job.written(run.fingerprint)]
             if not any(run.buffers == job.buffers for run in right):
                 yield f"{entry.id} succeeded without being executed as called"
-            if ending.buffers != job.buffers or ending.body not in [b"answer to " + run.body for run in right]:
+            answers = [b""] if job.ignore_report else [b"answer to " + run.body for run in right]
+            if ending.body not in answers or ending.buffers != (() if job.ignore_report else job.buffers):
                 yield f"{entry.id} has the wrong answer {ending}"
 
 
@@ -100,17 +103,24 @@ def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
         return _without_cause_at_node(cast, entry, job, ending)
     if code is Code.POISON:
         return _innocent(cast, entry, ending.at)
+    refused = job.options.tries.refused
     causes = {
         Code.CANCELLED: entry.id in history.cancelled or entry.id in history.stopped,
-        Code.UNKNOWN: cast.scene.plan.at_most_once(job) and _may_be_unknown(cast),
+        Code.UNKNOWN: _bounded_losses(cast, job) and _may_be_unknown(cast),
+        Code.EXPIRED: job.expires is not None and ending.at >= history.called[entry.id] + job.expires,
+        Code.REFUSED: refused is not None and len(history.refusals[entry.id]) > refused,
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
 
 
 def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
-    """Only two kinds of failure are reported by nodes of this world."""
+    """Only three kinds of failure are reported by nodes of this world."""
+    history = cast.scene.history
     if ending.body == CANCELLED:
-        return "" if entry.id in cast.scene.history.stopped else "was reported as cancelled, unasked"
+        return "" if entry.id in history.stopped else "was reported as cancelled, unasked"
+    if ending.body == FAILED:
+        again = 0 if cast.scene.plan.at_most_once(job) or entry.id in history.stopped else job.options.tries.raised
+        return "" if history.failed[entry.id] > again else f"failed {history.failed[entry.id]} times only"
     if ending.body != OVER_LIMIT:
         return f"was reported to have failed with {ending.body!r}"
     if job.time_limit is None or (job.seconds < job.time_limit and not _sleepy(cast)):
@@ -121,6 +131,11 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
 def _sleepy(cast: Cast) -> bool:
     """Whether a node may have been asleep: then nothing is in time."""
     return any(fault.kind in (Kind.PAUSE_NODE, Kind.HOG_NODE) for fault in cast.scene.plan.faults)
+
+
+def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
+    """Return how often a task may have been tried again since its function failed."""
+    return min(cast.scene.history.failed[id], cast.scene.jobs[id].options.tries.raised)
 
 
 def limits_hold(cast: Cast) -> Iterator[str]:
@@ -141,7 +156,7 @@ def stopped_is_not_sent_again(cast: Cast) -> Iterator[str]:
 
 
 def limits_cost_neighbours_nothing(cast: Cast) -> Iterator[str]:
-    """Where nothing else goes wrong, no loss counts, and only what a process gave up for a limit runs again."""
+    """Where nothing else goes wrong, no loss counts, and only what failed or was given up runs again."""
     plan, history = cast.scene.plan, cast.scene.history
     if plan.faults or plan.harsh or any(job.killer for job in plan.jobs):
         return
@@ -149,12 +164,16 @@ def limits_cost_neighbours_nothing(cast: Cast) -> Iterator[str]:
         if entry.losses:
             yield f"{entry.id} has {entry.losses} losses"
         runs = history.executions.get(entry.id, [])
-        for run in runs[:-1]:
-            if (run.node, run.life) not in history.restarts:
-                yield f"{entry.id} ran again after {run}"
+        again = [run for run in runs[:-1] if (run.node, run.life) not in history.restarts]
+        if len(again) > _tried_again(cast, entry.id):
+            yield f"{entry.id} ran again after {again}"
         code = history.endings[entry.id][0].code if history.endings.get(entry.id) else None
         if code is Code.UNKNOWN and not any((run.node, run.life) in history.restarts for run in runs):
             yield f"{entry.id} ended UNKNOWN"
+
+
+def _bounded_losses(cast: Cast, job: Job) -> bool:
+    return cast.scene.plan.at_most_once(job) or job.options.tries.lost is not None
 
 
 def _may_be_unknown(cast: Cast) -> bool:
@@ -183,16 +202,16 @@ def told_in_order(cast: Cast) -> Iterator[str]:
 def told_when_asked(cast: Cast) -> Iterator[str]:
     """Only who asked is told of progress."""
     for id in cast.scene.history.tellings:
-        if not cast.scene.jobs[id].monitor_progress:
+        if not cast.scene.jobs[id].monitor_progress or cast.scene.jobs[id].ignore_report:
             yield f"{id} was told of, unasked"
 
 
 def noted_when_sent_again(cast: Cast) -> Iterator[str]:
-    """Whenever a task is sent again that was said, and never of one that was not sent."""
+    """Whenever a task is sent again that did not fail that was said, and never of one that was not sent."""
     history = cast.scene.history
     for entry in history.accepted.values():
         again, sends = history.again[entry.id], history.sends[entry.id]
-        if not entry.attempt - 1 <= again <= sends:
+        if not entry.attempt - 1 - _tried_again(cast, entry.id) <= again <= sends:
             yield f"{entry.id} has attempt {entry.attempt}, was sent {sends} times, and noted {again} times"
 
 
@@ -205,7 +224,43 @@ def noted_when_found(cast: Cast) -> Iterator[str]:
                 yield f"{entry.id} was settled by {ending.node}, which {caller} never found"
 
 
+def told_of_retries(cast: Cast) -> Iterator[str]:
+    """A caller is told of no more tries than there may be, and only if it asked."""
+    for id, number in cast.scene.history.retried.items():
+        job = cast.scene.jobs[id]
+        tries = job.options.tries
+        if not job.monitor_progress or number > tries.raised + (tries.lost or 0) + (tries.refused or 0):
+            yield f"{id} was told of {number} times that it will be tried again: {tries}"
+
+
 # ---------------------------------------------------------------------- what runs
+
+
+def starts_in_its_time(cast: Cast) -> Iterator[str]:
+    """No task starts before its delay is over, and what has expired never started, nor ever does."""
+    history = cast.scene.history
+    for id, runs in history.executions.items():
+        job = cast.scene.jobs[id]
+        if runs and runs[0].at < history.called[id] + job.delay:
+            yield f"{id} ran {runs[0].at - history.called[id]:.4f} s after the call, with a delay of {job.delay} s"
+        if runs and any(ending.code is Code.EXPIRED for ending in history.endings[id]):
+            yield f"{id} expired, and ran {len(runs)} times"
+
+
+def tried_as_often_as_said(cast: Cast) -> Iterator[str]:
+    """Where no node is lost a task runs once, and once more for each retry that it needs, if nothing ends it."""
+    plan, history = cast.scene.plan, cast.scene.history
+    if plan.harsh or plan.faults or any(job.killer for job in plan.jobs):
+        return
+    for id, runs in history.executions.items():
+        job = cast.scene.jobs[id]
+        most = 1 if plan.at_most_once(job) else 1 + min(job.fails, job.options.tries.raised)
+        given_up = sum((run.node, run.life) in history.restarts for run in runs)
+        ends = {ending.code for ending in history.endings[id]}
+        cut_short = id in history.cancelled or id in history.stopped or job.time_limit is not None
+        cut_short = cut_short or Code.REFUSED in ends or (given_up > 0 and Code.UNKNOWN in ends)
+        if len(runs) > most + given_up or (len(runs) < most and not cut_short):
+            yield f"{id} ran {len(runs)} times, not {most}"
 
 
 def at_most_once(cast: Cast) -> Iterator[str]:
@@ -244,7 +299,7 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
         return
     given_up = {(run.node, run.life) for runs in history.executions.values() for run in runs} & history.restarts
     for id, runs in history.executions.items():
-        if len(runs) > 1 + len(given_up):
+        if len(runs) > 1 + len(given_up) + _tried_again(cast, id):
             yield f"{id} ran {len(runs)} times"
     for id, endings in history.endings.items():
         if endings[0].code is Code.POISON or (endings[0].code is Code.UNKNOWN and not given_up):
@@ -282,9 +337,10 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
     wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
     seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
     for entry in cast.scene.history.accepted.values():
-        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + cast.scene.jobs[entry.id].refusals:
+        tries = entry.options.tries.raised
+        if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + tries + cast.scene.jobs[entry.id].refusals:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
-        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds:
+        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds + 3 * tries:
             yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
 
 
@@ -309,7 +365,7 @@ def unrest(cast: Cast) -> Iterator[str]:
 
 def _open_at(caller: CallerHost) -> Iterator[str]:
     ledger = caller.caller.ledger
-    if ledger.open or ledger.queues:
+    if ledger.open or ledger.queues or ledger.parked:
         yield f"{caller.name} has {ledger.open} tasks open, queues {[len(q) for q in ledger.queues.values()]}"
     for peer in caller.caller.peers.values():
         for lane in peer.lanes.values():
@@ -339,7 +395,7 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
 
 def _workers(name: str, starter: Starter) -> Iterator[str]:
     for pool in starter.pools.values():
-        if pool.free != pool.slots or pool.asking or pool.ready:
+        if pool.free != pool.slots or pool.asking or pool.ready or any(pool.ranks.values()):
             yield f"{name}: {pool.free} of {pool.slots} free, {len(pool.ready)} ready, {len(pool.asking)} ask"
     if starter.active:
         yield f"{name} has {len(starter.active)} bundles running"
@@ -409,6 +465,9 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     told_when_asked,
     noted_when_sent_again,
     noted_when_found,
+    told_of_retries,
+    starts_in_its_time,
+    tried_as_often_as_said,
     at_most_once,
     started_once,
     refused_means_not_started,

@@ -12,8 +12,12 @@ from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.credit import KEPT_SPARE
-from dingo_zmq.protocol.intake import Function, Held, Link
+from dingo_zmq.protocol.intake import QUEUED, Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
+from dingo_zmq.protocol.starter import Starter
+
+FAILED = b"failed"
+"""body of the report of a task that has failed by itself"""
 
 
 class MeasuredFunction(Function):
@@ -67,6 +71,9 @@ class History:
     """
     Attributes:
         accepted: tasks taken over by callers, by id.
+        called: when.
+        failed: how often each function call failed.
+        retried: how often callers told that a task will be tried again.
         endings: how they were settled (once, it is to be hoped).
         tellings: reports told to the program that are not final: status and attempt.
         executions: calls of their functions.
@@ -87,6 +94,9 @@ class History:
 
     def __init__(self) -> None:
         self.accepted: dict[str, Entry] = {}
+        self.called: dict[str, float] = {}
+        self.failed: Counter[str] = Counter()
+        self.retried: Counter[str] = Counter()
         self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
         self.tellings: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
         self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
@@ -158,9 +168,14 @@ class History:
             if peer is not None and not caller.closed and self.lives.get(peer.incarnation) == (node, life):
                 self.fault("over credit", f"{node}: {message.reason} {message.refs}")
 
-    def started(self, node: str, life: int, held: Held) -> None:
+    def started(self, node: str, life: int, held: Held, starter: Starter) -> None:
         """A task was handed to a worker."""
         self.trials[held.id][node, life] = None
+        pool = starter.pools[held.lane.function.pool]
+        waiting = [task for queue in pool.ranks.values() for task in queue if task.state is QUEUED]
+        first = max((task.options.priority for task in waiting), default=held.options.priority)
+        if first > held.options.priority:
+            self.fault("priority", f"{node} starts {held.id} though one of priority {first} waits")
 
     def executed(self, node: str, life: int, held: Held) -> None:
         """A worker calls the function."""

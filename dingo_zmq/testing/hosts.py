@@ -8,18 +8,24 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.errors import PeerError
-from dingo_zmq.model import Options
+from dingo_zmq.model import Code, Failure
 from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.reading import misread
 from dingo_zmq.protocol.roster import Side
+from dingo_zmq.protocol.terms import Terms
+from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.network import Connection, Frames
 from dingo_zmq.testing.plan import Job
 from dingo_zmq.testing.scene import Scene
 
 MESH = "test"
 TICK_LEAST = 1e-4
+
+
+def _read_failure(body: bytes, buffers: tuple[Any, ...]) -> Failure:
+    return Failure(Code.RAISED, "no", "ValueError") if body == FAILED else Failure(Code.CANCELLED)
 
 
 class Host:
@@ -86,7 +92,7 @@ class CallerHost(Host):
     def __init__(self, scene: Scene, name: str) -> None:
         super().__init__(scene, name)
         self.dead = False
-        self.caller = calling.Caller(name, MESH, scene.dice)
+        self.caller = calling.Caller(name, MESH, scene.dice, _read_failure)
         scene.callers[name] = self.caller
         self._route: Route | None = None  # of the last task
         self._place: calling.Express | None = None
@@ -117,16 +123,13 @@ class CallerHost(Host):
         """A program calls a function."""
         if self.dead:
             return
-        options = Options(
-            at_most_once=job.at_most_once,
-            monitor_progress=job.monitor_progress,
-            node=job.node,
-            needs=job.needs,
-            time_limit=job.time_limit,
-        )
-        route = Route(job.function, job.fingerprint, node=options.node, needs=options.needs)
+        options = job.options
+        route = Route(job.function, job.fingerprint, 0, options.node, options.needs, options.priority)
         entry = Entry(route, job.id, job.body, job.buffers, options, wire_options(options), job)
+        if options.on_terms:
+            entry.terms = Terms(options)
         self.scene.history.accepted[job.id] = entry
+        self.scene.history.called[job.id] = self.scene.now
         self.handle("user", self._submit, entry)
         if job.cancel_after is not None:
             self.scene.after(job.cancel_after, self._cancel_soon, entry)
@@ -145,7 +148,7 @@ class CallerHost(Host):
         """Where there is a place for a lone task, who calls sends it; the decider hears of it later."""
         place, self._place = self._place, None
         self._route = entry.route
-        if place is None or place.route != entry.route or entry.buffers:
+        if place is None or place.route != entry.route or entry.buffers or entry.terms is not None:
             self._do(self.caller.submit, [entry])
             return
         self._expressed.append((entry, place))
@@ -222,8 +225,8 @@ class CallerHost(Host):
                         self._send(action)
                     case calling.Settled():
                         self.scene.history.settled(action.entries, action.node)
-                    case calling.Told():
-                        self.scene.history.told(action.entry, action.status)
+                    case calling.Told() | calling.Retried():
+                        self._told(action)
                     case calling.Drop(key=key):
                         self._drop([key])
                     case calling.Reached(doubles=doubles):
@@ -234,6 +237,13 @@ class CallerHost(Host):
         self._set_alarm()
         if self._route is not None:
             self._place = self.caller.express(self._route, self.scene.now)
+
+    def _told(self, action: calling.Told | calling.Retried) -> None:
+        if isinstance(action, calling.Told):
+            self.scene.history.told(action.entry, action.status)
+        else:
+            self.scene.note("retried", self.name, action.entry.id, action.text)
+            self.scene.history.retried[action.entry.id] += 1
 
     def _drop(self, keys: list[str]) -> None:
         for key in keys:

@@ -151,7 +151,7 @@ class NodeHost(Host):
                         self._publish(node, action)
                     case serving.Start():
                         for held in action.bundle.all:
-                            self.scene.history.started(self.name, self.life, held)
+                            self.scene.history.started(self.name, self.life, held, node.starter)
                         workers.work(action.bundle)
                     case serving.Overrun():
                         self._overran(node, action)

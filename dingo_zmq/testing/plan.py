@@ -7,6 +7,8 @@ from enum import Enum
 from random import Random
 from typing import Any
 
+from dingo_zmq.model import Options, Retries
+
 HEAL_AT, LATE_HEAL_AT = 18.0, 50.0
 JOBS_LEAST = 200
 LONG = 0.1
@@ -107,11 +109,34 @@ class Job:
     stop: bool = False
     """whether it is to be cancelled even where it runs"""
     time_limit: float | None = None
+    fails: int = 0
+    """how often it fails before it succeeds"""
+    ignore_report: bool = False
+    delay: float = 0.0
+    expires: float | None = None
+    retries: int | Retries = 0
+    priority: int = 0
 
     def written(self, fingerprint: str) -> bytes:
         """Return the arguments as the marshaller behind a fingerprint writes them."""
         how = fingerprint.partition("/")[2]
         return f"{how and how + ' '}arguments of {self.id}".encode()
+
+    @property
+    def options(self) -> Options:
+        """How it is to be treated."""
+        return Options(
+            at_most_once=self.at_most_once,
+            monitor_progress=self.monitor_progress,
+            node=self.node,
+            needs=self.needs,
+            ignore_report=self.ignore_report,
+            delay=self.delay,
+            expires=self.expires,
+            retries=self.retries,
+            priority=self.priority,
+            time_limit=self.time_limit,
+        )
 
     @property
     def body(self) -> bytes:
@@ -203,7 +228,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at)),
+        jobs=_on_terms(seed, _with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at))),
         faults=_faults(dice, heal_at) if faults else [],
         heal_at=heal_at,
         delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
@@ -306,6 +331,33 @@ def _job(dice: Random, id: str, caller: int, function: str, at: float) -> Job:
         stop=chance(dice, 0.5),
         time_limit=time_limit,
     )
+
+
+def _on_terms(seed: int, jobs: list[Job]) -> list[Job]:
+    """Have some tasks wait, expire, fail, be tried again, and go first or last; in two seeds of three."""
+    dice = Random(f"terms {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.33):
+        return jobs
+    share = dice.choice((0.05, 0.2, 0.6))
+    return [replace(job, **_terms(dice)) if not job.killer and chance(dice, share) else job for job in jobs]
+
+
+def _terms(dice: Random) -> dict[str, Any]:
+    terms: dict[str, Any] = {}
+    if chance(dice, 0.3):
+        terms["delay"] = dice.choice((0.001, dice.uniform(0, 1), dice.uniform(0, 5)))
+    if chance(dice, 0.3):
+        terms["expires"] = terms.get("delay", 0.0) + dice.choice((0.0005, dice.uniform(0.001, 0.1), 3.0))
+    if chance(dice, 0.4):
+        terms["fails"] = dice.choice((1, 1, 2, 4))
+    if chance(dice, 0.5):
+        lost, refused = dice.choice((None, None, 0, 2)), dice.choice((None, None, 2))
+        backoff = dice.choice((0.0, 0.01, 0.3))
+        terms["retries"] = Retries(dice.choice((0, 1, 3)), lost, refused, backoff, most=1.0)
+    if chance(dice, 0.3):
+        terms["priority"] = dice.choice((-5, -1, 1, 1, 2, 9))
+    terms["ignore_report"] = chance(dice, 0.1)
+    return terms
 
 
 def _bound(dice: Random, job: Job, nodes: list[NodePlan]) -> Job:

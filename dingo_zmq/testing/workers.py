@@ -9,6 +9,7 @@ from dingo_zmq.model import Status
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.node import Node
 from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.plan import NodePlan
 from dingo_zmq.testing.scene import Scene
 
@@ -96,7 +97,7 @@ class Workers:
                 self._long(bundle, held, takes)
                 return
             seconds += takes
-            answers.append(_answer(held))
+            answers.append(self._answer(held))
         self.scene.after(seconds, self._done, bundle, answers, seconds)
 
     def _long(self, bundle: Bundle, held: Held, left: float, spent: float = 0.0) -> None:
@@ -104,12 +105,21 @@ class Workers:
         if not self.alive or self.host.postpone(self._long, bundle, held, left, spent):
             return
         if left <= 0 or held.cancelled:
-            self._done(bundle, [_cancelled(held) if left > 0 else _answer(held)], spent)
+            self._done(bundle, [_cancelled(held) if left > 0 else self._answer(held)], spent)
             return
         if spent:
             self.host.do(self.node.progressed, held, b"still at it")
         step = min(left, STEP)
         self.scene.after(step, self._long, bundle, held, left - step, spent + step)
+
+    def _answer(self, held: Held) -> Answer:
+        failed = self.scene.history.failed
+        if failed[held.id] < self.scene.jobs[held.id].fails:
+            failed[held.id] += 1
+            return held, int(Status.FAIL), FAILED, ()
+        if held.options.ignore_report:
+            return held, int(Status.SUCCESS), b"", ()
+        return held, int(Status.SUCCESS), b"answer to " + held.body, held.buffers
 
     def _done(self, bundle: Bundle, answers: list[Answer], seconds: float) -> None:
         """A worker hands over what it has finished, and goes on with its bundle."""
@@ -131,10 +141,6 @@ class Workers:
         for link in dict.fromkeys(held.link for _, answers, _, _ in results for held, *_ in answers):
             self.scene.history.check_link(self.host.name, link)
         self.host.do(self.node.flush)
-
-
-def _answer(held: Held) -> Answer:
-    return held, int(Status.SUCCESS), b"answer to " + held.body, held.buffers
 
 
 def _cancelled(held: Held) -> Answer:

@@ -28,6 +28,7 @@ def good_one(mesh: Mesh) -> None:
         (["add", "2", "3"], "5"),
         (["add", "2"], "7"),
         (["add", "-2", "-3"], "-5"),
+        (["add", "--priority", "-2", "-2", "-3"], "-5"),
         (["add", "--", "-2", "-3"], "-5"),
         (["add", "b=4", "2"], "6"),
         (["add", "a=-1", "b=-4", "--json"], "-5"),
@@ -62,6 +63,28 @@ def test_a_task_with_a_time_limit(shared: Mesh) -> None:
     call = shared.invoke("call", "doze", "--time-limit", "0")
     assert (call.code, call.out) == (2, "")
     assert "0.0 is not in the range x>0" in call.err
+
+
+def test_a_task_that_is_tried_again(shared: Mesh) -> None:
+    call = shared.invoke("call", "spoil", "rotten", "--retries", "1", "--priority", "5", "--expires", "30")
+    assert (call.code, call.out) == (1, "")
+    first, *rest = call.err.splitlines()
+    assert first.startswith("attempt 2 of 2 in ")
+    assert any("(the last of 2 attempts)" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--expires", "0"], "expires must be seconds"),
+        (["--retries", "-1"], "retries must be a whole number"),
+        (["--priority", "-9999999"], "priority must be a whole number"),
+    ],
+)
+def test_an_option_that_makes_no_sense(shared: Mesh, words: list[str], said: str) -> None:
+    call = shared.invoke("call", "add", "2", *words)
+    assert (call.code, call.out) == (2, "")
+    assert said in call.err
 
 
 def test_a_task_that_fails(shared: Mesh) -> None:

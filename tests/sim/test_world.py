@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from dingo_zmq.protocol import contacts, credit, intake, ledger, roster, starter
+from dingo_zmq.protocol import (
+    contacts,
+    credit,
+    intake,
+    ledger,
+    messages,
+    publisher,
+    roster,
+    starter,
+    terms,
+    tries,
+)
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, hosts, play, play_seed
 
@@ -38,15 +49,19 @@ def told(outcome: Outcome) -> str:
 @pytest.mark.timeout(300)  # many stories, and a machine may be slow
 def test_every_story_keeps_the_rules() -> None:
     happened: Counter[str] = Counter()
+    figures: Counter[str] = Counter()
     wrong = []
     for outcome in outcomes(range(SEEDS)):
         happened += outcome.happened
+        figures += outcome.figures
         if outcome.failures:
             wrong.append(told(outcome))
     if wrong:
         pytest.fail("\n".join([f"{len(wrong)} of {SEEDS} seeds", *wrong[:5]]), pytrace=False)
     if SEEDS >= ENOUGH:
         assert set(happened) == {kind.value for kind in Kind}
+        assert figures["EXPIRED"] > SEEDS
+        assert figures["tried again"] > SEEDS / 10
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
@@ -134,7 +149,7 @@ def nothing_is_published_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_asks_before_it_starts(patch: pytest.MonkeyPatch) -> None:
-    def add(self, tasks):  # type: ignore[no-untyped-def]
+    def add(self, tasks, now):  # type: ignore[no-untyped-def]
         for held in tasks:
             self.pools[held.lane.function.pool].ready.append(held)
 
@@ -184,6 +199,52 @@ def nothing_is_written_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hosts, "misread", lambda caller, known: [])
 
 
+def delays_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger.Ledger, "_parked", lambda self, entry, terms: False)
+
+
+def what_may_have_started_expires(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(terms.Terms, "expired", lambda self, now: now >= self.expires_at)
+
+
+def a_node_says_expired_of_what_runs(patch: pytest.MonkeyPatch) -> None:
+    def give_back(self, link, tasks, reason):  # type: ignore[no-untyped-def]
+        if tasks:
+            refs = publisher.refs_of(tasks)
+            self._publisher.tell(link, messages.Recalled(link.token, refs, reason))
+
+    patch.setattr(starter.Starter, "expired", lambda self, now: self.agenda.due(now))
+    patch.setattr(serving.Node, "_give_back", give_back)
+
+
+def tried_again_for_ever(patch: pytest.MonkeyPatch) -> None:
+    failed = tries.Tries.failed
+
+    def endless(self, entry, *rest):  # type: ignore[no-untyped-def]
+        if entry.terms is not None and entry.terms.raised > 1:
+            entry.terms.raised = 1
+        return failed(self, entry, *rest)
+
+    patch.setattr(tries.Tries, "failed", endless)
+
+
+def at_most_once_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    failed = tries.Tries.failed
+
+    def anyhow(self, entry, *rest):  # type: ignore[no-untyped-def]
+        options, entry.options = entry.options, entry.options.replace(at_most_once=False)
+        try:
+            return failed(self, entry, *rest)
+        finally:
+            entry.options = options
+
+    patch.setattr(tries.Tries, "failed", anyhow)
+
+
+def first_come_first_served(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(starter.Pool, "first", lambda self: next((q for q in self.ranks.values() if q), self.ready))
+
+
 PLANTED = [
     no_filter_for_repeats,
     beats_without_open_tasks,
@@ -200,6 +261,12 @@ PLANTED = [
     a_refusal_is_an_answer,
     marshallers_do_not_matter,
     nothing_is_written_anew,
+    delays_are_forgotten,
+    what_may_have_started_expires,
+    a_node_says_expired_of_what_runs,
+    tried_again_for_ever,
+    at_most_once_is_tried_again,
+    first_come_first_served,
 ]
 
 

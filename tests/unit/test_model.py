@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from dingo_zmq.errors import TaskFailed, UsageError
-from dingo_zmq.model import Code, Failure, Options, Report, Status, check_node_name, check_part, error_for, plain
+from dingo_zmq.model import (
+    Code,
+    Failure,
+    Options,
+    Report,
+    Retries,
+    Status,
+    check_node_name,
+    check_part,
+    error_for,
+    plain,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +59,30 @@ def test_needs_are_given_as_any_iterable(given: Any, needs: tuple[str, ...]) -> 
         ({"time_limit": float("nan")}, "time_limit must be a number of seconds above 0, or None, not nan"),
         ({"soft_time_limit": "5"}, "soft_time_limit must be a number of seconds above 0, or None, not '5'"),
         ({"time_limit": 5, "soft_time_limit": 5}, "soft_time_limit (5 s) must be below time_limit (5 s)"),
+        ({"ignore_report": 1}, "ignore_report must be True or False, not 1"),
+        ({"delay": "1"}, "delay must be seconds, from 0 to 1e+09, not '1'"),
+        ({"delay": -1}, "delay must be seconds, from 0 to 1e+09, not -1"),
+        ({"delay": float("nan")}, "delay must be seconds, from 0 to 1e+09, not nan"),
+        ({"delay": True}, "delay must be seconds, from 0 to 1e+09, not True"),
+        ({"expires": "soon"}, "expires must be seconds, more than 0 to 1e+09, or None, not 'soon'"),
+        ({"expires": 0}, "expires must be seconds, more than 0 to 1e+09, or None, not 0"),
+        ({"expires": float("inf")}, "expires must be seconds, more than 0 to 1e+09, or None, not inf"),
+        (
+            {"expires": 1, "delay": 2},
+            "expires (1 s) must be more than delay (2 s), or the task would never start; "
+            "hint: both count from the call",
+        ),
+        ({"retries": "3"}, "retries must be a whole number of at least 0, or a Retries, not '3'"),
+        ({"retries": True}, "retries must be a whole number of at least 0, or a Retries, not True"),
+        ({"retries": -1}, "retries must be a whole number of at least 0, or a Retries, not -1"),
+        ({"retries": None}, "retries must be a whole number of at least 0, or a Retries, not None"),
+        ({"priority": 1.5}, "priority must be a whole number from -1000000 to 1000000, not 1.5"),
+        ({"priority": "high"}, "priority must be a whole number from -1000000 to 1000000, not 'high'"),
+        ({"priority": 1_000_001}, "priority must be a whole number from -1000000 to 1000000, not 1000001"),
         (
             {"nodes": "a"},
             "unknown option in ['nodes']; there are: at_most_once, max_losses, monitor_progress, node, needs, "
-            "time_limit, soft_time_limit",
+            "ignore_report, delay, expires, retries, priority, time_limit, soft_time_limit",
         ),
     ],
 )
@@ -59,6 +90,39 @@ def test_options_that_make_no_sense(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError) as raised:
         Options().replace(**changes)
     assert str(raised.value) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"raised": "3"}, "retries: raised must be a whole number of at least 0, not '3'"),
+        ({"raised": None}, "retries: raised must be a whole number of at least 0, not None"),
+        ({"lost": -1}, "retries: lost must be a whole number of at least 0, not -1"),
+        ({"refused": 1.0}, "retries: refused must be a whole number of at least 0, not 1.0"),
+        ({"backoff": "1"}, "retries: backoff must be a number of at least 0, not '1'"),
+        ({"factor": 0.5}, "retries: factor must be a number of at least 1, not 0.5"),
+        ({"most": float("inf")}, "retries: most must be a number of at least 0, not inf"),
+        ({"jitter": 1.5}, "retries: jitter must be a number from 0 to 1, not 1.5"),
+        (
+            {"on": "ValueError"},
+            "retries: on must be a list of names of exceptions, such as [\"ValueError\"], not 'ValueError'",
+        ),
+        (
+            {"on": [ValueError]},
+            "retries: on must be a list of names of exceptions, and <class 'ValueError'> is none",
+        ),
+    ],
+)
+def test_retries_that_make_no_sense(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Retries(**given)
+    assert str(raised.value) == text
+
+
+def test_a_number_of_retries_is_for_what_raises() -> None:
+    assert Options(retries=3).tries == Retries(raised=3)
+    assert Options().tries == Retries(raised=0)
+    assert not Options().on_terms
 
 
 @pytest.mark.parametrize("name", ["bench", "bench-3", "bench/2", "Prüfstand 4", "00c0ffee00c0ffee"])

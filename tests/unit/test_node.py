@@ -616,3 +616,67 @@ def test_a_pool_grows_and_shrinks_while_it_works() -> None:
     third.todo.clear()
     machine.finished(third, [(held, SUCCESS, b"", ()) for held in third.all], 0.1, True, 5.0)
     assert did(machine) == [("start", 4)]
+
+
+# ---------------------------------------------------------------------- expiry and priority
+
+
+def begin(machine: Node) -> None:
+    """Have every worker begin what it was given."""
+    for bundle in machine.starter.active:
+        bundle.todo.clear()
+
+
+def test_what_has_not_started_in_time_is_given_back_as_expired() -> None:
+    machine = linked(1)
+    machine.received(tasks(1), (), 1.0)
+    assert did(machine) == [("start", 1)]
+    begin(machine)
+    machine.links[LINK].lanes["add"].granted = 9
+    machine.received(tasks(2, options=m.TaskOptions(expires=0.5)), (), 1.0)
+    machine.received(tasks(3), (), 1.0)
+    assert did(machine) == []
+    machine.tick(1.4)
+    did(machine)
+    assert machine.wakeup == 1.5
+    machine.tick(1.5)
+    assert did(machine)[0] == ("recalled", {"add": [2]}, m.EXPIRED)
+    assert ("start", 3) in finish(machine, 1.6)
+
+
+def test_what_has_started_in_time_does_not_expire() -> None:
+    machine = linked(1)
+    machine.received(tasks(1, options=m.TaskOptions(expires=0.5)), (), 1.0)
+    assert did(machine) == [("start", 1)]
+    begin(machine)
+    machine.tick(1.6)
+    assert did(machine) == []
+    assert ("reports", (1, 1, SUCCESS)) in finish(machine, 1.7)
+
+
+def test_what_has_its_go_does_not_expire_and_what_only_asks_does() -> None:
+    machine = linked(2)
+    options = m.TaskOptions(at_most_once=True, expires=0.5)
+    play(machine, (1.0, tasks(1, options=options), [("claim", {"add": [1]})]))
+    machine.tick(1.6)
+    assert ("recalled", {"add": [1]}, m.EXPIRED) in did(machine)
+    play(machine, (2.0, tasks(2, options=options), [("claim", {"add": [2]})]))
+    play(machine, (2.1, m.Go(LINK, {"add": [2]}), [("start", 2)]))
+    begin(machine)
+    machine.tick(2.6)
+    assert did(machine) == []
+
+
+def test_higher_priorities_start_first_and_ask_first() -> None:
+    machine = linked(1)
+    machine.links[LINK].lanes["add"].granted = 99
+    machine.received(tasks(1), (), 1.0)
+    for number, priority in ((2, 0), (3, -1), (4, 7), (5, 2), (6, 7), (7, 0)):
+        machine.received(tasks(number, options=m.TaskOptions(priority=priority)), (), 1.0)
+    once = m.TaskOptions(at_most_once=True)
+    machine.received(tasks(8, options=once), (), 1.0)
+    machine.received(tasks(9, options=m.TaskOptions(at_most_once=True, priority=1)), (), 1.0)
+    done = [done for _ in range(7) for done in finish(machine, 2.0)]
+    assert [short[1:] for short in done if short[0] == "start"] == [(n,) for n in (1, 4, 6, 5, 2, 7, 3)]
+    assert [short for short in done if short[0] == "claim"] == [("claim", {"add": [9]})]
+    assert machine.starter.pools["shared"].ranks == {}

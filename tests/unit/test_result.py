@@ -23,7 +23,7 @@ import pytest
 
 from dingo_zmq import errors
 from dingo_zmq.listening import Events
-from dingo_zmq.model import Code, Failure, Report, Status
+from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.result import KEPT_REPORTS, Result, _Wakeups
 
 DEADLINE = 10.0  # seconds; reached only where something is broken
@@ -33,6 +33,8 @@ CANCELLED = Failure(Code.CANCELLED, "cancelled by the caller")
 
 class FakeOwner:
     """An App as far as a result knows it, with a real callback thread."""
+
+    options = Options()
 
     def __init__(self) -> None:
         self.asked: list[Result[Any]] = []

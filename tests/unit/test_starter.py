@@ -19,7 +19,7 @@ class Bench:
 
     def add(self, number: int, name: str = "add", attempt: int = 1, options: TaskOptions | None = None) -> Held:
         (held,), _ = self.link.accept([(name, number, f"{name}{number}", attempt, options, b"")], ())
-        self.starter.add([held])
+        self.starter.add([held], 0.0)
         return held
 
     def many(self, number: int) -> list[Held]:

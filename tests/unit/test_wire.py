@@ -19,10 +19,12 @@ REFS = {"add": [1, 2], "mul": [2**53]}
 TASK = ("add", 1, "7", 2, m.TaskOptions(at_most_once=True), b"body")
 REPORT = (3, "add", 1, 2, 4, b"body")
 
+LATER = m.TaskOptions(priority=-3, expires=1.5, ignore_report=True, time_limit=2.5, soft_time_limit=0.5)
 FROM_CALLER = [
     m.Hello(LINK, "me", 1, b"", "mesh", [1, 2]),
     m.Hello(LINK, "me", 1, NODE, "mesh", [1]),
     m.Tasks(LINK, "me", 5, {"add": 9}, [TASK, ("mul", 1, "8", 1, None, b"")]),
+    m.Tasks(LINK, "me", 5, {}, [("add", 2, "9", 1, LATER, b"")]),
     m.Beat(LINK, "me", 6, 5, {"add": (3, 2, 1)}, REFS, NODE),
     m.Cancel(LINK, REFS),
     m.Recall(LINK, REFS),
