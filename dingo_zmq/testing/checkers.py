@@ -16,7 +16,7 @@ from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
-from dingo_zmq.testing.workers import CANCELLED, OVER_LIMIT
+from dingo_zmq.testing.workers import CANCELLED, OVER_LIMIT, REFUSED
 
 __all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
 
@@ -108,7 +108,7 @@ def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
         Code.CANCELLED: entry.id in history.cancelled or entry.id in history.stopped,
         Code.UNKNOWN: _bounded_losses(cast, job) and _may_be_unknown(cast),
         Code.EXPIRED: job.expires is not None and ending.at >= history.called[entry.id] + job.expires,
-        Code.REFUSED: refused is not None and len(history.refusals[entry.id]) > refused,
+        Code.REFUSED: refused is not None and len(history.refusals.get(entry.id, ())) > refused,
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
 
@@ -286,7 +286,7 @@ def refused_means_not_started(cast: Cast) -> Iterator[str]:
             if refused in runs:
                 yield f"{id} ran where it had been refused: {refused}"
         for ending in history.endings.get(id, ()):
-            if ending.body == b"cancelled":
+            if ending.body == REFUSED:
                 yield f"{id} was settled by its refusal: {ending}"
 
 

@@ -19,7 +19,7 @@ LONG = 0.2
 STEP = 1.0
 """seconds between two looks"""
 
-CANCELLED, OVER_LIMIT = b"cancelled", b"over its time limit"
+CANCELLED, REFUSED, OVER_LIMIT = b"cancelled", b"refused", b"over its time limit"
 """what is reported of tasks that fail"""
 
 Answer: TypeAlias = tuple[Held, int, bytes, tuple[Any, ...]]
@@ -87,7 +87,7 @@ class Workers:
                 continue
             if self.host.refuses(held):
                 self.node.refused(held, "no hand is free", self.scene.now)
-                answers.append(_cancelled(held))
+                answers.append((held, int(Status.FAIL), REFUSED, ()))
                 continue
             self.host.executed(held)
             if job.killer:
