@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dingo_zmq import App
+from dingo_zmq import App, Level
 from dingo_zmq.errors import ConfigError, TaskFailed
 from dingo_zmq.marshallers import CustomMarshaller
 from dingo_zmq.model import Code
@@ -106,6 +106,17 @@ def test_by_name_a_caller_writes_what_the_node_reads(shared: Mesh) -> None:
     assert app.options(node="bench-3").call("directly", READING).result(PATIENCE) == "dict"
     result = app.call("conjugate", 1)
     wait_until(lambda: 'takes "pickle" tasks of conjugate, we send "msgpack"' in result.why(), "the words")
+
+
+def test_by_name_it_does_so_too_where_the_report_is_ignored(shared: Mesh) -> None:
+    app = shared.app()
+    events = app.listen(level=Level.WARNING)
+    ignoring = app.options(ignore_report=True)
+    ignoring.call("as_json", READING)  # before any node has told
+    assert app.call("as_json", READING).result(PATIENCE)
+    ignoring.call("as_json", READING)
+    app.close(timeout=PATIENCE)
+    assert [event.text for event in events] == []  # both were done
 
 
 def test_the_command_line_does_so_too_and_watch_reads_it(shared: Mesh) -> None:

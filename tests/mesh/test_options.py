@@ -30,6 +30,13 @@ class Bench:
             self.free.wait(PATIENCE)
 
         @app.task
+        def spoil() -> None:
+            self.ran.append(current_task().attempt)
+            self.began.release()
+            self.free.wait(PATIENCE)
+            raise ValueError("no")
+
+        @app.task
         def note(what: int) -> int:
             self.ran.append(what)
             return what
@@ -41,7 +48,7 @@ class Bench:
                 raise ValueError(text)
             return len(self.ran)
 
-        self.hold, self.note, self.flaky = hold, note, flaky
+        self.hold, self.spoil, self.note, self.flaky = hold, spoil, note, flaky
 
     def busy(self) -> Any:
         """Occupy the worker."""
@@ -50,9 +57,10 @@ class Bench:
         return result
 
 
-@pytest.fixture(params=["local", "mesh"])
+@pytest.fixture(params=["local", "wire", "mesh"])
 def bench(request: pytest.FixtureRequest, mesh: Mesh) -> Iterator[Bench]:
-    app = App("local", threads=1) if request.param == "local" else mesh.app(threads=1)
+    local = request.param in ("local", "wire")
+    app = App("local", threads=1, wire=request.param == "wire") if local else mesh.app(threads=1)
     bench = Bench(app)
     app.serve()
     assert bench.note.call(0).result(PATIENCE) == 0
@@ -170,6 +178,32 @@ def test_at_most_once_is_never_tried_again(bench: Bench) -> None:
     result = bench.flaky.options(retries=5, at_most_once=True).call(9)
     assert result.wait(PATIENCE).fail
     assert bench.ran == [1]
+
+
+def test_what_is_to_be_stopped_is_not_tried_again(bench: Bench) -> None:
+    result = bench.spoil.options(retries=Retries(5, backoff=0)).call()
+    assert bench.began.acquire(timeout=PATIENCE)
+    assert result.cancel(running=True)
+    assert "running" in result.why()  # and by now everybody knows that it is to be stopped
+    bench.free.set()
+    report = result.wait(PATIENCE)
+    assert report.failure is not None
+    assert (report.failure.code, report.failure.type, bench.ran) == (Code.RAISED, "ValueError", [1])
+
+
+def test_each_try_has_the_whole_time_limit(bench: Bench) -> None:
+    result = bench.flaky.options(retries=Retries(3, backoff=0), time_limit=PATIENCE).call(2)
+    assert (result.result(PATIENCE), bench.ran) == (3, [1, 2, 3])
+    assert bench.note.options(time_limit=PATIENCE).call(4).result(PATIENCE) == 4  # its worker is still there
+
+
+def test_what_takes_too_long_is_not_tried_again(bench: Bench) -> None:
+    report = bench.spoil.options(retries=Retries(5, backoff=0), time_limit=0.05).call().wait(PATIENCE)
+    bench.free.set()
+    assert report.failure is not None
+    assert report.failure.code is Code.TIMEOUT
+    assert bench.note.call(4).result(PATIENCE) == 4
+    assert bench.ran == [1, 4]
 
 
 def test_between_two_tries_it_says_why_and_can_be_cancelled(bench: Bench) -> None:

@@ -360,3 +360,34 @@ def test_an_agenda_forgets_what_does_not_matter_any_more() -> None:
     assert agenda.due(7.0) == [1001]
     assert agenda.due(1e9) == []
     assert agenda.wakeup == float("inf")
+
+
+# ---------------------------------------------------------------------- with what ends tasks for other causes
+
+
+def test_what_is_to_be_stopped_is_tried_no_more(play: Play) -> None:
+    entry = play.submit(1.0, retries=plain(2))
+    play.did()
+    play.caller.stop(entry, 1.5)
+    assert play.did() == [("cancel", {"add": [1]})]
+    assert play.report(1, FAIL, 2.0, b"ValueError") == [Status.FAIL]
+
+
+def test_what_is_given_back_since_it_is_to_be_stopped_was_not_refused(play: Play) -> None:
+    entry = play.submit(1.0, retries=plain(2, refused=1))
+    play.did()
+    play.caller.stop(entry, 1.5)
+    play.did()
+    assert play.recalled(1, m.CANCELLED, 2.0)[-1] == Code.CANCELLED
+    assert play.caller.ledger.open == 0
+    assert not play.caller.ledger.parked
+
+
+def test_a_node_that_ends_for_the_limit_of_another_task_counts_as_lost_here(play: Play) -> None:
+    play.submit(1.0, retries=plain(0, lost=0))
+    play.submit(1.0, retries=plain(0, lost=1, backoff=3.0), expires=2.0)
+    play.did()
+    recalled = m.Recalled(play.token, {"add": [1, 2]}, m.RESTARTING)
+    assert play.hear(recalled, 1.5)[-1] == Code.UNKNOWN
+    assert play.tick(4.4) == []
+    assert play.tick(4.5) == [("t2", 3, 2, 0.0)]  # it may have started, and so does not expire any more
