@@ -231,7 +231,7 @@ def refused_means_not_started(cast: Cast) -> Iterator[str]:
             if refused in runs:
                 yield f"{id} ran where it had been refused: {refused}"
         for ending in history.endings.get(id, ()):
-            if ending.body == b"cancelled":
+            if ending.body == b"cancelled" and id not in history.stopped:
                 yield f"{id} was settled by its refusal: {ending}"
 
 
