@@ -110,6 +110,7 @@ class Held:
         "number",
         "options",
         "state",
+        "told",
     )
 
     def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
@@ -118,6 +119,7 @@ class Held:
         self.options = options or _PLAIN
         self.state = QUEUED
         self.go = self.cancelled = False
+        self.told = False  # whether it was said that it is about to run; it may be taken back from its worker
         self.asked = NEVER
 
     @property
