@@ -130,6 +130,7 @@ class Held:
         "number",
         "options",
         "state",
+        "told",
     )
 
     def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
@@ -142,6 +143,7 @@ class Held:
             self.options = options
             self.alone = options.time_limit > 0 or options.soft_time_limit > 0
         self.state = QUEUED
+        self.told = False  # whether it was said that it is about to run; it may be taken back from its worker
         self.asked = NEVER
 
     @property

@@ -384,7 +384,8 @@ class Node:
         for bundle in starter.start(now):
             self.out.append(Start(bundle))
             for held in bundle.all:
-                if held.options.monitor_progress or self._watches:
+                if not held.told and (held.options.monitor_progress or self._watches):
+                    held.told = True
                     self._publisher.told(held, Status.PROGRESS, b"")
 
     def _expire(self, now: float) -> None:

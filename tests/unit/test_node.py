@@ -283,6 +283,25 @@ def test_progress_is_told_to_who_asked() -> None:
     play(machine, (3, tasks(2), [("start", 2)]))
 
 
+def test_progress_is_told_once_where_a_task_is_taken_back_from_its_worker() -> None:
+    machine = linked(1)
+    machine.received(tasks(1), (), 1.0)
+    (bundle,) = machine.starter.active
+    bundle.todo.clear()
+    machine.finished(bundle, [(bundle.all[0], SUCCESS, b"done", ())], 0.0001, True, 1.0)
+    machine.flush(1.0)
+    machine.received(beat(heard=1), (), 1.1)
+    machine.received(tasks(2, 3, options=WATCHED), (), 1.2)
+    (bundle,) = machine.starter.active
+    first = bundle.todo.popleft()  # the worker has it
+    assert [held.number for held in bundle.all] == [2, 3]
+    did(machine)
+    machine.tick(1.3)
+    machine.finished(bundle, [(first, SUCCESS, b"done", ())], 0.1, True, 1.4)
+
+    assert did(machine) == [("start", 3)]
+
+
 def test_a_copy_that_a_watcher_is_too_slow_for_is_dropped_and_said() -> None:
     machine = linked()
     machine.watch(b"watch/me/add/", True)
