@@ -34,6 +34,8 @@ from dingo_zmq.protocol.why import waiting, why
 __all__ = ["MeshCaller"]
 
 FRAMES_A_ROUND = 32
+LAST_ROUNDS = 100
+"""in which we read what was published, before a node is taken for dead"""
 TRIED_MOST = 1000
 _NEWS = frozenset(EventCode) - {EventCode.REDELIVERED, EventCode.REPEATED}
 """what changes how nodes stand"""
@@ -359,7 +361,10 @@ class MeshCaller:
         self._happened(now, partial(self.decider.locked_out, key, now, cause))
 
     def refused(self, key: str, now: float) -> None:
-        """Both ports of a node refuse connections."""
+        """Both ports of a node refuse connections; what it said before its end comes first."""
+        for _ in range(LAST_ROUNDS):
+            if not self._read(now):
+                break
         self._happened(now, partial(self.decider.refused, key, now))
 
     def _happened(self, now: float, tell: Callable[[], None]) -> None:
