@@ -513,6 +513,22 @@ def test_quick_changes_are_all_seen_in_the_end(folder: Path) -> None:
             pass
 
 
+def test_a_change_while_the_file_is_looked_at_is_no_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlocked = board._is_unlocked
+    with writing(folder) as announcer:
+        announcer.announce(announcement(incarnation="aa"))
+        changes = iter(["bb"])
+
+        def is_unlocked(fd: int) -> bool:
+            for incarnation in changes:
+                announcer.announce(announcement(incarnation=incarnation))
+            return unlocked(fd)
+
+        monkeypatch.setattr(board, "_is_unlocked", is_unlocked)
+        (note,) = board.read_notes(folder, {}, 10).values()
+        assert note.announcement.incarnation == "bb"
+
+
 def test_one_supervisor_speaks_for_its_children(folder: Path) -> None:
     with listening(DirectorySource(folder)) as heard, writing(folder) as announcer:
         for name in ("a", "b", "c"):

@@ -41,6 +41,7 @@ _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})\.[0-9a-f]{16}\.json")
 _MAX_SIZE = 16 * 1024
 _READ_FLAGS = os.O_RDONLY | (os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK if sys.platform != "win32" else 0)
 _TEMP_AGE = 60.0
+_REPLACED_MOST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +150,27 @@ def _age(entry: os.DirEntry[str]) -> float:
 
 
 def _read_note(path: Path, known: Note | None) -> Note | None:
-    try:
-        fd = os.open(path, _READ_FLAGS)
-    except OSError:
-        return None
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or not is_mine(info) or info.st_size > _MAX_SIZE:
+    for _ in range(_REPLACED_MOST):
+        try:
+            fd = os.open(path, _READ_FLAGS)
+        except OSError:
             return None
-        if _is_unlocked(fd):
-            _remove_dead(path, info)
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or not is_mine(info) or info.st_size > _MAX_SIZE:
+                return None
+            if not _is_unlocked(fd):
+                return _living(path, fd, info, known)
+        finally:
+            os.close(fd)
+        if _remove_dead(path, info):
             return None
-        version = (info.st_ino, info.st_mtime_ns, info.st_size)
-        note = known if known and known.version == version else _parse(path, os.read(fd, _MAX_SIZE), version)
-    finally:
-        os.close(fd)
+    return known  # its owner lives, and replaces it faster than we look
+
+
+def _living(path: Path, fd: int, info: os.stat_result, known: Note | None) -> Note | None:
+    version = (info.st_ino, info.st_mtime_ns, info.st_size)
+    note = known if known and known.version == version else _parse(path, os.read(fd, _MAX_SIZE), version)
     if note and not fcntl and not pid_exists(note.pid):
         remove(path)
         return None
@@ -180,11 +187,13 @@ def _is_unlocked(fd: int) -> bool:
     return True
 
 
-def _remove_dead(path: Path, info: os.stat_result) -> None:
-    """Remove the file, unless its owner replaced it just after we opened it."""
+def _remove_dead(path: Path, info: os.stat_result) -> bool:
+    """Remove the file, and return True, unless its owner replaced it just after we opened it."""
     with contextlib.suppress(OSError):
-        if path.lstat().st_ino == info.st_ino:
-            path.unlink()
+        if path.lstat().st_ino != info.st_ino:
+            return False
+        path.unlink()
+    return True
 
 
 def _parse(path: Path, raw: bytes, version: tuple[int, int, int]) -> Note | None:
