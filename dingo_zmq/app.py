@@ -26,7 +26,8 @@ from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Repor
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result
-from dingo_zmq.task import Decorator, NamedCalls, Submit, TaskFunction
+from dingo_zmq.stream import Stream
+from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction
 
 if TYPE_CHECKING:
     import inspect
@@ -55,6 +56,9 @@ class Engine(Protocol):
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`."""
+
+    def streamer(self, function: Function, options: Options) -> SubmitStream:
+        """Return what sends a task of `function` with `options`, whose values are read as they come."""
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
@@ -252,7 +256,7 @@ class App:
         return {} if maker is None else {"id_maker": maker}
 
     def _keep(self, function: Function) -> TaskFunction[Any, Any]:
-        task: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
+        task = self._task_function(function)
         self._tasks[function.name] = task
         return task
 
@@ -376,6 +380,15 @@ class App:
         """Send a task by the name of its function and wait for its return."""
         return await self.call(name, *args, **kwargs)
 
+    def stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """
+        Send a task by the name of its function, and return what it yields, see `TaskFunction.stream`.
+
+        Raises:
+            UnknownFunction: in local mode, where nobody else could have it.
+        """
+        return self._by_name(name).stream(*args, **kwargs)
+
     def bind(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """
         Return a `Call` of a function by its name, see `TaskFunction.bind`.
@@ -386,7 +399,7 @@ class App:
         return self._by_name(name).bind(*args, **kwargs)
 
     def options(self, **changes: Any) -> NamedCalls:
-        """Return something with `call`, `acall` and `bind` that uses these options, see `Options`."""
+        """Return something with `call`, `acall`, `stream` and `bind` that uses these options, see `Options`."""
         return NamedCalls(self._by_name, changes)
 
     def map(
@@ -407,9 +420,11 @@ class App:
             if self.mode == "local":
                 self.registry[name]  # raises, and says what it might have been
             function = Registry().declare(name, settings=self._function_settings())
-            made: TaskFunction[Any, Any] = TaskFunction(function, function.options, self._submitter, self._flows)
-            task = self._unchecked.setdefault(name, made)
+            task = self._unchecked.setdefault(name, self._task_function(function))
         return task
+
+    def _task_function(self, function: Function) -> TaskFunction[Any, Any]:
+        return TaskFunction(function, function.options, self._submitter, self._streamer, self._flows)
 
     def peers(self) -> list[PeerInfo]:
         """Return what is known of each node; empty in local and remote mode."""
@@ -496,6 +511,10 @@ class App:
     def _submitter(self, function: Function, options: Options) -> Submit:
         known = self.registry.get(function.name)  # with what was said of it since
         return self._engine_now().submitter(known or function, options)
+
+    def _streamer(self, function: Function, options: Options) -> SubmitStream:
+        known = self.registry.get(function.name)
+        return self._engine_now().streamer(known or function, options)
 
     def _engine_now(self) -> Engine:
         engine = self._engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,13 @@ from dingo_zmq.listening import Events
 from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, Leave, LoopPool, ThreadPool, failure_of
+from dingo_zmq.pouring import Gate, pour, pour_in_loop
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.task import Submit
+from dingo_zmq.stream import Stream
+from dingo_zmq.task import Submit, SubmitStream
 from dingo_zmq.watchdog import Watchdog
 
 __all__ = ["LocalEngine"]
@@ -108,6 +112,60 @@ class _Job:
     def handler_failed(self, result: Result[Any], error: Exception) -> None:
         self.engine.events.handler_failed(error, result.name, result.id, repr(result))
 
+    def give_up(self) -> None:
+        """Whoever runs it should know that nobody wants it any more."""
+        self.cancelled = True
+
+
+class _StreamJob(_Job):
+    """A task whose values are read as they come; `gate` is that of the try that runs."""
+
+    __slots__ = ("_fresh", "gate", "reading", "stream")
+
+    gate: Gate
+    stream: weakref.ref[Stream[Any]]
+    _fresh: Stream[Any] | None
+
+    def open_stream(self) -> None:
+        """Get ready for values."""
+        self.reading = Reading()
+        self.gate = Gate(self)
+        self._fresh = Stream(self.result, self.reading, self.tell)
+        self.stream = weakref.ref(self._fresh)
+
+    def hand_out(self) -> Stream[Any]:
+        """Return the stream, once; who has it keeps it alive."""
+        stream, self._fresh = self._fresh, None
+        assert stream is not None
+        return stream
+
+    def tell(self) -> None:
+        """Have the function yield more."""
+        self.gate.take(self.reading.tell(self.attempt))
+
+    def again(self) -> None:
+        """The function begins, perhaps once more."""
+        self.gate = Gate(self)
+        self.tell()
+
+    def put(self, value: Any) -> int:
+        """Take one value that the function yielded."""
+        value = self.function.signature.correct_return(value)
+        stream = self.stream()
+        if self.reading.came(self.attempt) and stream is not None:
+            name, options = self.function.name, self.options
+            stream.put(Report(name, self.id, Status.PARTIAL, value, attempt=self.attempt, options=options), 0)
+        return 0
+
+    def stop(self, result: Result[Any]) -> bool:
+        asked = super().stop(result)
+        self.gate.look()
+        return asked
+
+    def give_up(self) -> None:
+        super().give_up()
+        self.gate.look()
+
 
 class _OwnRun:
     """What the workers of one function do with a job."""
@@ -180,6 +238,20 @@ class LocalEngine:
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`."""
+        return self._submitter(function, options, _Job)
+
+    def streamer(self, function: Function, options: Options) -> SubmitStream:
+        """Return what sends a task of `function` with `options`, whose values are read as they come."""
+        submit = self._submitter(function, options, _StreamJob)
+
+        def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
+            job: Any = submit(args, kwargs)._owner
+            made: Stream[Any] = job.hand_out()
+            return made
+
+        return stream
+
+    def _submitter(self, function: Function, options: Options, make: type[_Job]) -> Submit:
         if function.callable is None:
             raise UsageError(
                 f"{function.name} is only declared here, so local mode cannot run it; "
@@ -192,7 +264,7 @@ class LocalEngine:
             correct = refusing_results(correct)
         new_id, new_result = self._id_makers(function)
         monitor = options.monitor_progress and not options.ignore_report
-        special = options.on_terms or options.ignore_report or options.priority
+        special = options.on_terms or options.ignore_report or options.priority or make is not _Job
         limits = (options.time_limit, options.soft_time_limit)
         limited = limits if any(limits) else None
         pool = self._pool_for(function)
@@ -203,7 +275,7 @@ class LocalEngine:
             args, kwargs = correct(args, kwargs)
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
-            job = _Job(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited, options)
+            job = make(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited, options)
             result = new_result(name, job.id, job)
             job.result = result
             opened(job)
@@ -237,6 +309,8 @@ class LocalEngine:
     def _submit_special(self, job: _Job) -> Result[Any]:
         """See to a task whose options ask for more than to be run; return what the program gets."""
         options, told = job.options, job.result
+        if isinstance(job, _StreamJob):
+            job.open_stream()
         if options.ignore_report:
             told = Result(job.function.name, job.id, job)
             told._succeed(None)
@@ -332,7 +406,10 @@ class LocalEngine:
         again, token = None, running.set(now_running)
         try:
             value = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
-            self._succeed(job, job.function.signature.correct_return(value))
+            if type(job) is _Job:
+                self._succeed(job, job.function.signature.correct_return(value))
+            else:
+                self._pour(job, value, now_running.limits)
         except BaseException as exc:
             again = self._fail(job, exc, now_running.limits)
         finally:
@@ -352,8 +429,14 @@ class LocalEngine:
         pool.helm.begin(job)
         try:
             work = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
+            if isinstance(job, _StreamJob):
+                job.again()
+                work = pour_in_loop(work, job.put, job.gate)
             value = await pool.helm.steered(work, now_running.limits)
-            self._succeed(job, job.function.signature.correct_return(value))
+            if isinstance(job, _StreamJob):
+                self._succeed(job, job.reading.had)
+            else:
+                self._succeed(job, job.function.signature.correct_return(value))
         except BaseException as exc:
             again = self._fail(job, exc, now_running.limits)
         finally:
@@ -377,6 +460,12 @@ class LocalEngine:
             now_running.limits = Limits(*job.limits)
             self._watchdog.watch(job, now_running.limits.hard)
         return now_running
+
+    def _pour(self, job: Any, values: Any, limits: Limits | None) -> None:
+        """Hand on what a function yields; a generator has not begun yet."""
+        job.again()
+        pour(values, job.put, job.gate, limits)
+        self._succeed(job, job.reading.had)
 
     def _succeed(self, job: _Job, value: Any) -> None:
         self._ended(job)
@@ -403,7 +492,7 @@ class LocalEngine:
     def _overran(self, job: _Job, thread: threading.Thread, limit: float) -> None:
         """The time of a task is over: it ends for its caller, and its thread is taken for lost."""
         ended = job.result._fail(over_limit(limit))  # or it is done just now
-        job.cancelled = True
+        job.give_up()
         self._ended(job)
         said = f"task {job.function.name} id {job.id} was ended after {limit:g} s (time_limit)"
         if isinstance(job.pool, LoopPool):
@@ -469,7 +558,7 @@ class LocalEngine:
         still = list(self._open)
         tell_left_undone(self.events, sum(job.options.ignore_report for job in still))
         for job in still:
-            job.cancelled = True
+            job.give_up()
             if job.claim:
                 job.claim.clear()
             job.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))

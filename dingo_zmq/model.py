@@ -323,8 +323,9 @@ class Report:
         name: the function.
         id: the task; (name, id) is its identity.
         status: see `Status`.
-        value: the return (SUCCESS), a yielded value (PARTIAL), or what `progress` was given (PROGRESS: a
-            pair (fraction, note), or None when the function is about to be called).
+        value: the return (SUCCESS; of a stream, how many values it yielded), a yielded value (PARTIAL), or what
+            `progress` was given (PROGRESS: a pair (fraction, note), or None when the function is about to be
+            called).
         failure: set with FAIL, and with a PROGRESS that tells of another try: why the one before failed, if the
             function raised.
         node: name of the node that reported, or "" where the caller itself decided.

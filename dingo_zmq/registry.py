@@ -20,6 +20,7 @@ __all__ = ["Function", "Registry"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _USUAL = How()
+_ASYNC = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Function:
         name: under which it is called.
         callable: what a worker runs, or None where it was only declared.
         signature: checks and converts its arguments and its return.
-        is_coroutine: whether calling it gives something to await.
+        is_coroutine: whether calling it gives something to await, or an asynchronous generator.
         options: how its tasks are treated unless a call says otherwise.
         settings: what else was said of it at registration, for the parts of the App that understand it.
         original: what was registered; `callable` unless an invoker of one's own stands in between.
@@ -49,6 +50,11 @@ class Function:
     def id_maker(self) -> IDMaker | None:
         """What makes the ids of its tasks, None for the caller itself."""
         return self.settings.get("id_maker")
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it yields values, as far as is known here."""
+        return self.signature.is_stream
 
     @property
     def runs_here(self) -> bool:
@@ -217,7 +223,7 @@ class Registry:
 def _is_coroutine(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    return any(is_one(f) for f in (function, type(function).__call__) for is_one in _ASYNC)
 
 
 def _marshalled(

@@ -42,7 +42,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar, cast, overload
 
 from dingo_zmq import errors
 from dingo_zmq.invoke import Handler
@@ -51,9 +51,10 @@ from dingo_zmq.model import Code, Failure, Options, Report, Status, error_for
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["KEPT_REPORTS", "Owner", "Reports", "Result"]
+__all__ = ["KEPT_REPORTS", "Door", "Following", "Owner", "Reports", "Result"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 KEPT_REPORTS = 1000
 """How many reports a `Result` keeps besides the final one; the oldest go first."""
@@ -105,7 +106,7 @@ class Owner(Protocol):
         """Log that a callback raised, and tell whoever listens."""
 
 
-class _Door:
+class Door:
     """The waitable half of a `Result`.  Everything here is read and changed under `condition`."""
 
     __slots__ = ("arrived", "bells", "callbacks", "condition", "followers", "handled", "kept", "state", "waiters")
@@ -121,6 +122,17 @@ class _Door:
         self.kept: Sequence[Report] = ()
         self.arrived = 0  # reports in all; kept[-1] is number `arrived`
 
+    @property
+    def ended(self) -> bool:
+        """Whether the result has ended."""
+        return self.state in _ENDED
+
+    def ring(self) -> None:
+        """Wake those who iterate."""
+        for bell in self.bells:
+            bell.ring()
+        self.condition.notify_all()
+
     def keep(self, report: Report) -> None:
         """Add a report that is not final, and wake those who iterate."""
         if not isinstance(self.kept, deque):
@@ -129,9 +141,7 @@ class _Door:
         self.arrived += 1
         if report.status is Status.PROGRESS:
             self.state = RUNNING
-        for bell in self.bells:
-            bell.ring()
-        self.condition.notify_all()
+        self.ring()
 
 
 _making = threading.RLock()  # held while a door is put in place; nothing is called under it
@@ -165,7 +175,7 @@ class Result(Future[R]):
         self.id = id
         self._owner = owner
         self._end = PENDING
-        self._door: _Door | None = None
+        self._door: Door | None = None
         self._open = None
         self._exception = None
         self.node = ""
@@ -483,25 +493,25 @@ class Result(Future[R]):
 
     # ---- inside
 
-    def _reach(self) -> _Door:
+    def _reach(self) -> Door:
         """Return the door, told of the end if there was one (W1 and W2)."""
         door = self._make_door()
         if self._end is not PENDING and door.state not in _ENDED:
             self._announce(door)
         return door
 
-    def _make_door(self) -> _Door:
+    def _make_door(self) -> Door:
         """Return the door, made if need be (W1)."""
         door = self._door
         if door is None:
-            fresh = _Door()
+            fresh = Door()
             with _making:
                 door = self._door
                 if door is None:
                     self._door = door = fresh
         return door
 
-    def _announce(self, door: _Door) -> None:
+    def _announce(self, door: Door) -> None:
         """Tell everybody registered at the door of the end, once."""
         with door.condition:
             if door.state in _ENDED:
@@ -646,55 +656,65 @@ class Result(Future[R]):
         raise errors.UsageError(f"{self._label()}: a Result cannot be pickled or copied; pass on its value")
 
 
-class Reports(Iterator[Report], AsyncIterator[Report]):
+class Following(Iterator[T], AsyncIterator[T]):
     """
-    The reports of one result, for ``for`` or ``async for``, made by `Result.reports`.
+    What comes of one result, for ``for`` or ``async for``.
 
-    Not for several threads at once; each should call `Result.reports` for its own.  After a `TimeoutError`
-    the iteration may go on.  Leaving an ``async for`` early, or being cancelled in it, leaves the task alone.
-
-    Attributes:
-        dropped: how many reports this iterator missed, because they were no longer kept.
+    Args:
+        result: what is followed.
+        timeout: seconds to wait at most for each next thing; None waits as long as it takes.
     """
 
-    __slots__ = ("_next", "_over", "_result", "_timeout", "dropped")
+    __slots__ = ("_over", "_result", "_timeout")
 
     def __init__(self, result: Result[Any], timeout: float | None) -> None:
-        """See `Result.reports`."""
         self._result = result
         self._timeout = timeout
-        self._next = 0  # reports passed so far
         self._over = False
-        self.dropped = 0
 
-    def __iter__(self) -> Reports:
+    def _ready(self, door: Door) -> bool:
+        """Whether `_take` would not give None; the caller holds the door's lock."""
+        raise NotImplementedError
+
+    def _take(self, door: Door) -> tuple[T, ...] | None:
+        """Return the next thing, nothing at the end, and None where it is to come; with the door's lock."""
+        raise NotImplementedError
+
+    def _taken(self, found: tuple[T, ...] | None, stop: type[Exception]) -> T:
+        """Return what was taken, or raise what says that there is nothing."""
+        if found is None:
+            raise self._result._late(self._timeout)
+        if not found:
+            self._over = True
+            raise stop
+        return found[0]
+
+    def __iter__(self) -> Self:
         """Return itself."""
         return self
 
-    def __next__(self) -> Report:
+    def __next__(self) -> T:
         """
-        Return the next report, waiting for it if need be.
+        Return the next of them, waiting for it if need be.
 
         Raises:
             TimeoutError: none came in time.
         """
         if self._over:
             raise StopIteration
-        door, limit = self._result._reach(), self._timeout
+        door = self._result._reach()
         with door.condition:
-            _wait_for(door.condition, lambda: door.arrived > self._next or door.state in _ENDED, limit)
-            report = self._take(door)
-        if report is None:
-            raise self._result._late(self._timeout)
-        return report
+            _wait_for(door.condition, lambda: self._ready(door), self._timeout)
+            found = self._take(door)
+        return self._taken(found, StopIteration)
 
-    def __aiter__(self) -> Reports:
+    def __aiter__(self) -> Self:
         """Return itself."""
         return self
 
-    async def __anext__(self) -> Report:
+    async def __anext__(self) -> T:
         """
-        Return the next report, waiting for it in the running asyncio loop if need be.
+        Return the next of them, waiting for it in the running asyncio loop if need be.
 
         Raises:
             TimeoutError: none came in time.
@@ -705,21 +725,22 @@ class Reports(Iterator[Report], AsyncIterator[Report]):
             raise StopAsyncIteration
         door = self._result._reach()
         limit = asyncio.timeout(self._timeout)
+        found = None
         try:
             async with limit:
-                return await self._take_in_loop(door)
+                found = await self._take_in_loop(door)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise self._result._late(self._timeout) from None
+        return self._taken(found, StopAsyncIteration)
 
-    async def _take_in_loop(self, door: _Door) -> Report:
+    async def _take_in_loop(self, door: Door) -> tuple[T, ...]:
         bell = None
         while True:
             with door.condition:
-                report = self._take(door)
-                if report is not None:
-                    return report
+                found = self._take(door)
+                if found is not None:
+                    return found
                 bell = _Bell()
                 door.bells.append(bell)
                 door.waiters.append(bell)
@@ -730,19 +751,44 @@ class Reports(Iterator[Report], AsyncIterator[Report]):
                     door.bells.remove(bell)
                     door.waiters.remove(bell)
 
-    def _take(self, door: _Door) -> Report | None:
-        """Return the next report if it is there; the caller holds the door's lock."""
+
+class Reports(Following[Report]):
+    """
+    The reports of one result, for ``for`` or ``async for``, made by `Result.reports`.
+
+    Not for several threads at once; each should call `Result.reports` for its own.  After a `TimeoutError`
+    the iteration may go on.  Leaving an ``async for`` early, or being cancelled in it, leaves the task alone.
+
+    Attributes:
+        dropped: how many reports this iterator missed, because they were no longer kept.
+    """
+
+    __slots__ = ("_final_told", "_next", "dropped")
+
+    def __init__(self, result: Result[Any], timeout: float | None) -> None:
+        """See `Result.reports`."""
+        super().__init__(result, timeout)
+        self._next = 0  # reports passed so far
+        self._final_told = False
+        self.dropped = 0
+
+    def _ready(self, door: Door) -> bool:
+        return door.arrived > self._next or door.ended
+
+    def _take(self, door: Door) -> tuple[Report, ...] | None:
         oldest = door.arrived - len(door.kept)
         if self._next < oldest:
             self.dropped += oldest - self._next
             self._next = oldest
         if self._next < door.arrived:
             self._next += 1
-            return door.kept[self._next - 1 - oldest]
-        if door.state in _ENDED:
-            self._over = True
-            return self._result._final()
-        return None
+            return (door.kept[self._next - 1 - oldest],)
+        if not door.ended:
+            return None
+        if self._final_told:
+            return ()
+        self._final_told = True
+        return (self._result._final(),)
 
 
 class _Bell:
@@ -765,7 +811,7 @@ class _Relay:
 
     __slots__ = ("_door", "_pass_on")
 
-    def __init__(self, door: _Door, pass_on: Callable[[Report], object]) -> None:
+    def __init__(self, door: Door, pass_on: Callable[[Report], object]) -> None:
         self._door, self._pass_on = door, pass_on
 
     def ring(self) -> None:

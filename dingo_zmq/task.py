@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from dingo_zmq.errors import ArgumentError, EncodeError, UsageError
@@ -11,16 +20,22 @@ from dingo_zmq.mapping import mapped
 from dingo_zmq.model import Options
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
+from dingo_zmq.stream import Stream
 
-__all__ = ["Decorator", "NamedCalls", "Submit", "Submitter", "TaskFunction"]
+__all__ = ["Decorator", "NamedCalls", "Streamer", "Submit", "SubmitStream", "Submitter", "TaskFunction"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 Submit: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Result[Any]]
 """sends a task with these arguments"""
 Submitter: TypeAlias = Callable[[Function, Options], Submit]
 """prepares to send tasks of a function"""
+SubmitStream: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Stream[Any]]
+"""sends a task whose values are read as they come"""
+Streamer: TypeAlias = Callable[[Function, Options], SubmitStream]
+"""prepares to do that for a function"""
 
 
 class TaskFunction(Generic[P, R]):
@@ -29,17 +44,21 @@ class TaskFunction(Generic[P, R]):
 
     ``add(2, 3)`` calls it in this thread; ``add.call(2, 3)`` sends it and returns a `Result`;
     ``await add.acall(2, 3)`` sends it and waits; ``add.options(...)`` is the same function with other options.
+    ``for value in scan.stream(5)`` sends a task of a function that yields, and takes its values as they come.
 
     Args:
         function: what is registered.
         options: how its tasks are treated.
         submitter: gives what a call of it is, once the App has started.
+        streamer: the same for a stream of it.
         keeper: has what waits for its arguments.
     """
 
-    def __init__(self, function: Function, options: Options, submitter: Submitter, keeper: Keeper) -> None:
+    def __init__(
+        self, function: Function, options: Options, submitter: Submitter, streamer: Streamer, keeper: Keeper
+    ) -> None:
         self._function, self._options, self._submitter = function, options, submitter
-        self._keeper = keeper
+        self._streamer, self._keeper = streamer, keeper
         self._submit: Callable[..., Result[R]] = self._first
         self.__name__ = function.name
         self.__doc__ = getattr(function.original, "__doc__", None)
@@ -70,6 +89,7 @@ class TaskFunction(Generic[P, R]):
             BodyTooLarge: if they are over the body limit.
             Busy: at the bound of open tasks, in an event loop; elsewhere `call` waits.
             Closed: if the App is closed.
+            UsageError: if the function yields; see `stream`.
         """
         try:
             return self._submit(args, kwargs)
@@ -81,6 +101,42 @@ class TaskFunction(Generic[P, R]):
     async def acall(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Send a task and wait for its return; raises what `call` and `Result.result` raise."""
         return await self.call(*args, **kwargs)
+
+    @overload
+    def stream(self: TaskFunction[P, Iterator[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+
+    @overload
+    def stream(
+        self: TaskFunction[P, Generator[T, None, None]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream(self: TaskFunction[P, AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+
+    @overload
+    def stream(
+        self: TaskFunction[P, AsyncGenerator[T, None]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream(self: TaskFunction[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]: ...
+
+    def stream(self, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """
+        Send a task of a function that yields, and return its values as a `Stream`, for ``for`` or ``async for``.
+
+        A node that takes over after a loss, or a further try, begins with the first value; those that have been
+        read are passed over.  No argument may be a `Result`.
+
+        Raises:
+            UsageError: if the function does not yield.
+            ArgumentError: and others, as `call`.
+        """
+        if self._function.signature.is_known and not self._function.is_stream:
+            raise UsageError(f"{self.__name__} does not yield; hint: {self.__name__}.call(...)")
+        if self._options.ignore_report:
+            raise UsageError(f"{self.__name__}: with ignore_report nobody would get what it yields")
+        return self._streamer(self._function, self._options)(args, kwargs)
 
     def bind(self, /, *args: Any, **kwargs: Any) -> Call[R]:
         """
@@ -99,7 +155,8 @@ class TaskFunction(Generic[P, R]):
         Raises:
             UsageError: for an option that does not exist, or a value that makes no sense.
         """
-        return TaskFunction(self._function, self._options.replace(**changes), self._submitter, self._keeper)
+        options = self._options.replace(**changes)
+        return TaskFunction(self._function, options, self._submitter, self._streamer, self._keeper)
 
     def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
         """
@@ -122,6 +179,8 @@ class TaskFunction(Generic[P, R]):
         return self._function
 
     def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+        if self._function.is_stream:
+            raise UsageError(f"{self.__name__} yields its values; hint: for value in {self.__name__}.stream(...)")
         self._submit = self._submitter(self._function, self._options)
         return self._submit(args, kwargs)
 
@@ -158,6 +217,10 @@ class NamedCalls:
     async def acall(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Send a task by the name of its function and wait for its return."""
         return await self.call(name, *args, **kwargs)
+
+    def stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """Send a task by the name of its function, and return what it yields, see `TaskFunction.stream`."""
+        return self._by_name(name).options(**self._changes).stream(*args, **kwargs)
 
     def bind(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Return a `Call` of a function by its name, see `TaskFunction.bind`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
 from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,8 @@ class Signature:
 
     Attributes:
         name: of the function, for messages.
-        text: such as ``(a: int, b: int = 5) -> int``; the same on all Pythons.
+        text: such as ``(a: int, b: int = 5) -> int``; the same on all Pythons.  Whatever yields an int returns
+            ``Iterator[int]`` there.
         fingerprint: 16 hexadecimal characters over names, kinds, presence of defaults, and types; behind them
             "@" and the version, where the function was given one, and "/" and its marshallers, where they are
             not msgpack.
@@ -46,10 +48,12 @@ class Signature:
         hints: annotations by parameter, and "return"; what is not annotated is not in it.
         pickles: whether arguments or returns travel as pickles.
         by_name: whether nothing is known of it but its name, not even the marshallers.
+        is_known: whether more is known of it than its name and its marshallers.
         spoken: the same, once the marshallers are those that some node has told.
     """
 
     pickles = by_name = spoken = False
+    is_known = True
 
     def __init__(
         self,
@@ -71,7 +75,8 @@ class Signature:
             typed: whether values are checked and converted by annotation; if not, they only have to bind.
 
         Raises:
-            UsageError: if an annotation is one whose values cannot be checked or sent.
+            UsageError: if an annotation is one whose values cannot be checked or sent, or says that a generator
+                returns something.
         """
         hints = hints_of_signature(name, signature) if hints is None else hints
         self.name = name
@@ -80,11 +85,13 @@ class Signature:
         result = hints.get("return", Any)
         self.is_stream = is_stream or typing.get_origin(result) in _ALWAYS_STREAMS
         if self.is_stream and typing.get_origin(result) in _STREAMS:
+            self._check_no_return(result)
             result = typing.get_args(result)[0]
         self._return = self._compile("return", result if typed else Any)
         self.hints: Mapping[str, Any] = {**hints, "return": result} if "return" in hints else dict(hints)
-        self.text = signature_text(signature, hints)
-        self.fingerprint = fingerprint(signature, hints) + (f"@{version}" if version else "")
+        told = {**hints, "return": types.GenericAlias(abc.Iterator, result)} if self.is_stream else hints
+        self.text = signature_text(signature, told)
+        self.fingerprint = fingerprint(signature, told) + (f"@{version}" if version else "")
         self._return_exact = self._return.kind
         self._return_decode, self._return_scan = self._return.decode, self._return.binary
         self._binding = Binding(name, self.text, signature)
@@ -131,10 +138,19 @@ class Signature:
         _, slash, how = signature.fingerprint.partition("/")
         signature.fingerprint = slash + how
         signature.by_name = not how
+        signature.is_known = False
         return signature
 
     def __repr__(self) -> str:
         return f"<Signature {self.name}{self.text}>"
+
+    def _check_no_return(self, stream: Any) -> None:
+        returned = typing.get_args(stream)[2:]
+        if returned and returned[0] not in (None, type(None), Any):
+            raise UsageError(
+                f"{self.name}: what a generator returns at its end is not sent, and {spell(stream)} says that it "
+                "returns something; hint: yield it as the last value"
+            )
 
     # --- compiling -----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from dingo_zmq.errors import DingoError
 from dingo_zmq.marshal import size
@@ -14,10 +14,10 @@ from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.model import Options
 from dingo_zmq.protocol.ledger import Route, marshallers_of
 from dingo_zmq.registry import Function
-from dingo_zmq.result import Result
-from dingo_zmq.task import Submit
 
 __all__ = ["ByName", "rewrite"]
+
+Sends: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 class ByName:
@@ -28,18 +28,18 @@ class ByName:
         caller: knows what the nodes have told.
         function: its signature is unchecked.
         options: of its tasks.
-        submitter: makes what sends tasks of a function whose marshallers are known.
+        submitter: makes what sends tasks of a function whose marshallers are known, or streams of it.
     """
 
     def __init__(
-        self, caller: MeshCaller, function: Function, options: Options, submitter: Callable[..., Submit]
+        self, caller: MeshCaller, function: Function, options: Options, submitter: Callable[..., Sends]
     ) -> None:
         self._caller, self._function, self._options, self._submitter = caller, function, options, submitter
         self._route = Route(function.name, node=options.node, needs=options.needs)
-        self._made: dict[str, Submit] = {}
-        self._as_of: tuple[int, Submit] | None = None
+        self._made: dict[str, Sends] = {}
+        self._as_of: tuple[int, Sends] | None = None
 
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Send a task, marshalled as some node wants it; as msgpack where no node has told yet."""
         news, as_of = self._caller.news, self._as_of
         if as_of is None or as_of[0] != news:
@@ -47,7 +47,7 @@ class ByName:
             as_of = self._as_of = news, self._made.get(how) or self._make(how)
         return as_of[1](args, kwargs)
 
-    def _make(self, how: str) -> Submit:
+    def _make(self, how: str) -> Sends:
         function = replace(self._function, signature=spoken(self._function.name, how))
         submit = self._made[how] = self._submitter(function, self._options)
         return submit

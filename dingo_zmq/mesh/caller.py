@@ -30,6 +30,7 @@ from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of
 from dingo_zmq.protocol.reading import marshallers_for, misread
 from dingo_zmq.protocol.roster import Peer, Side
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.why import waiting, why
 
 __all__ = ["MeshCaller"]
@@ -237,6 +238,20 @@ class MeshCaller:
         now = monotonic()
         self._take_inbox(now)
         self.decider.cancel(entry, now)
+        self._perform(now)
+
+    def stream(self, entry: Entry, reading: Reading) -> None:
+        """Send a task whose values are read as they come."""
+        now = monotonic()
+        self._take_inbox(now)
+        self.decider.stream(entry, reading, now)
+        self._perform(now)
+
+    def took(self, entry: Entry) -> None:
+        """The program has taken so many values of a stream that its node should know at once."""
+        now = monotonic()
+        self._take_inbox(now)
+        self.decider.took(entry, now)
         self._perform(now)
 
     def stop(self, entry: Entry) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,11 +41,13 @@ from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.task import Submit
+from dingo_zmq.stream import Stream
+from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["MeshEngine", "MeshSettings"]
 
@@ -54,7 +57,7 @@ GLANCE_SECONDS = 0.2
 """longest time that a look at the load may take"""
 SAID_MOST = 300
 """characters of what is wrong with something that cannot be decoded, in an event"""
-_SUCCESS = int(Status.SUCCESS)
+_SUCCESS, _PARTIAL = int(Status.SUCCESS), int(Status.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,27 @@ class Ticket(Entry):
 
     def handler_failed(self, result: Result[Any], error: Exception) -> None:
         self.engine.events.handler_failed(error, result.name, result.id, repr(result))
+
+
+class StreamTicket(Ticket):
+    """The same for a task whose values are read as they come."""
+
+    __slots__ = ("_fresh", "reading", "stream")
+
+    _fresh: Stream[Any] | None
+    stream: weakref.ref[Stream[Any]]
+
+    def open_stream(self, result: Result[Any]) -> None:
+        """Get ready for values."""
+        self.reading = Reading()
+        self._fresh = Stream(result, self.reading, partial(self.engine.took, self))
+        self.stream = weakref.ref(self._fresh)
+
+    def hand_out(self) -> Stream[Any]:
+        """Return the stream, once; who has it keeps it alive."""
+        stream, self._fresh = self._fresh, None
+        assert stream is not None
+        return stream
 
 
 class MeshEngine:
@@ -181,16 +205,32 @@ class MeshEngine:
         """Return what sends a task of `function` with `options`."""
         if function.signature.by_name:
             return ByName(self.caller, function, options, self.submitter)
+        return self._submitter(function, options, Ticket)
+
+    def streamer(self, function: Function, options: Options) -> SubmitStream:
+        """Return what sends a task of `function` with `options`, whose values are read as they come."""
+        if function.signature.by_name:
+            return ByName(self.caller, function, options, self.streamer)
+        submit = self._submitter(function, options, StreamTicket)
+
+        def submit_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
+            ticket: Any = submit(args, kwargs)._owner
+            made: Stream[Any] = ticket.hand_out()
+            return made
+
+        return submit_stream
+
+    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:
         self._check_key(function)
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
         route = Route(name, signature.fingerprint, 0, options.node, options.needs, options.priority)
-        wired = wire_options(options)
+        wired = wire_options(options, stream=make is not Ticket)
         append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
         ids, max_open = self._ids, self.settings.max_open
         limit = self.settings.limit
         new_id, new_result = self._id_makers(function)
-        special = options.on_terms or options.ignore_report
+        special = options.on_terms or options.ignore_report or make is not Ticket
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             data, buffers = pack(args, kwargs)
@@ -202,7 +242,7 @@ class MeshEngine:
             number = next(ids)
             if number - self._settled - self._turned_away > max_open:
                 self._wait_for_room(number)
-            ticket = Ticket(way, new_id(number), data, buffers, options, wired, None)
+            ticket = make(way, new_id(number), data, buffers, options, wired, None)
             ticket.engine, ticket.unpack = self, unpack
             result = new_result(name, ticket.id, ticket)
             ticket.result = result
@@ -260,6 +300,8 @@ class MeshEngine:
         """Send a task with terms, or one whose report is ignored; return what the program gets."""
         if ticket.options.on_terms:
             ticket.terms = Terms(ticket.options)
+        if isinstance(ticket, StreamTicket):
+            return self._submit_stream(ticket, result)
         told = result
         if ticket.options.ignore_report:
             ticket.unpack = MethodType(_nothing, getattr(ticket.unpack, "__self__", self))
@@ -271,6 +313,14 @@ class MeshEngine:
         if not self.reactor.running:
             result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
         return told
+
+    def _submit_stream(self, ticket: StreamTicket, result: Result[Any]) -> Result[Any]:
+        ticket.open_stream(result)
+        try:
+            self.reactor.call(partial(self.caller.stream, ticket, ticket.reading))
+        except Closed:
+            result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+        return result
 
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
@@ -300,6 +350,10 @@ class MeshEngine:
             self._later(partial(self.caller.stop, ticket))
         return asked
 
+    def took(self, ticket: Ticket) -> None:
+        """So many values of a stream were taken that its node should know at once."""
+        self._later(partial(self.caller.took, ticket))
+
     def why(self, ticket: Ticket) -> str:
         """Return in words why a task is not done."""
         try:
@@ -320,7 +374,7 @@ class MeshEngine:
     # ------------------------------------------------------------------ in the I/O thread
 
     def _settle(self, entry: Entry, node: str) -> None:
-        assert isinstance(entry, Ticket)
+        ticket: Any = entry
         result = entry.result
         entry.result = None
         self._settled += 1
@@ -328,7 +382,10 @@ class MeshEngine:
             self._room.freed()
         if entry.status == _SUCCESS:
             try:
-                result._succeed(entry.unpack((entry.body, entry.buffers)), node, entry.attempt)
+                if type(entry) is StreamTicket:
+                    result._succeed(entry.reading.had, node, entry.attempt)
+                else:
+                    result._succeed(ticket.unpack((entry.body, entry.buffers)), node, entry.attempt)
             except (ArgumentError, PeerError) as exc:
                 result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
                 self._undecoded(entry, node, "the return does not fit", exc)
@@ -349,6 +406,9 @@ class MeshEngine:
 
     def _told(self, told: Told | Retried) -> None:
         entry = told.entry
+        if isinstance(entry, StreamTicket) and isinstance(told, Told) and told.status == _PARTIAL:
+            self._value(entry, told)
+            return
         name, id, attempt, options = entry.route.name, entry.id, entry.attempt, entry.options
         if isinstance(told, Retried):
             retry = Report(name, id, Status.PROGRESS, (None, told.text), told.failure, told.node, attempt, options)
@@ -363,6 +423,22 @@ class MeshEngine:
                 return
         report = Report(name, id, status, value, None, told.node, attempt, options)
         entry.result._report(report)
+
+    def _value(self, ticket: StreamTicket, told: Told) -> None:
+        """One value of a stream has come."""
+        name, id, attempt = ticket.route.name, ticket.id, ticket.attempt
+        body = told.body, told.buffers
+        try:
+            value = ticket.unpack(body)
+        except (ArgumentError, PeerError) as exc:
+            ticket.result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", told.node, attempt))
+            self._undecoded(ticket, told.node, "a value does not fit", exc)
+            self.stop(ticket)
+            return
+        stream = ticket.stream()
+        if stream is not None:
+            report = Report(name, id, Status.PARTIAL, value, None, told.node, attempt, ticket.options)
+            stream.put(report, size(body))
 
     def _decoded_failure(self, entry: Entry, node: str) -> Failure:
         try:

@@ -25,11 +25,12 @@ from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import Code, Failure, Status, plain
 from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
+from dingo_zmq.pouring import Gate, pour, pour_in_loop
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
 from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.intake import PLAIN, Held
 from dingo_zmq.protocol.intake import Function as Served
-from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.registry import Function
 
@@ -111,6 +112,8 @@ class MeshNode:
         self._given: set[Bundle] = set()  # what the other shared workers have
         self._finished: deque[tuple[Bundle, list[Answer], float, bool]] = deque()
         self._told: deque[tuple[Held, bytes]] = deque()
+        self._yielded: deque[tuple[Held, bytes, tuple[Any, ...]]] = deque()
+        self._gates: dict[Held, Gate] = {}  # of the streams that run
         self._pools: dict[str, ThreadPool[Bundle] | LoopPool[Bundle]] = {
             name: LoopPool(f"{identity.name}-loop", self._run_coroutines)
             if name.startswith(LOOP)
@@ -171,7 +174,7 @@ class MeshNode:
 
     def pending(self) -> bool:
         """Whether workers have handed something in."""
-        return bool(self._finished or self._told)
+        return bool(self._finished or self._told or self._yielded)
 
     @property
     def endpoints(self) -> tuple[str, str]:
@@ -182,7 +185,7 @@ class MeshNode:
     def work(self, now: float) -> bool:
         """Take what callers sent and workers finished, and publish."""
         node = self.decider
-        if self._finished or self._told:  # first, since somebody waits for it
+        if self._finished or self._told or self._yielded:  # first, since somebody waits for it
             self._from_workers(now)
             node.flush(now)
             self._perform()
@@ -210,6 +213,9 @@ class MeshNode:
     def close(self, now: float) -> None:
         """Publish what is finished, stop the workers and close the sockets."""
         self.work(now)
+        for held, gate in list(self._gates.items()):
+            held.cancelled = True
+            gate.look()
         for pool in self._pools.values():
             pool.close(0)
         self._reactor.unwatch(self._pull)
@@ -283,10 +289,13 @@ class MeshNode:
 
     def _from_workers(self, now: float) -> None:
         node = self.decider
+        finished = len(self._finished)  # what else their workers told was told before
         while self._told:
             held, body = self._told.popleft()
             node.progressed(held, body, now)
-        while self._finished:
+        while self._yielded:
+            node.yielded(*self._yielded.popleft(), now)
+        for _ in range(finished):
             bundle, answers, seconds, ended = self._finished.popleft()
             if ended:
                 self._given.discard(bundle)
@@ -299,7 +308,11 @@ class MeshNode:
             elif isinstance(action, decider.Start):
                 self._start(action.bundle)
             elif isinstance(action, decider.Interrupt):
-                self._cancel_coroutine(action.held)
+                self._interrupt(action.held)
+            elif isinstance(action, decider.Resume):
+                gate = self._gates.get(action.held)
+                if gate is not None:
+                    gate.take(action.taken)
             elif isinstance(action, decider.Overrun):
                 self._overran(action.bundle, action.held)
             else:
@@ -333,8 +346,11 @@ class MeshNode:
 
     # ------------------------------------------------------------------ what has to stop
 
-    def _cancel_coroutine(self, held: Held) -> None:
-        """Cancel a running coroutine; a thread has to look by itself."""
+    def _interrupt(self, held: Held) -> None:
+        """Cancel a running coroutine; a thread has to look by itself, or does at the next value it yields."""
+        gate = self._gates.get(held)
+        if gate is not None:
+            gate.look()
         pool = self._pools[held.lane.function.pool]
         if isinstance(pool, LoopPool):
             pool.cancel(held)
@@ -354,8 +370,13 @@ class MeshNode:
             if self.on_restart is not None:
                 self._disobeying[held] = monotonic() + OBEY_SECONDS
         elif thread is not None:
-            restart = self.on_restart is not None
-            if not restart:
+            gate = self._gates.get(held)
+            waits = gate is not None and gate.leave()  # for its reader: such a thread can be ended
+            restart = self.on_restart is not None and not waits
+            if waits:
+                pool.replace(thread)
+                said += " while its reader was behind"
+            elif not restart:
                 pool.replace(thread)
                 said += "; its thread goes on, and another takes its place"
         bundle.todo.clear()
@@ -404,7 +425,9 @@ class MeshNode:
         token = running.set(now_running)
         answers: list[Answer] = []
         todo = bundle.todo
-        execute = self._execute_logged if self._tells_starts else self._execute
+        execute = self._execute_stream if function.is_stream else self._execute
+        if self._tells_starts:
+            execute = partial(self._execute_logged, execute)
         began = perf_counter()
         while True:
             try:
@@ -422,23 +445,54 @@ class MeshNode:
             raise Leave
         self._hand_in(bundle, answers, perf_counter() - began, ended=True)
 
-    def _execute_logged(self, function: Function, held: Held) -> Answer:
+    def _execute_logged(self, execute: Callable[..., Answer], function: Function, held: Held) -> Answer:
         """Log the start of a task, and execute it."""
         _log_start(held)
-        return self._execute(function, held)
+        return execute(function, held)
 
     def _execute(self, function: Function, held: Held) -> Answer:
         try:
             if held.cancelled:
                 return _cancelled(held)
+            special = held.options is not PLAIN
+            if special and held.options.stream:
+                raise PeerError(f"{function.name} does not yield; hint: call instead of stream")
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
-            if held.options.ignore_report:
+            if special and held.options.ignore_report:
                 data, buffers = b"", ()
         except BaseException as exc:
             return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
+
+    def _execute_stream(self, function: Function, held: Held) -> Answer:
+        now = running.get()
+        gate = self._gates[held] = Gate(held)
+        try:
+            if held.cancelled:
+                return _cancelled(held)
+            args, kwargs = self._stream_arguments(function, held)
+            values = function.callable(*args, **kwargs)  # type: ignore[misc]
+            pour(values, partial(self._put, function, held), gate, now.limits if now else None)
+        except BaseException as exc:
+            return _failed(self._events, held, exc)
+        finally:
+            del self._gates[held]
+        return held, _SUCCESS, b"", ()
+
+    def _stream_arguments(self, function: Function, held: Held) -> Any:
+        if not held.options.stream:
+            raise PeerError(f"{function.name} yields its values; hint: stream instead of call")
+        return function.signature.unpack((held.body, held.buffers))
+
+    def _put(self, function: Function, held: Held, value: Any) -> int:
+        """Hand in one value that a function yielded; return its size, bytes."""
+        body = data, buffers = self._packed(function, value)
+        self._yielded.append((held, data, tuple(buffers)))
+        if self._reactor.sleeping:
+            self._reactor.wake()
+        return size(body) if buffers else len(data)
 
     def _packed(self, function: Function, value: Any) -> Body:
         body = function.signature.pack_return(value)
@@ -479,6 +533,11 @@ class MeshNode:
         try:
             if held.cancelled:
                 return _cancelled(held)
+            if function.is_stream:
+                await self._pour_in_loop(function, held, pool, limits)
+                return held, _SUCCESS, b"", ()
+            if held.options.stream:
+                raise PeerError(f"{function.name} does not yield; hint: call instead of stream")
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             work = function.callable(*args, **kwargs)  # type: ignore[misc]
             value = await pool.helm.steered(work, limits)
@@ -488,6 +547,18 @@ class MeshNode:
         except BaseException as exc:
             return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
+
+    async def _pour_in_loop(
+        self, function: Function, held: Held, pool: LoopPool[Bundle], limits: Limits | None
+    ) -> None:
+        args, kwargs = self._stream_arguments(function, held)
+        values = function.callable(*args, **kwargs)  # type: ignore[misc]
+        gate = self._gates[held] = Gate(held)
+        try:
+            work = pour_in_loop(values, partial(self._put, function, held), gate)
+            await pool.helm.steered(work, limits)
+        finally:
+            del self._gates[held]
 
     def _hand_in(self, bundle: Bundle, answers: list[Answer], seconds: float, *, ended: bool) -> None:
         self._finished.append((bundle, answers, seconds, ended))

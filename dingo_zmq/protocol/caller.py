@@ -11,6 +11,7 @@ from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Ret
 from dingo_zmq.protocol.contacts import Contacts
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Dice, Peer, Side
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.tasks import OpenTasks
 from dingo_zmq.protocol.tries import ReadFailure, unread
 
@@ -83,6 +84,14 @@ class Caller:
     def submit(self, entries: list[Entry], now: float) -> None:
         """Accept tasks: recorded first, sent as soon as some node has credit."""
         self._tasks.submit(entries, now)
+
+    def stream(self, entry: Entry, reading: Reading, now: float) -> None:
+        """Accept a task whose values are read as they come; `reading` counts them."""
+        self._tasks.stream(entry, reading, now)
+
+    def took(self, entry: Entry, now: float) -> None:
+        """The program has taken so many values of a stream that its node should know at once."""
+        self._tasks.took(entry)
 
     def express(self, route: Route, now: float) -> Express | None:
         """Return a place for the next task of this route, if it would be the only one open."""

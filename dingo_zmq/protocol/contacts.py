@@ -221,6 +221,7 @@ class Contacts:
         if Side.TASKS not in peer.up:
             return
         beat = peer.beat(self.name, self._tasks.wanted(peer), now)
+        beat.taken = self._tasks.taken(peer)
         peer.beaten()  # `unsent` mends it where the socket refuses
         self._send(peer, beat)
         self._tasks.remind(peer)

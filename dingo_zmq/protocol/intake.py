@@ -17,7 +17,7 @@ ASKING_SECONDS = 1.5
 
 PLAIN = TaskOptions()
 """options of a task that was sent without any"""
-_FAIL = int(Status.FAIL)
+_FAIL, _PARTIAL = int(Status.FAIL), int(Status.PARTIAL)
 
 
 class State(Enum):
@@ -185,7 +185,8 @@ class Link:
     One caller incarnation, as a node sees it.
 
     `kept` holds the answers not yet heard, by report number, oldest first; their number is bounded since
-    beyond a few allowances they eat credit (see `credit.grant`).
+    beyond a few allowances they eat credit (see `credit.grant`).  `partial` of them are values of streams, which
+    are bounded by the window of each.
     """
 
     __slots__ = (
@@ -195,6 +196,7 @@ class Link:
         "kept",
         "lanes",
         "last_beat",
+        "partial",
         "pending",
         "previous_beat",
         "proved",
@@ -214,7 +216,7 @@ class Link:
         self.previous_beat = self.last_beat = NEVER
         self.kept: dict[int, Answer] = {}
         self.pending: deque[Answer] = deque()
-        self.report_number = 0
+        self.report_number = self.partial = 0
         self.running = 0  # of our tasks, in the hands of workers
 
     def heard(self, number: int) -> None:
@@ -224,12 +226,14 @@ class Link:
             first = next(iter(kept))
             if first > number:
                 return
+            if self.partial and kept[first].item[4] == _PARTIAL:
+                self.partial -= 1
             del kept[first]
 
     def credit(self, lane: Lane, now: float) -> int:
         """Return the highest task number granted on a lane; it never goes down."""
         allowed = lane.function.allowance(now)
-        total = credit.grant(lane.seen, len(lane.held), len(self.kept), allowed)
+        total = credit.grant(lane.seen, len(lane.held), len(self.kept) - self.partial, allowed)
         lane.granted = max(lane.granted, total)
         return lane.granted
 
@@ -279,8 +283,16 @@ class Link:
         held.state = GONE
         if held.cancelled and status == _FAIL and not held.awaited:
             return
+        self._keep(held, status, body, buffers)
+
+    def value(self, held: Held, body: bytes, buffers: tuple[Any, ...]) -> None:
+        """Keep one value of a stream, and have it published by the next flush."""
+        self.partial += 1
+        self._keep(held, _PARTIAL, body, buffers)
+
+    def _keep(self, held: Held, status: int, body: bytes, buffers: tuple[Any, ...]) -> None:
         self.report_number = report = self.report_number + 1
-        item = (report, lane.function.name, number, held.attempt, status, body)
+        item = (report, held.lane.function.name, held.number, held.attempt, status, body)
         self.kept[report] = answer = Answer(item, held.id, buffers)
         self.pending.append(answer)
 
@@ -312,7 +324,8 @@ class Link:
         Returns:
             The refs that are neither held nor kept, and the tasks held that the caller no longer has open.
         """
-        kept = {(answer.item[1], answer.item[2]) for answer in self.kept.values()} if open_refs else set()
+        final = [answer.item for answer in self.kept.values() if answer.item[4] != _PARTIAL] if open_refs else []
+        kept = {(item[1], item[2]) for item in final}
         missing: dict[str, list[int]] = {}
         for name, numbers in open_refs.items():
             lane = self.lanes.get(name)

@@ -124,7 +124,12 @@ class Entry:
         """The node says that its function is not to be started twice, and the caller knows only its name."""
         if not self.options.at_most_once:
             self.options = self.options.replace(at_most_once=True)
-            self.wire_options = wire_options(self.options)
+            self.wire_options = wire_options(self.options, stream=self.is_stream)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its caller reads what the function yields."""
+        return self.wire_options is not None and self.wire_options.stream
 
     @property
     def may_run(self) -> bool:
@@ -132,12 +137,12 @@ class Entry:
         return self.started or not (self.attempt > 1 or self.options.at_most_once)
 
 
-def wire_options(options: Options, left: float = 0.0) -> TaskOptions | None:
+def wire_options(options: Options, left: float = 0.0, *, stream: bool = False) -> TaskOptions | None:
     """Return the part of the options that travels, None where it says nothing; `left` as in `Terms.left`."""
     ignored = options.ignore_report
     told = options.monitor_progress and not ignored
     hard, soft = options.time_limit or 0.0, options.soft_time_limit or 0.0
-    if options.at_most_once or told or ignored or options.priority or left or hard or soft:
+    if options.at_most_once or told or ignored or options.priority or left or hard or soft or stream:
         return TaskOptions(
             at_most_once=options.at_most_once,
             monitor_progress=told,
@@ -146,6 +151,7 @@ def wire_options(options: Options, left: float = 0.0) -> TaskOptions | None:
             priority=options.priority,
             expires=left,
             ignore_report=ignored,
+            stream=stream,
         )
     return None
 

@@ -19,6 +19,7 @@ _SHOWN = r"\A[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=_SHOWN)]
 Total: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Refs: TypeAlias = dict[Part, list[Total]]  # lane -> task numbers
+Totals: TypeAlias = dict[Part, list[tuple[Total, Total]]]  # lane -> task numbers, each with a total
 Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
 
 
@@ -30,6 +31,7 @@ class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=Fal
     the reason EXPIRED.  They are what was left when it was sent, so that clocks need not agree; the time on the
     way is not counted.
     `ignore_report`: nobody wants to know what it returns; the body of a SUCCESS may be empty.
+    `stream`: its caller takes what the function yields, as PARTIAL reports; the body of the SUCCESS is empty.
     """
 
     at_most_once: bool = False
@@ -39,6 +41,7 @@ class TaskOptions(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=Fal
     priority: Annotated[int, Meta(ge=-PRIORITY_MOST, le=PRIORITY_MOST)] = 0
     expires: Annotated[float, Meta(ge=0)] = 0.0
     ignore_report: bool = False
+    stream: bool = False
 
 
 TaskItem: TypeAlias = tuple[Part, Total, Part, Total, TaskOptions | None, bytes]
@@ -81,7 +84,7 @@ class Beat(Message):
     Life sign and healing; `lanes`: last number sent, number covered by `open`, wanted.
 
     `incarnation` is the one that said WELCOME.  A late HELLO may have opened the link at another one, which
-    must not speak for the first: it answers REFUSED.
+    must not speak for the first: it answers REFUSED.  `taken`: as in `Taken`, of all streams that are open there.
     """
 
     link: Token
@@ -91,6 +94,15 @@ class Beat(Message):
     lanes: dict[Part, tuple[Total, Total, Total]]
     open: Refs
     incarnation: Annotated[bytes, Meta(max_length=8)] = b""
+    taken: Totals = {}
+
+
+class Taken(Message):
+    """So many values of these streams were taken by now, by whoever reads them."""
+
+    link: Token
+    heard: Total
+    taken: Totals
 
 
 class Cancel(Message):
@@ -234,5 +246,5 @@ RESTARTING = "node restarts"
 REASONS = frozenset((GIVEN_BACK, DRAINING, BUSY, UNKNOWN_FUNCTION, EXPIRED, CANCELLED, RESTARTING))
 """why a task is given back; any other text is what the one said who was to run it, for people"""
 
-FromCaller: TypeAlias = Hello | Tasks | Beat | Cancel | Recall | Go | Bye
+FromCaller: TypeAlias = Hello | Tasks | Beat | Taken | Cancel | Recall | Go | Bye
 FromNode: TypeAlias = Welcome | Reports | Credit | Missing | Claim | Recalled | Refused | Pulse

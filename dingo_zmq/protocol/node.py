@@ -18,12 +18,13 @@ from dingo_zmq.protocol.publisher import (
     Overrun,
     Publish,
     Publisher,
+    Resume,
     Start,
     refs_of,
 )
 from dingo_zmq.protocol.starter import Bundle, Starter
 
-__all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publish", "Start"]
+__all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publish", "Resume", "Start"]
 
 FORGET_SECONDS = 60.0
 DEAF_SECONDS = 5.0
@@ -65,6 +66,7 @@ class Node:
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
+            m.Taken: self._taken,
             m.Cancel: self._cancel,
             m.Recall: self._recall,
             m.Go: self._go,
@@ -227,6 +229,13 @@ class Node:
         if not held.link.dead and held.state is RUNNING:
             self._publisher.told(held, Status.PROGRESS, body)
 
+    def yielded(self, held: Held, body: bytes, buffers: tuple[Any, ...], now: float) -> None:
+        """A function yielded a value; it goes out with the next flush."""
+        link = held.link
+        if not link.dead and held.state is RUNNING and not held.cancelled:
+            link.value(held, body, buffers)
+            self._dirty[link] = None
+
     def refused(self, held: Held, reason: str, now: float) -> None:
         """
         Whoever was to run a task has refused it unstarted: it goes back to its caller.
@@ -352,7 +361,20 @@ class Node:
             self._publisher.publish(link, [answer], now)
         if missing:
             self._tell_missing(link, missing)
+        if beat.taken:
+            self._resume(link, beat.taken)
         self._publisher.credit(link, beat.number, now)
+
+    def _taken(self, link: Link, message: m.Taken, now: float) -> None:
+        link.heard(message.heard)
+        self._resume(link, message.taken)
+
+    def _resume(self, link: Link, taken: m.Totals) -> None:
+        """Tell those who run streams how far their readers are; what does not run yet hears it later."""
+        for name, totals in taken.items():
+            for number, total in totals:
+                for held in link.find({name: [number]}):
+                    self.out.append(Resume(held, total))
 
     def _cancel(self, link: Link, cancel: m.Cancel, now: float) -> None:
         found = link.find(cancel.refs)

@@ -82,7 +82,15 @@ class Overrun:
     held: Held
 
 
-Action = Publish | Start | Note | Interrupt | Overrun
+@dataclass(slots=True)
+class Resume:
+    """The reader of a stream that is held has taken so many of its values in all."""
+
+    held: Held
+    taken: int
+
+
+Action = Publish | Start | Note | Interrupt | Overrun | Resume
 
 
 class Publisher:

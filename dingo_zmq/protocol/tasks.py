@@ -12,13 +12,14 @@ from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Tol
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
 from dingo_zmq.protocol.roster import Dice, Peer, refs
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.tries import ReadFailure, Tries, date, unread
 
 FRAME_TASKS = 64
 FRAME_BYTES = 256 * 1024
 REASON_MOST = 200
 
-_SENT, _FAIL = int(Status.SENT), int(Status.FAIL)
+_SENT, _FAIL, _PARTIAL = int(Status.SENT), int(Status.FAIL), int(Status.PARTIAL)
 _FINAL = (int(Status.SUCCESS), _FAIL)
 
 
@@ -44,6 +45,7 @@ class OpenTasks:
         self.late = 0  # reports that came too late to matter
         self._dispatcher = Dispatcher(dice)
         self._stopping: dict[Entry, None] = {}  # and perhaps settled since
+        self.streams: dict[Entry, Reading] = {}
 
     # ------------------------------------------------------------------ what the program asks
 
@@ -51,6 +53,33 @@ class OpenTasks:
         """Accept tasks: recorded first, sent as soon as some node has credit."""
         self.ledger.add(entries, now)
         self.pump(now)
+
+    def stream(self, entry: Entry, reading: Reading, now: float) -> None:
+        """Accept a task whose values are read as they come."""
+        self.streams[entry] = reading
+        self.submit([entry], now)
+
+    def took(self, entry: Entry) -> None:
+        """The program has taken so many values of a stream that its node should know at once."""
+        reading, lane = self.streams.get(entry), entry.lane
+        if reading is not None and lane is not None:
+            self._tell_taken(self.peers[lane.key], entry, reading)
+
+    def _tell_taken(self, peer: Peer, entry: Entry, reading: Reading) -> None:
+        lane, number = entry.lane, entry.number
+        if lane is not None and peer.token and reading.due((lane, number)):
+            taken = {lane.name: [(number, reading.tell((lane, number)))]}
+            peer.told_heard = peer.heard.total
+            self._send(peer, m.Taken(peer.token, peer.heard.total, taken))
+
+    def taken(self, peer: Peer) -> dict[str, list[tuple[int, int]]]:
+        """Return how many values were taken of each stream that a node has, to be told in a BEAT."""
+        taken: dict[str, list[tuple[int, int]]] = {}
+        for entry, reading in self.streams.items():
+            lane, number = entry.lane, entry.number
+            if lane is not None and lane.key == peer.key:
+                taken.setdefault(lane.name, []).append((number, reading.tell((lane, number))))
+        return taken
 
     def express(self, route: Route, now: float) -> Express | None:
         """Return a place for the next task of this route, if it would be the only one open."""
@@ -177,7 +206,7 @@ class OpenTasks:
 
     # ------------------------------------------------------------------ what nodes say of tasks
 
-    def reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:  # noqa: C901 - hot, so all in one place
+    def reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:  # noqa: C901, PLR0912 - hot
         """Reports of tasks, with credit and load."""
         lanes, heard = peer.lanes, peer.heard
         for name, (limit, run_time) in reports.lanes.items():
@@ -185,10 +214,15 @@ class OpenTasks:
                 lanes[name].told(limit, run_time, now)
         peer.load, peer.load_at = reports.load[0], now
         settled: list[Entry] = []
-        late = self.late
+        late, streams = self.late, self.streams
         for report, name, number, _, status, body in reports.items:
             lane = lanes.get(name)
             if lane is None:
+                continue
+            if streams and report > heard.total + 1 and self._of_stream(lane, number):
+                continue  # in order, or not at all: it comes again
+            if status == _PARTIAL:
+                self._value(peer, lane, number, report, body, buffers)
                 continue
             if report:
                 heard.add(report)
@@ -213,12 +247,35 @@ class OpenTasks:
             text = f"{counted(self.late - late, 'report')} came twice or too late"
             self.out.append(Note(text, peer.name, Level.DEBUG, EventCode.REPEATED))
 
+    def _of_stream(self, lane: Lane, number: int) -> bool:
+        return (lane.open.get(number) or lane.strays.get(number)) in self.streams
+
+    def _value(
+        self, peer: Peer, lane: Lane, number: int, report: int, body: bytes, buffers: tuple[Any, ...]
+    ) -> None:
+        """One value of a stream has come, in its turn or once more."""
+        again = report <= peer.heard.total
+        peer.heard.add(report)
+        entry = lane.open.get(number) or lane.strays.get(number)
+        reading = self.streams.get(entry) if entry is not None else None
+        if entry is None or reading is None or again:
+            self.late += 1
+            return
+        if entry.lane is lane:
+            entry.started = True
+        if reading.came((lane, number)):
+            self.out.append(Told(entry, _PARTIAL, body, buffers, peer.name))
+        else:
+            self._tell_taken(peer, entry, reading)
+
     def _settle(self, entry: Entry, reporter: Lane | None, now: float) -> None:
         """Close a task's record, and stop everybody else who may still have it."""
         others = entry.strays
         lane = entry.lane
         number = entry.number
         self.ledger.settle(entry)
+        if self.streams:
+            self.streams.pop(entry, None)
         if lane is not None and lane is not reporter:
             self._cancel_at(lane, number)
         if others:

@@ -159,4 +159,4 @@ def date(entries: list[Entry], now: float) -> None:
     """Have the node told how long it has to start those that may expire."""
     for entry in entries:
         if entry.terms is not None:
-            entry.wire_options = wire_options(entry.options, entry.terms.left(now))
+            entry.wire_options = wire_options(entry.options, entry.terms.left(now), stream=entry.is_stream)

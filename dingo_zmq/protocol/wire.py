@@ -8,7 +8,7 @@ given there; records, maps and lists hold nothing else.
 ::
 
     caller to node (PUSH to PULL)     kind msgpack(record) [buffer ...]
-        H Hello   T Tasks   B Beat   C Cancel   R Recall   G Go   Y Bye
+        H Hello   T Tasks   B Beat   N Taken   C Cancel   R Recall   G Go   Y Bye
     node to caller (XPUB to SUB)      topic NUL kind msgpack(record) [buffer ...]
         W Welcome   P Reports   K Credit   M Missing   A Claim   L Recalled   X Refused   U Pulse
 
@@ -28,6 +28,11 @@ what is as usual, or nil (see `messages.TaskOptions`).  A node takes tasks of a 
 priority in the order of their arrival, and sends back with Recalled what has not started in time.  A body is
 opaque here: arguments and returns are msgpack (see `marshal`) unless WELCOME names another marshaller behind the
 fingerprint of the function (see `marshallers`); progress and failures are msgpack always.
+
+A task with the option `stream` has any number of PARTIAL reports, with bodies as of returns, before its final one.
+They are numbered, kept and published again as that is.  A caller takes them, and the final one, in the order of
+their numbers: one that comes after a gap is as good as lost, and comes again.  It tells with Taken and with each
+Beat how many values were taken, and a node is ahead of that by a bounded number (see `streams`).
 """
 
 from __future__ import annotations
@@ -47,6 +52,7 @@ _CALLER_KINDS: dict[bytes, type[m.Message]] = {
     b"H": m.Hello,
     b"T": m.Tasks,
     b"B": m.Beat,
+    b"N": m.Taken,
     b"C": m.Cancel,
     b"R": m.Recall,
     b"G": m.Go,

@@ -13,7 +13,7 @@ from dingo_zmq.remote.caller import RemoteCaller
 from dingo_zmq.remote.node import RemoteNode
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
-from dingo_zmq.task import Submit
+from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["RemoteEngine"]
 
@@ -43,6 +43,9 @@ class RemoteEngine:
         """Return what sends a task of `function` with `options`; raises as `RemoteCaller.submitter`."""
         _check(function)
         return self._caller.submitter(function, options)
+
+    def streamer(self, function: Function, options: Options) -> SubmitStream:
+        raise UsageError("not yet")
 
     def serve(
         self,

@@ -1,0 +1,113 @@
+"""What a caller holds of a task that yields: its values, as they come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+from dingo_zmq.model import Report
+from dingo_zmq.protocol.streams import Reading
+from dingo_zmq.result import Door, Following, Result
+
+__all__ = ["Stream"]
+
+T = TypeVar("T")
+
+
+class Stream(Following[T]):
+    """
+    What one task yields, value by value, for ``for`` or ``async for``.
+
+    Its function is kept back while the reader is behind by more than a few dozen values.  So whoever takes no more
+    of them, and keeps the stream, keeps a worker busy: ``close()``, the end of a ``with``, and letting go of the
+    stream stop the function.  Where the task fails its values come first, and then its error is raised.
+
+    Not for several threads at once.  After a `TimeoutError` the iteration may go on.
+
+    Attributes:
+        last: the report that brought the value returned last, None before the first.
+    """
+
+    __slots__ = ("__weakref__", "_came", "_due", "_reading", "_tell", "last")
+
+    def __init__(self, result: Result[int], reading: Reading, tell: Callable[[], object]) -> None:
+        """Make one; only an App does.  `tell` is called when it should be told at once how many were taken."""
+        super().__init__(result, None)
+        self._reading, self._tell = reading, tell
+        self._came: deque[tuple[Report, int]] = deque()
+        self._due = False
+        self.last: Report | None = None
+
+    @property
+    def result(self) -> Result[int]:
+        """The result of the task; its value, in the end, is how many values there were."""
+        result: Result[int] = self._result
+        return result
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds to wait at most for each next value; None, as at first, waits as long as it takes."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+
+    def put(self, report: Report, size: int) -> None:
+        """Bring a value of so many bytes.  Only an App does, from any thread."""
+        door = self._result._reach()
+        with door.condition:
+            if not self._over:
+                self._came.append((report, size))
+                door.ring()
+
+    def _ready(self, door: Door) -> bool:
+        return bool(self._came) or door.ended
+
+    def _take(self, door: Door) -> tuple[T, ...] | None:
+        if not self._came:
+            return () if door.ended else None
+        self.last, size = self._came.popleft()
+        self._due = self._reading.took(size)
+        return (self.last.value,)
+
+    def _taken(self, found: tuple[T, ...] | None, stop: type[Exception]) -> T:
+        if found == ():
+            self._over = True
+            self._result.result(0)
+        elif self._due:
+            self._due = False
+            self._tell()
+        return super()._taken(found, stop)
+
+    def close(self) -> None:
+        """Take no more: what has come is thrown away, and the function is stopped if it runs."""
+        self._over = True
+        self._came.clear()
+        if not self._result.done():
+            self._result.cancel(running=True)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Close it, since nobody is going to take the rest."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Return the task and how far its reader is."""
+        return f"<Stream {self._result!r}, {self._reading.taken} taken>"
