@@ -143,16 +143,13 @@ class _StreamJob(_Job):
         """Have the function yield more."""
         self.gate.take(self.reading.tell(self.attempt))
 
-    def again(self) -> None:
-        """The function begins, perhaps once more."""
-        self.gate = Gate(self)
-        self.tell()
-
     def put(self, value: Any) -> int:
         """Take one value that the function yielded."""
         value = self.function.signature.correct_return(value)
-        stream = self.stream()
-        if self.reading.came(self.attempt) and stream is not None:
+        if not self.reading.came(self.attempt, 0):
+            if self.reading.due(self.attempt):
+                self.tell()
+        elif (stream := self.stream()) is not None:
             name, options = self.function.name, self.options
             stream.put(Report(name, self.id, Status.PARTIAL, value, attempt=self.attempt, options=options), 0)
         return 0
@@ -430,7 +427,7 @@ class LocalEngine:
         try:
             work = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
             if isinstance(job, _StreamJob):
-                job.again()
+                job.gate = Gate(job)
                 work = pour_in_loop(work, job.put, job.gate)
             value = await pool.helm.steered(work, now_running.limits)
             if isinstance(job, _StreamJob):
@@ -463,7 +460,7 @@ class LocalEngine:
 
     def _pour(self, job: Any, values: Any, limits: Limits | None) -> None:
         """Hand on what a function yields; a generator has not begun yet."""
-        job.again()
+        job.gate = Gate(job)
         pour(values, job.put, job.gate, limits)
         self._succeed(job, job.reading.had)
 

@@ -40,7 +40,7 @@ class Caller:
         self.peers: dict[str, Peer] = {}
         self._tasks = tasks = OpenTasks(name, dice, self.peers, self.out, read_failure)
         self._contacts = contacts = Contacts(name, mesh, dice, tasks)
-        self.ledger, self.links = tasks.ledger, contacts.links
+        self.ledger, self.links, self.streams = tasks.ledger, contacts.links, tasks.streams
         self._pump, self._reports = tasks.pump, tasks.reports
         self._handlers: dict[type, Callable[[Peer, Any, float], None]] = {
             m.Credit: self._credit,

@@ -263,7 +263,7 @@ class OpenTasks:
             return
         if entry.lane is lane:
             entry.started = True
-        if reading.came((lane, number)):
+        if reading.came((lane, number), len(body) + sum(map(len, buffers))):
             self.out.append(Told(entry, _PARTIAL, body, buffers, peer.name))
         else:
             self._tell_taken(peer, entry, reading)

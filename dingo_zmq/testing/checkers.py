@@ -43,6 +43,7 @@ def figures(cast: Cast) -> Counter[str]:
     counted["executions"] = sum(executions)
     counted["executed again"] = sum(1 for number in executions if number > 1)
     counted["refused"] = sum(map(len, cast.scene.history.refusals.values()))
+    counted["values"] = sum(map(len, cast.scene.history.values.values()))
     counted["tried again"] = sum(cast.scene.history.retried.values())
     counted["lost on the way"] = cast.scene.network.lost
     counted["repeated"] = cast.scene.network.repeated
@@ -84,8 +85,9 @@ def success_means_executed(cast: Cast) -> Iterator[str]:
             right = [run for run in runs if run.body == job.written(run.fingerprint)]
             if not any(run.buffers == job.buffers for run in right):
                 yield f"{entry.id} succeeded without being executed as called"
-            answers = [b""] if job.ignore_report else [b"answer to " + run.body for run in right]
-            if ending.body not in answers or ending.buffers != (() if job.ignore_report else job.buffers):
+            empty = job.ignore_report or job.stream
+            answers = [b""] if empty else [b"answer to " + run.body for run in right]
+            if ending.body not in answers or ending.buffers != (() if empty else job.buffers):
                 yield f"{entry.id} has the wrong answer {ending}"
 
 
@@ -197,6 +199,18 @@ def told_in_order(cast: Cast) -> Iterator[str]:
         endings = cast.scene.history.endings.get(id)
         if endings and tellings[-1][2] > endings[0].at:
             yield f"{id} was told something after its end"
+
+
+def streams_are_whole(cast: Cast) -> Iterator[str]:
+    """The values of a stream come in order, each once, and all of them before it succeeds."""
+    history = cast.scene.history
+    for id, job in cast.scene.jobs.items():
+        came = history.values.get(id, [])
+        if came != [job.value(number) for number in range(len(came))]:
+            yield f"{id} has the values {came[:5]} ... {came[-5:]}"
+        succeeded = any(ending.status == Status.SUCCESS for ending in history.endings.get(id, ()))
+        if len(came) > job.values or (succeeded and len(came) < job.values):
+            yield f"{id} has {len(came)} values, not {job.values}"
 
 
 def told_when_asked(cast: Cast) -> Iterator[str]:
@@ -340,7 +354,8 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
         tries = entry.options.tries.raised
         if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + tries + cast.scene.jobs[entry.id].refusals:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
-        if cast.scene.history.traffic[entry.id] > 18 + 6 * wrong + seconds + 3 * tries:
+        each = 18 + 6 * wrong + seconds + 3 * tries
+        if cast.scene.history.traffic[entry.id] > each * (1 + cast.scene.jobs[entry.id].values):
             yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
 
 
@@ -365,6 +380,8 @@ def unrest(cast: Cast) -> Iterator[str]:
 
 def _open_at(caller: CallerHost) -> Iterator[str]:
     ledger = caller.caller.ledger
+    if caller.caller.streams:
+        yield f"{caller.name} still reads {[entry.id for entry in caller.caller.streams]}"
     if ledger.open or ledger.queues or ledger.parked:
         yield f"{caller.name} has {ledger.open} tasks open, queues {[len(q) for q in ledger.queues.values()]}"
     for peer in caller.caller.peers.values():
@@ -384,7 +401,7 @@ def _busy(node: NodeHost, living: set[str]) -> Iterator[str]:
     for link in node.node.links.values():
         if link.caller not in living:
             yield f"{node.name} remembers {link.caller}, who is dead"
-        if link.kept:
+        if link.kept or link.partial:
             yield f"{node.name} keeps {list(link.kept)} for {link.caller}"
         if link.running or any(lane.held for lane in link.lanes.values()):
             yield f"{node.name} holds {[list(lane.held) for lane in link.lanes.values()]} for {link.caller}"
@@ -462,6 +479,7 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     limits_cost_neighbours_nothing,
     stopped_is_not_sent_again,
     told_in_order,
+    streams_are_whole,
     told_when_asked,
     noted_when_sent_again,
     noted_when_found,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingo_zmq.events import EventCode
-from dingo_zmq.model import Code
+from dingo_zmq.model import Code, Status
 from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
@@ -15,6 +15,7 @@ from dingo_zmq.protocol.credit import KEPT_SPARE
 from dingo_zmq.protocol.intake import QUEUED, Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.starter import Starter
+from dingo_zmq.protocol.streams import WINDOW
 
 FAILED = b"failed"
 """body of the report of a task that has failed by itself"""
@@ -76,6 +77,7 @@ class History:
         retried: how often callers told that a task will be tried again.
         endings: how they were settled (once, it is to be hoped).
         tellings: reports told to the program that are not final: status and attempt.
+        values: those of streams, as they came to their callers.
         executions: calls of their functions.
         refusals: workers that refused them: node, life, link and number there.
         trials: incarnations (node, life) in which they may have started.
@@ -99,6 +101,7 @@ class History:
         self.retried: Counter[str] = Counter()
         self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
         self.tellings: defaultdict[str, list[tuple[int, int, float]]] = defaultdict(list)
+        self.values: defaultdict[str, list[bytes]] = defaultdict(list)
         self.executions: defaultdict[str, list[Execution]] = defaultdict(list)
         self.refusals: defaultdict[str, list[tuple[str, int, bytes, int]]] = defaultdict(list)
         self.trials: defaultdict[str, dict[tuple[str, int], None]] = defaultdict(dict)
@@ -205,5 +208,13 @@ class History:
             kept += 5 * function.largest
             if len(lane.held) > function.largest:
                 self.fault("held", f"{node} holds {len(lane.held)} of {name}, allowed {function.largest}")
-        if len(link.kept) > kept:
+        if len(link.kept) - link.partial > kept:
             self.fault("kept", f"{node} keeps {len(link.kept)} answers, allowed {kept}")
+
+    def check_stream(self, node: str, held: Held) -> None:
+        """Check the bound of what a node keeps of one stream."""
+        mine = (held.lane.function.name, held.number)
+        items = [answer.item for answer in held.link.kept.values()]
+        kept = sum(1 for item in items if item[4] == Status.PARTIAL and (item[1], item[2]) == mine)
+        if kept > WINDOW:
+            self.fault("kept", f"{node} keeps {kept} values of {held.id}")

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.errors import PeerError
-from dingo_zmq.model import Code, Failure
+from dingo_zmq.model import Code, Failure, Status
 from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.reading import misread
 from dingo_zmq.protocol.roster import Side
+from dingo_zmq.protocol.streams import WINDOW, Reading
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.network import Connection, Frames
@@ -100,6 +101,8 @@ class CallerHost(Host):
         self._refused: dict[str, set[Side]] = {}  # by key, the sides refused since one was last up
         self._tick_at = float("inf")
         self._ticks = 0
+        self._readings: dict[Entry, Reading] = {}
+        self._unread: dict[Entry, deque[bytes]] = {}
 
     # ------------------------------------------------------------------ what happens to it
 
@@ -125,12 +128,13 @@ class CallerHost(Host):
             return
         options = job.options
         route = Route(job.function, job.fingerprint, 0, options.node, options.needs, options.priority)
-        entry = Entry(route, job.id, job.body, job.buffers, options, wire_options(options), job)
+        wired = wire_options(options, stream=job.stream)
+        entry = Entry(route, job.id, job.body, job.buffers, options, wired, job)
         if options.on_terms:
             entry.terms = Terms(options)
         self.scene.history.accepted[job.id] = entry
         self.scene.history.called[job.id] = self.scene.now
-        self.handle("user", self._submit, entry)
+        self.handle("user", self._submit_stream if job.stream else self._submit, entry)
         if job.cancel_after is not None:
             self.scene.after(job.cancel_after, self._cancel_soon, entry)
 
@@ -161,6 +165,30 @@ class CallerHost(Host):
             return
         scene.history.sends[entry.id] += 1
         scene.network.send(connection, [wire.encode(message)])
+
+    def _submit_stream(self, entry: Entry) -> None:
+        self._unread[entry] = deque()
+        reading = self._readings[entry] = Reading()
+        self._do(self.caller.stream, entry, reading)
+
+    def _came(self, entry: Entry, value: bytes) -> None:
+        """One value of a stream is there; its reader takes them one after the other."""
+        unread = self._unread[entry]
+        unread.append(value)
+        self.scene.history.values[entry.id].append(value)
+        if len(unread) > WINDOW:
+            self.scene.history.fault("window", f"{self.name} has {len(unread)} unread values of {entry.id}")
+        if len(unread) == 1:
+            self.scene.after(entry.result.reads, self._read, entry)
+
+    def _read(self, entry: Entry) -> None:
+        if self.dead or self.postpone(self._read, entry):
+            return
+        value = self._unread[entry].popleft()
+        if self._readings[entry].took(len(value)):
+            self._do(self.caller.took, entry)
+        if self._unread[entry]:
+            self.scene.after(entry.result.reads, self._read, entry)
 
     def _settle_up(self) -> None:
         """Before anything else, the decider hears what was sent without it."""
@@ -239,7 +267,9 @@ class CallerHost(Host):
             self._place = self.caller.express(self._route, self.scene.now)
 
     def _told(self, action: calling.Told | calling.Retried) -> None:
-        if isinstance(action, calling.Told):
+        if isinstance(action, calling.Told) and action.status == Status.PARTIAL:
+            self._came(action.entry, action.body)
+        elif isinstance(action, calling.Told):
             self.scene.history.told(action.entry, action.status)
         else:
             self.scene.note("retried", self.name, action.entry.id, action.text)

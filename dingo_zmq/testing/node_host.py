@@ -153,6 +153,8 @@ class NodeHost(Host):
                         for held in action.bundle.all:
                             self.scene.history.started(self.name, self.life, held, node.starter)
                         workers.work(action.bundle)
+                    case serving.Interrupt() | serving.Resume():
+                        workers.hear(action)
                     case serving.Overrun():
                         self._overran(node, action)
                     case serving.Note():
@@ -161,9 +163,11 @@ class NodeHost(Host):
 
     def _overran(self, node: serving.Node, overrun: serving.Overrun) -> None:
         """A task is over its time limit: its worker is lost, with the process where that has to end."""
-        if self.plan.mortal and not node.draining:
+        assert self.workers is not None
+        restart = not self.workers.leave(overrun.held) and self.plan.mortal
+        if restart and not node.draining:
             self.scene.history.restarts.add((self.name, self.life))
-        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.scene.now, restart=self.plan.mortal)
+        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.scene.now, restart=restart)
 
     def _publish(self, node: serving.Node, publish: serving.Publish) -> None:
         scene = self.scene

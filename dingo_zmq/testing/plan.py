@@ -116,6 +116,15 @@ class Job:
     expires: float | None = None
     retries: int | Retries = 0
     priority: int = 0
+    stream: bool = False
+    values: int = 0
+    """of a stream: how many values it yields"""
+    reads: float = 0.0
+    """of a stream: seconds that its reader takes for each value"""
+
+    def value(self, number: int) -> bytes:
+        """Return one of the values of a stream, from 0."""
+        return f"value {number} of {self.id}".encode()
 
     def written(self, fingerprint: str) -> bytes:
         """Return the arguments as the marshaller behind a fingerprint writes them."""
@@ -228,7 +237,9 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_on_terms(seed, _with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at))),
+        jobs=_streams(
+            seed, _on_terms(seed, _with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at)))
+        ),
         faults=_faults(dice, heal_at) if faults else [],
         heal_at=heal_at,
         delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
@@ -340,6 +351,24 @@ def _on_terms(seed: int, jobs: list[Job]) -> list[Job]:
         return jobs
     share = dice.choice((0.05, 0.2, 0.6))
     return [replace(job, **_terms(dice)) if not job.killer and chance(dice, share) else job for job in jobs]
+
+
+def _streams(seed: int, jobs: list[Job]) -> list[Job]:
+    """Have some tasks yield values, to quick readers and slow ones; in one seed of two."""
+    dice = Random(f"streams {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.5):
+        return jobs
+    made = []
+    for job in jobs:
+        if job.killer or job.ignore_report or not chance(dice, 0.05):
+            made.append(job)
+            continue
+        values = dice.choice((0, 1, 3, 30, 100, 300))
+        reads = dice.choice((0.0, 0.0, 0.001, min(0.5, 4.0 / (values + 1))))
+        never = not values or (job.time_limit or 0.0) > job.seconds  # or a slow reader would make it too long
+        limit = None if never else job.time_limit
+        made.append(replace(job, stream=True, values=values, reads=reads, buffers=(), time_limit=limit))
+    return made
 
 
 def _terms(dice: Random) -> dict[str, Any]:

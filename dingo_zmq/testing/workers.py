@@ -7,8 +7,9 @@ from typing import Any, Protocol, TypeAlias
 
 from dingo_zmq.model import Status
 from dingo_zmq.protocol.intake import Held
-from dingo_zmq.protocol.node import Node
+from dingo_zmq.protocol.node import Interrupt, Node, Resume
 from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.protocol.streams import Window
 from dingo_zmq.testing.history import FAILED
 from dingo_zmq.testing.plan import NodePlan
 from dingo_zmq.testing.scene import Scene
@@ -62,6 +63,8 @@ class Workers:
         self.host, self.scene, self.node = host, host.scene, node
         self._speed = host.plan.speed
         self._results: list[tuple[Bundle, list[Answer], float, bool]] = []
+        self._windows: dict[Held, Window] = {}
+        self._waiting: dict[Held, tuple[Bundle, int, float]] = {}  # streams that are ahead of their readers
 
     @property
     def alive(self) -> bool:
@@ -78,7 +81,7 @@ class Workers:
             held = bundle.todo[0]
             job = self.scene.jobs[held.id]
             takes = job.seconds / self._speed
-            long = takes >= LONG and not held.cancelled
+            long = (takes >= LONG or job.stream) and not held.cancelled
             if long and answers:
                 break
             bundle.todo.popleft()
@@ -92,6 +95,10 @@ class Workers:
             self.host.executed(held)
             if job.killer:
                 self.host.killed()
+                return
+            if job.stream:
+                self._windows[held] = Window()
+                self._stream(bundle, held)
                 return
             if long:
                 self._long(bundle, held, takes)
@@ -112,12 +119,47 @@ class Workers:
         step = min(left, STEP)
         self.scene.after(step, self._long, bundle, held, left - step, spent + step)
 
+    def _stream(self, bundle: Bundle, held: Held, number: int = 0, spent: float = 0.0) -> None:
+        """A task that yields: value `number` is next, if its reader is not too far behind."""
+        if not self.alive or self.host.postpone(self._stream, bundle, held, number, spent):
+            return
+        job, window = self.scene.jobs[held.id], self._windows[held]
+        if held.cancelled or number == job.values:
+            del self._windows[held]
+            self._done(bundle, [_cancelled(held) if held.cancelled else self._answer(held)], spent)
+        elif window.full:
+            self._waiting[held] = bundle, number, spent
+        else:
+            body = job.value(number)
+            window.put(len(body))
+            self.node.yielded(held, body, (), self.scene.now)
+            self.host.do(self.node.flush)
+            self.scene.history.check_stream(self.host.name, held)
+            takes = job.seconds / self._speed / job.values
+            self.scene.after(takes, self._stream, bundle, held, number + 1, spent + takes)
+
+    def hear(self, action: Interrupt | Resume) -> None:
+        """A reader has taken more values, or wants none: its stream looks whether it still has to wait."""
+        held = action.held
+        if isinstance(action, Resume) and held in self._windows:
+            self._windows[held].take(action.taken)
+        waiting = self._waiting.pop(held, None)
+        if waiting is not None:
+            self.scene.after(0, self._stream, waiting[0], held, *waiting[1:])
+
+    def leave(self, held: Held) -> bool:
+        """Stop a stream if it waits for its reader; return whether it does."""
+        if self._waiting.pop(held, None) is None:
+            return False
+        del self._windows[held]
+        return True
+
     def _answer(self, held: Held) -> Answer:
         failed = self.scene.history.failed
         if failed[held.id] < self.scene.jobs[held.id].fails:
             failed[held.id] += 1
             return held, int(Status.FAIL), FAILED, ()
-        if held.options.ignore_report:
+        if held.options.ignore_report or held.options.stream:
             return held, int(Status.SUCCESS), b"", ()
         return held, int(Status.SUCCESS), b"answer to " + held.body, held.buffers
 

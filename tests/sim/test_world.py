@@ -22,6 +22,8 @@ from dingo_zmq.protocol import (
     publisher,
     roster,
     starter,
+    streams,
+    tasks,
     terms,
     tries,
 )
@@ -245,7 +247,39 @@ def first_come_first_served(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(starter.Pool, "first", lambda self: next((q for q in self.ranks.values() if q), self.ready))
 
 
+def all_values_are_news(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(streams.Reading, "came", lambda self, sender, size: True)
+
+
+def values_may_overtake_each_other(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tasks.OpenTasks, "_of_stream", lambda self, lane, number: False)
+
+
+def nobody_hears_how_far_readers_are(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(serving.Node, "_resume", lambda self, link, taken: None)
+
+
+def readers_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(streams.Window, "full", False)
+
+
+def values_are_forgotten_at_once(patch: pytest.MonkeyPatch) -> None:
+    value = intake.Link.value
+
+    def told(self, held, body, buffers):  # type: ignore[no-untyped-def]
+        value(self, held, body, buffers)
+        del self.kept[self.report_number]
+        self.partial -= 1
+
+    patch.setattr(intake.Link, "value", told)
+
+
 PLANTED = [
+    all_values_are_news,
+    values_may_overtake_each_other,
+    nobody_hears_how_far_readers_are,
+    readers_are_not_waited_for,
+    values_are_forgotten_at_once,
     no_filter_for_repeats,
     beats_without_open_tasks,
     beats_without_last_numbers,

@@ -26,6 +26,9 @@ FROM_CALLER = [
     m.Tasks(LINK, "me", 5, {"add": 9}, [TASK, ("mul", 1, "8", 1, None, b"")]),
     m.Tasks(LINK, "me", 5, {}, [("add", 2, "9", 1, LATER, b"")]),
     m.Beat(LINK, "me", 6, 5, {"add": (3, 2, 1)}, REFS, NODE),
+    m.Beat(LINK, "me", 6, 5, {}, {}, NODE, {"add": [(1, 2**53)]}),
+    m.Taken(LINK, 7, {"add": [(1, 33), (2, 0)], "mul": []}),
+    m.Tasks(LINK, "me", 5, {}, [("add", 2, "9", 1, m.TaskOptions(stream=True), b"")]),
     m.Cancel(LINK, REFS),
     m.Recall(LINK, REFS),
     m.Go(LINK, REFS),
@@ -71,7 +74,7 @@ def test_what_a_node_publishes_comes_back(message: m.Message) -> None:
 
 
 def test_kinds_differ_and_none_is_forgotten() -> None:
-    assert len({wire.encode(message)[0] for message in FROM_CALLER}) == 7
+    assert len({wire.encode(message)[0] for message in FROM_CALLER}) == 8
     assert len({wire.encode(message, b"")[1] for message in FROM_NODE}) == 8
     everything = {type(message) for message in [*FROM_CALLER, *FROM_NODE]}
     assert everything == set(m.Message.__subclasses__())
