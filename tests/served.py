@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -227,3 +228,9 @@ def limited(seconds: float = 3600.0) -> str:
 async def block_loop(seconds: float = 3600.0) -> None:
     """Keep the event loop from all other coroutines."""
     Event().wait(seconds)
+
+
+@app.task
+def count(most: int) -> Iterator[int]:
+    """Yield the numbers below `most`."""
+    yield from range(most)
