@@ -21,6 +21,7 @@ with interrupts.Held():
     from dingo_zmq.listening import EventStream
     from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status
     from dingo_zmq.result import Result
+    from dingo_zmq.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "Retries",
     "SequenceIDs",
     "Status",
+    "Stream",
     "UUIDs",
     "chain",
     "current_task",

@@ -26,7 +26,6 @@ from dingo_zmq.listening import Events
 from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, Leave, LoopPool, ThreadPool, failure_of
-from dingo_zmq.pouring import Gate, pour, pour_in_loop
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
@@ -34,6 +33,7 @@ from dingo_zmq.room import Room
 from dingo_zmq.stream import Stream
 from dingo_zmq.task import Submit, SubmitStream
 from dingo_zmq.watchdog import Watchdog
+from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
 
 __all__ = ["LocalEngine"]
 
@@ -406,7 +406,7 @@ class LocalEngine:
             if type(job) is _Job:
                 self._succeed(job, job.function.signature.correct_return(value))
             else:
-                self._pour(job, value, now_running.limits)
+                self._send_values(job, value, now_running.limits)
         except BaseException as exc:
             again = self._fail(job, exc, now_running.limits)
         finally:
@@ -428,7 +428,7 @@ class LocalEngine:
             work = job.function.callable(*job.args, **job.kwargs)  # type: ignore[misc]
             if isinstance(job, _StreamJob):
                 job.gate = Gate(job)
-                work = pour_in_loop(work, job.put, job.gate)
+                work = send_values_in_loop(work, job.put, job.gate)
             value = await pool.helm.steered(work, now_running.limits)
             if isinstance(job, _StreamJob):
                 self._succeed(job, job.reading.had)
@@ -458,10 +458,10 @@ class LocalEngine:
             self._watchdog.watch(job, now_running.limits.hard)
         return now_running
 
-    def _pour(self, job: Any, values: Any, limits: Limits | None) -> None:
+    def _send_values(self, job: Any, values: Any, limits: Limits | None) -> None:
         """Hand on what a function yields; a generator has not begun yet."""
         job.gate = Gate(job)
-        pour(values, job.put, job.gate, limits)
+        send_values(values, job.put, job.gate, limits)
         self._succeed(job, job.reading.had)
 
     def _succeed(self, job: _Job, value: Any) -> None:

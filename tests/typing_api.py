@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, assert_type
 
 from dingo_zmq import (
@@ -20,6 +21,7 @@ from dingo_zmq import (
     Result,
     Retries,
     SequenceIDs,
+    Stream,
     UUIDs,
     chain,
     current_task,
@@ -170,3 +172,44 @@ def attach() -> None:
     app.use(producer=named, consumer=plain, reporter=reporter, store=store)
     app.use(store=broker)  # type: ignore[arg-type]
     print(more, mesh, also)
+
+
+@app.task
+def climb(start: float) -> Iterator[float]:
+    """Yield numbers."""
+    yield start
+
+
+@app.task
+def sweep(start: float) -> Generator[str, None, None]:
+    """Yield texts."""
+    yield str(start)
+
+
+@app.task(retries=2)
+async def follow(start: float) -> AsyncIterator[int]:
+    """Yield whole numbers."""
+    yield int(start)
+
+
+@app.task
+def rows(start: float) -> Iterable[bytes]:
+    """Return something to iterate over."""
+    return [b""]
+
+
+async def streams() -> None:
+    """Streams have the type of what is yielded."""
+    assert_type(climb.stream(1.5), Stream[float])
+    assert_type(sweep.stream(1.5), Stream[str])
+    assert_type(follow.stream(start=1.5), Stream[int])
+    assert_type(climb.options(node="bench-1").stream(2), Stream[float])
+    assert_type(climb.stream(1.5).result, Result[int])
+    assert_type(next(climb.stream(1.5)), float)
+    assert_type(app.stream("scan", 1.5), Stream[Any])
+    assert_type(app.options(priority=1).stream("scan", 1.5), Stream[Any])
+    async with follow.stream(1.5) as stream:
+        async for number in stream:
+            assert_type(number, int)
+    climb.stream("1")  # type: ignore[arg-type]
+    add.stream(1, 2)  # type: ignore[misc]

@@ -18,6 +18,7 @@ from dingo_zmq.invoke import convert_words
 from dingo_zmq.model import Options, Status, check_part
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.result import Result
+from dingo_zmq.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,13 @@ class _Words(click.Command):
 @click.argument("name")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait; where it yields, for each value.",
+)
 @click.option("--at-most-once", is_flag=True, help="Never start it a second time, not even after a loss.")
 @click.option(
     "--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that it may run [default: any]."
@@ -84,7 +91,8 @@ def call(
     Run a task on whichever node is free, and print its result.
 
     Words are converted by the function's signature; NAME=VALUE is an argument by name.  The result goes to
-    stdout, everything else to stderr: progress, and after 2 s what it waits for.  Exit code: 0 done, 1 the
+    stdout, everything else to stderr: progress, and after 2 s what it waits for.  Of a function that yields each
+    value is printed as it comes, on a line of its own.  Exit code: 0 done, 1 the
     task failed, 2 usage, 3 nobody could run it in time, 4 unknown after a loss.  Ctrl-C cancels it, also where it
     runs, and waits a second for what became of it; the next one does not.
 
@@ -111,11 +119,16 @@ def call(
     try:
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
-        value = _follow_or_stop(app.options(**chosen).call(name, *positional, **named), wait)
+        if _yields(signature):
+            chosen["monitor_progress"] = False
+            stream = app.options(**chosen).stream(name, *positional, **named)
+            _or_stop(stream.result, wait, partial(_print_each, stream, wait, as_json))
+            return
+        result = app.options(**chosen).call(name, *positional, **named)
+        value = _or_stop(result, wait, partial(_follow, result, wait))
     finally:
         app.close(wait=False)
-    # click would take what looks like a colour out of what goes to a file
-    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()), color=True)
+    _print(value, as_json)
 
 
 class _Wait:
@@ -132,6 +145,11 @@ class _Wait:
         self._name, self._timeout, self._how_to_find = name, timeout, how_to_find
         self._said, self._said_at = "", time.monotonic()
         self._end = self._said_at + timeout
+
+    def begin(self) -> None:
+        """Wait anew, for the next value."""
+        self._said_at = time.monotonic()
+        self._end = self._said_at + self._timeout
 
     @property
     def over(self) -> bool:
@@ -188,10 +206,15 @@ def _signature(engine: MeshEngine, route: Route, wait: _Wait) -> str:
         wait.look(lambda: engine.reactor.ask(partial(engine.caller.why, entry)))
 
 
-def _follow_or_stop(result: Result[Any], wait: _Wait) -> Any:
+def _yields(signature: str) -> bool:
+    """Return whether a function yields, by the text of its signature."""
+    return signature.rpartition(") -> ")[2].startswith("Iterator[")
+
+
+def _or_stop(result: Result[Any], wait: _Wait, follow: Callable[[], Any]) -> Any:
     """Follow a task; at Ctrl-C cancel it, and say what became of it."""
     try:
-        return _follow(result, wait)
+        return follow()
     except KeyboardInterrupt:
         if result.cancel(running=True):
             try:
@@ -222,6 +245,21 @@ def _follow(result: Result[Any], wait: _Wait) -> Any:
             wait.look(result.why)
 
 
+def _print_each(stream: Stream[Any], wait: _Wait, as_json: bool) -> None:
+    """Print what a task yields, as it comes."""
+    while True:
+        stream.timeout = wait.look_seconds
+        try:
+            value = next(stream)
+        except StopIteration:
+            return
+        except TimeoutError:
+            wait.look(stream.result.why)
+            continue
+        _print(value, as_json)
+        wait.begin()
+
+
 def _give_up(name: str, timeout: float, why: str, how_to_find: Callable[[], str]) -> NoReturn:
     """Say what it waited for in vain, and leave."""
     cause, guess, better = why.partition(_GUESS)
@@ -232,6 +270,11 @@ def _give_up(name: str, timeout: float, why: str, how_to_find: Callable[[], str]
         hint = how_to_find()
     complain(f"{name} was not done within {timeout:g} s", hint, cause=cause)
     sys.exit(NOBODY)
+
+
+def _print(value: Any, as_json: bool) -> None:
+    # click would take what looks like a colour out of what goes to a file
+    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()), color=True)
 
 
 def _text(value: Any, as_json: bool, *, terminal: bool) -> str:

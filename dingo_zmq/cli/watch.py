@@ -83,7 +83,7 @@ def _value(status: Status, body: marshal.Body, name: str, told: Callable[[str], 
     try:
         if status is Status.FAIL:
             return str(marshal.decode_failure(body))
-        if status is Status.SUCCESS or status is Status.PARTIAL:
+        if status is Status.PARTIAL or (status is Status.SUCCESS and marshal.size(body)):
             return _returned(name, told(name), body)
         if status is Status.PROGRESS and body[0]:
             fraction, note = marshal.decode_progress(body)

@@ -25,7 +25,6 @@ from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import Code, Failure, Status, plain
 from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
-from dingo_zmq.pouring import Gate, pour, pour_in_loop
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
 from dingo_zmq.protocol import wire
@@ -33,6 +32,7 @@ from dingo_zmq.protocol.intake import PLAIN, Held
 from dingo_zmq.protocol.intake import Function as Served
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.registry import Function
+from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
 
 __all__ = ["MeshNode"]
 
@@ -474,7 +474,7 @@ class MeshNode:
                 return _cancelled(held)
             args, kwargs = self._stream_arguments(function, held)
             values = function.callable(*args, **kwargs)  # type: ignore[misc]
-            pour(values, partial(self._put, function, held), gate, now.limits if now else None)
+            send_values(values, partial(self._put, function, held), gate, now.limits if now else None)
         except BaseException as exc:
             return _failed(self._events, held, exc)
         finally:
@@ -534,7 +534,7 @@ class MeshNode:
             if held.cancelled:
                 return _cancelled(held)
             if function.is_stream:
-                await self._pour_in_loop(function, held, pool, limits)
+                await self._send_values_in_loop(function, held, pool, limits)
                 return held, _SUCCESS, b"", ()
             if held.options.stream:
                 raise PeerError(f"{function.name} does not yield; hint: call instead of stream")
@@ -548,14 +548,14 @@ class MeshNode:
             return _failed(self._events, held, exc)
         return held, _SUCCESS, data, tuple(buffers)
 
-    async def _pour_in_loop(
+    async def _send_values_in_loop(
         self, function: Function, held: Held, pool: LoopPool[Bundle], limits: Limits | None
     ) -> None:
         args, kwargs = self._stream_arguments(function, held)
         values = function.callable(*args, **kwargs)  # type: ignore[misc]
         gate = self._gates[held] = Gate(held)
         try:
-            work = pour_in_loop(values, partial(self._put, function, held), gate)
+            work = send_values_in_loop(values, partial(self._put, function, held), gate)
             await pool.helm.steered(work, limits)
         finally:
             del self._gates[held]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
@@ -71,6 +71,16 @@ class Heard:
             self.ahead.add(number)
 
 
+class Early(NamedTuple):
+    """A report of a stream that came before its turn."""
+
+    lane: Lane
+    number: int
+    status: int
+    body: bytes
+    buffers: tuple[Any, ...]
+
+
 class Peer:
     """
     One node, as a caller sees it.
@@ -82,6 +92,7 @@ class Peer:
     `tags` are what it said it has.
     `locked_out` is why it does not let us in, or "".
     `busy` is set where it was said to get no new tasks, being silent.
+    `early` has reports of streams, by number, that came after a gap: they wait for those before them.
     `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
     """
 
@@ -108,6 +119,7 @@ class Peer:
         self.incarnation = b""
         self.lanes: dict[str, Lane] = {}
         self.heard = Heard()
+        self.early: dict[int, Early] = {}
         self.number = self.valid_from = number  # of the last HELLO or BEAT; the first that proves anything
         self.sent_at: dict[int, float] = {}
         self.proof = now

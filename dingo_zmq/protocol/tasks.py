@@ -11,7 +11,7 @@ from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Told
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
-from dingo_zmq.protocol.roster import Dice, Peer, refs
+from dingo_zmq.protocol.roster import Dice, Early, Peer, refs
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.tries import ReadFailure, Tries, date, unread
 
@@ -208,7 +208,7 @@ class OpenTasks:
 
     def reports(self, peer: Peer, reports: m.Reports, buffers: tuple[Any, ...], now: float) -> None:  # noqa: C901, PLR0912 - hot
         """Reports of tasks, with credit and load."""
-        lanes, heard = peer.lanes, peer.heard
+        lanes, heard, early = peer.lanes, peer.heard, peer.early
         for name, (limit, run_time) in reports.lanes.items():
             if name in lanes:
                 lanes[name].told(limit, run_time, now)
@@ -219,11 +219,18 @@ class OpenTasks:
             lane = lanes.get(name)
             if lane is None:
                 continue
-            if streams and report > heard.total + 1 and self._of_stream(lane, number):
-                continue  # in order, or not at all: it comes again
-            if status == _PARTIAL:
-                self._value(peer, lane, number, report, body, buffers)
-                continue
+            if early:
+                settled += self._turn_of_early(peer, now)
+            if streams:
+                if report > heard.total + 1 and self._of_stream(lane, number):
+                    heard.add(report)
+                    early[report] = Early(lane, number, status, body, buffers)
+                    continue
+                if status == _PARTIAL:
+                    again = report <= heard.total
+                    heard.add(report)
+                    self._value(peer, lane, number, body, buffers, again=again)
+                    continue
             if report:
                 heard.add(report)
             entry = lane.open.get(number)
@@ -241,6 +248,8 @@ class OpenTasks:
             elif entry.lane is lane and not (status == _SENT and entry.started):
                 entry.started = status != _SENT
                 self.out.append(Told(entry, status, body, buffers, peer.name))
+        if early:
+            settled += self._turn_of_early(peer, now)
         if settled:
             self.out.append(Settled(settled, peer.name))
         if late != self.late:
@@ -250,12 +259,30 @@ class OpenTasks:
     def _of_stream(self, lane: Lane, number: int) -> bool:
         return (lane.open.get(number) or lane.strays.get(number)) in self.streams
 
+    def _turn_of_early(self, peer: Peer, now: float) -> list[Entry]:
+        """Take those reports of streams whose turn has come; return the tasks that are settled by them."""
+        settled, early = [], peer.early
+        for report in sorted(early) if early else ():
+            if report > peer.heard.total:
+                break
+            lane, number, status, body, buffers = early.pop(report)
+            if status == _PARTIAL:
+                self._value(peer, lane, number, body, buffers, again=False)
+                continue
+            entry = lane.open.get(number) or lane.strays.get(number)
+            if entry is None or (
+                status == _FAIL and self._tries.failed(entry, lane, number, (body, buffers), peer, now)
+            ):
+                continue
+            self._settle(entry, lane, now)
+            entry.status, entry.body, entry.buffers = status, body, buffers
+            settled.append(entry)
+        return settled
+
     def _value(
-        self, peer: Peer, lane: Lane, number: int, report: int, body: bytes, buffers: tuple[Any, ...]
+        self, peer: Peer, lane: Lane, number: int, body: bytes, buffers: tuple[Any, ...], *, again: bool
     ) -> None:
         """One value of a stream has come, in its turn or once more."""
-        again = report <= peer.heard.total
-        peer.heard.add(report)
         entry = lane.open.get(number) or lane.strays.get(number)
         reading = self.streams.get(entry) if entry is not None else None
         if entry is None or reading is None or again:

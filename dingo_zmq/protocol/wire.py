@@ -31,8 +31,8 @@ fingerprint of the function (see `marshallers`); progress and failures are msgpa
 
 A task with the option `stream` has any number of PARTIAL reports, with bodies as of returns, before its final one.
 They are numbered, kept and published again as that is.  A caller takes them, and the final one, in the order of
-their numbers: one that comes after a gap is as good as lost, and comes again.  It tells with Taken and with each
-Beat how many values were taken, and a node is ahead of that by a bounded number (see `streams`).
+their numbers: one that comes after a gap waits until that is closed.  It tells with Taken and with each Beat how
+many values were taken, and a node is ahead of that by a bounded number (see `streams`).
 """
 
 from __future__ import annotations

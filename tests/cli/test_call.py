@@ -38,6 +38,8 @@ def good_one(mesh: Mesh) -> None:
         (["echo", "text", "--json"], '"text"'),
         (["echo", '{"a": [1, 2.5, null]}'], "{'a': [1, 2.5, None]}"),
         (["later", "1"], "2"),
+        (["count", "3"], "0\n1\n2"),
+        (["count", "most=2", "--json", "--timeout", "5"], "0\n1"),
     ],
 )
 def test_the_result_goes_to_stdout_and_nothing_else_does(shared: Mesh, words: list[str], out: str) -> None:

@@ -135,18 +135,41 @@ def test_values_are_told_in_order_and_once() -> None:
     assert not play.caller.streams
 
 
-def test_what_comes_after_a_gap_is_as_good_as_lost() -> None:
+def test_what_comes_after_a_gap_waits_for_what_was_before() -> None:
     play = Reader()
-    assert play.hears((2, PARTIAL, b"b"), (3, SUCCESS, b"")) == []
-    assert play.caller.peers["n1"].heard.total == 0
-    came = play.hears((1, PARTIAL, b"a"), (2, PARTIAL, b"b"), (3, SUCCESS, b""))
-    assert came == [("told", PARTIAL, b"a"), ("told", PARTIAL, b"b"), ("settled", SUCCESS, None)]
+    assert play.hears((2, PARTIAL, b"b"), (4, SUCCESS, b"")) == []
+    assert play.hears((2, PARTIAL, b"b")) == []
+    assert play.hears((1, PARTIAL, b"a")) == [("told", PARTIAL, b"a"), ("told", PARTIAL, b"b")]
+    assert play.hears((3, PARTIAL, b"c")) == [("told", PARTIAL, b"c"), ("settled", SUCCESS, None)]
+    assert (play.caller.peers["n1"].heard.total, play.caller.peers["n1"].early) == (4, {})
+
+
+def test_values_that_follow_in_one_message_do_not_overtake_those_that_wait() -> None:
+    play = Reader()
+    play.hears((2, PARTIAL, b"b"))
+    came = play.hears((1, PARTIAL, b"a"), (3, PARTIAL, b"c"), (4, SUCCESS, b""))
+    assert came == [*[("told", PARTIAL, body) for body in (b"a", b"b", b"c")], ("settled", SUCCESS, None)]
+
+
+def test_a_gap_of_somebody_else_keeps_them_waiting_too() -> None:
+    play = Reader()
+    assert play.hears((2, PARTIAL, b"a")) == []
+    assert play.hears((1, SUCCESS, b""), number=7) == [("told", PARTIAL, b"a")]
 
 
 def test_a_failure_does_not_overtake_values_either() -> None:
     play = Reader()
     assert play.hears((2, FAIL, b"")) == []
-    assert play.hears((1, PARTIAL, b"a"), (2, FAIL, b"")) == [("told", PARTIAL, b"a"), ("settled", FAIL, None)]
+    assert play.hears((1, PARTIAL, b"a")) == [("told", PARTIAL, b"a"), ("settled", FAIL, None)]
+
+
+def test_what_waits_is_forgotten_with_its_link() -> None:
+    play = Reader()
+    play.hears((2, PARTIAL, b"b"))
+    play.caller.refused("n1", 1.4)
+    play.welcome("n1", 1.5)
+    play.did()
+    assert play.hears((1, PARTIAL, b"a"), now=1.6) == [("told", PARTIAL, b"a")]
 
 
 def test_how_far_the_reader_is_goes_out_at_half_a_window_and_in_each_beat() -> None:

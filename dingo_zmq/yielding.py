@@ -14,7 +14,7 @@ from dingo_zmq.protocol.streams import Window
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Gate", "pour", "pour_in_loop"]
+__all__ = ["Gate", "send_values", "send_values_in_loop"]
 
 
 class Cancellable(Protocol):
@@ -108,7 +108,7 @@ class Gate:
         self._check()
 
 
-def pour(values: Any, put: Callable[[Any], int], gate: Gate, limits: Limits | None) -> None:
+def send_values(values: Any, put: Callable[[Any], int], gate: Gate, limits: Limits | None) -> None:
     """
     Hand on what a function yields, value by value, and close it in the end.
 
@@ -154,7 +154,7 @@ def _soft_limit(limits: Limits, steps: Iterator[Any]) -> SoftTimeLimit | None:
     return None
 
 
-async def pour_in_loop(values: Any, put: Callable[[Any], int], gate: Gate) -> None:
+async def send_values_in_loop(values: Any, put: Callable[[Any], int], gate: Gate) -> None:
     """The same for asynchronous generators, and coroutines that give one; limits are seen to elsewhere."""
     if hasattr(values, "__await__"):
         values = await values
