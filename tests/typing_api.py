@@ -211,5 +211,5 @@ async def streams() -> None:
     async with follow.stream(1.5) as stream:
         async for number in stream:
             assert_type(number, int)
-    climb.stream("1")  # type: ignore[arg-type]
+    climb.stream("1")  # type: ignore[call-overload]
     add.stream(1, 2)  # type: ignore[misc]

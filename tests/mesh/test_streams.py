@@ -323,7 +323,8 @@ def test_a_stream_by_name_is_one_and_what_is_none_says_so(caller: App) -> None:
         Code.DECODE,
         "count yields its values; hint: stream instead of call",
     )
-    failure = caller.stream("add", 1, 2).result.wait(PATIENCE).failure
+    stream = caller.stream("add", 1, 2)
+    failure = stream.result.wait(PATIENCE).failure
     assert failure is not None
     assert (failure.code, failure.message) == (Code.DECODE, "add does not yield; hint: call instead of stream")
 
