@@ -46,3 +46,11 @@ def test_a_worker_and_its_callers(mesh: Mesh) -> None:
     assert again.line("SUCCESS") == "SUCCESS ['hello world']"
     worker.signal(signal.SIGINT)
     assert worker.wait() == 0
+
+
+def test_a_stream_that_its_reader_leaves(mesh: Mesh) -> None:
+    node = mesh.node("bench", target=EXAMPLES / "stream.py")
+    reader = start(mesh, "stream.py")
+    assert (reader.wait(), reader.out, reader.err) == (0, "the largest of bench is 1.000\n", "")
+    node.line("measure() has ended")
+    assert mesh.run("call", "measure", "2").out == "0.0\n0.09983341664682815\n"
