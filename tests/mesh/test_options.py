@@ -63,7 +63,7 @@ def bench(request: pytest.FixtureRequest, mesh: Mesh) -> Iterator[Bench]:
     app = App("local", threads=1, wire=request.param == "wire") if local else mesh.app(threads=1)
     bench = Bench(app)
     app.serve()
-    assert bench.note.call(0).result(PATIENCE) == 0
+    assert list(bench.note.map(range(50))) == list(range(50))  # it is quick, so a node takes several of them
     bench.ran.clear()
     yield bench
     bench.free.set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -336,7 +338,8 @@ def test_what_a_dead_node_had_yielded_is_not_read_twice(mesh: Mesh) -> None:
     stream = app.stream("count", 5 * WINDOW)
     first = [next(stream) for _ in range(2 * WINDOW)]
     assert stream.last is not None
-    nodes[stream.last.node].process.kill()
+    (process,) = nodes[stream.last.node].children()
+    os.kill(process, signal.SIGKILL)
     assert first + list(stream) == list(range(5 * WINDOW))
     assert stream.result.attempt == 2
     while "is sent again" not in events.get(PATIENCE).text:
