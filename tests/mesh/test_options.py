@@ -221,7 +221,10 @@ def test_between_two_tries_it_says_why_and_can_be_cancelled(bench: Bench) -> Non
 def test_higher_priorities_come_first(bench: Bench) -> None:
     bench.busy()
     priorities = (0, -1, 5, 2, 5, 0)
-    results = [bench.note.options(priority=p).call(10 * p + n) for n, p in enumerate(priorities)]
+    note = bench.note.options(monitor_progress=True)
+    results = [note.options(priority=p).call(10 * p + n) for n, p in enumerate(priorities)]
+    for result in results:  # all of them are held
+        assert next(result.reports(PATIENCE)).status is Status.SENT
     bench.free.set()
     for result in results:
         result.result(PATIENCE)
