@@ -24,6 +24,7 @@ __all__ = ["Signature"]
 
 _ALWAYS_STREAMS = (abc.Iterator, abc.Generator, abc.AsyncIterator, abc.AsyncGenerator)
 _STREAMS = (*_ALWAYS_STREAMS, abc.Iterable, abc.AsyncIterable)
+_GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 _SHORT_ARRAY = 15  # the longest array that msgpack announces with one byte
 _ARRAY = 0x90  # that byte for an empty one
 _EXTRA = 4  # so many arguments of *args still go the quick way
@@ -123,7 +124,7 @@ class Signature:
             signature = inspect.signature(function)
         except (TypeError, ValueError) as exc:
             raise UsageError(f"{name}: has no signature that can be read: {exc}") from exc
-        yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        yields = any(is_one(f) for f in (function, type(function).__call__) for is_one in _GENERATORS)
         return cls(name, signature, hints_of_function(name, function), is_stream=yields, version=version, **more)
 
     @classmethod

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from dingo_zmq.errors import (
     TaskTimeout,
     UsageError,
 )
+from dingo_zmq.invoke import DirectInvoker
 from dingo_zmq.protocol.streams import WINDOW, WINDOW_BYTES
 from tests.support import PATIENCE, Mesh, wait_until
 
@@ -305,6 +307,52 @@ def test_mistakes_are_told_at_once(app: App) -> None:
         counter.task.options(ignore_report=True).stream(3)
     with pytest.raises(ArgumentError, match="'most': expected int, got str 'x'"):
         counter.task.stream("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("marshaller", ["json", "json-safe"])
+def test_values_travel_as_their_marshaller_wants(app: App, marshaller: str) -> None:
+    @app.task(marshaller=marshaller)
+    def days(count: int) -> Iterator[tuple[int, date]]:
+        for number in range(count):
+            yield number, date(2026, 1, 1 + number)
+
+    app.serve(name="both")
+    assert list(days.stream(2)) == [(0, date(2026, 1, 1)), (1, date(2026, 1, 2))]
+
+
+def test_an_invoker_of_ones_own_sees_each_value(app: App) -> None:
+    class Doubler(DirectInvoker):
+        def correct_return(self, function: Callable[..., Any] | None, value: Any) -> Any:
+            return 2 * value
+
+    @app.task(invoker=Doubler())
+    def numbers(count: int) -> Iterator[int]:
+        yield from range(count)
+
+    app.serve(name="both")
+    assert list(numbers.stream(3)) == [0, 2, 4]
+
+
+def test_streams_of_workers_of_their_own(app: App) -> None:
+    class Device:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def __call__(self, count: int) -> Iterator[int]:
+            self.calls += 1
+            yield from range(self.calls, self.calls + count)
+
+    async def later(count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+    read = app.register("read", Device())
+    app.allocate("read", 1, factory=Device)
+    slowly = app.register("later", later)
+    app.allocate("later", 2)
+    app.serve(name="both")
+    assert [list(read.stream(2)) for _ in range(3)] == [[1, 2], [2, 3], [3, 4]]
+    assert list(slowly.stream(2)) == [0, 1]
 
 
 # ---------------------------------------------------------------------- between processes

@@ -14,7 +14,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -634,6 +634,41 @@ def test_the_return_of_a_stream_is_checked_value_by_value(function: Any) -> None
     assert signature.unpack_return(signature.pack_return(5)) == 5
     with pytest.raises(ArgumentError):
         signature.unpack_return(signature.pack_return("a"))
+
+
+class Yielding:
+    def __call__(self, n: int):  # type: ignore[no-untyped-def]
+        yield n
+
+
+def unsaid(n: int):  # type: ignore[no-untyped-def]
+    yield n
+
+
+def test_whatever_yields_is_an_iterator_to_others() -> None:
+    stub_text = Signature.of(stub).text
+    assert stub_text == "(n: int) -> Iterator[int]"
+    for function in (numbers, later):
+        assert (Signature.of(function).text, Signature.of(function).fingerprint) == (
+            stub_text,
+            Signature.of(stub).fingerprint,
+        )
+    for function in (Yielding(), unsaid, functools.partial(unsaid)):
+        signature = Signature.of(function, "it")
+        assert (signature.is_stream, signature.text) == (True, "(n: int) -> Iterator[Any]")
+
+
+def test_what_a_generator_returns_is_not_sent() -> None:
+    def summed(n: int) -> Generator[int, None, str]:
+        yield n
+        return "sum"
+
+    def plain(n: int) -> Generator[int, None, None]:
+        yield n
+
+    assert Signature.of(plain).is_stream
+    with pytest.raises(UsageError, match="is not sent, and Generator.* hint: yield it as the last value"):
+        Signature.of(summed)
 
 
 def test_only_streams_are_streams() -> None:
