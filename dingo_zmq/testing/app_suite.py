@@ -182,6 +182,7 @@ class AppSuite:
         threads: workers of each App.
         patience: seconds after which a wait has failed.
         has_bodies: whether arguments and returns are encoded.
+        can_stop: whether what runs can be told to stop, see `ports.Stops`.
     """
 
     callers = 1
@@ -189,6 +190,7 @@ class AppSuite:
     threads = 2
     patience = 30.0
     has_bodies = True
+    can_stop = True
 
     @contextlib.contextmanager
     def program(self, make_app: Callable[..., App], **settings: Any) -> Iterator[Program]:
@@ -430,6 +432,8 @@ class AppSuite:
 
     def test_a_task_that_runs_can_be_cancelled(self, make_app: Callable[..., App]) -> None:
         """A coroutine, and a thread that looks; one that does not look is done before it notices."""
+        if not self.can_stop:
+            raise unittest.SkipTest("nobody can be told to stop a task")
         with self.program(make_app) as program:
             caller = program.callers[0]
             for name in ("look", "sleep"):
@@ -448,6 +452,8 @@ class AppSuite:
 
     def test_a_held_task_that_is_to_be_stopped_never_starts(self, make_app: Callable[..., App]) -> None:
         """Wherever it waits, at its caller, on the way or at a node."""
+        if not self.can_stop:
+            raise unittest.SkipTest("nobody can be told to stop a task")
         with self.program(make_app) as program:
             caller = program.callers[0]
             busy = program.busy(caller)
