@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from dingo_zmq.errors import Closed, UsageError
 from dingo_zmq.model import plain
@@ -16,6 +17,7 @@ from dingo_zmq.ports import (
     Receipt,
     ReceiptStatus,
     ReportPacket,
+    Stop,
     Take,
     TaskPacket,
 )
@@ -26,15 +28,39 @@ __all__ = ["LocalBackend", "LocalBroker", "TaskQueue"]
 _log = logging.getLogger(__name__)
 
 
-class _Waiting:
-    """A task that nobody holds; `refused_by` has the listeners that do not want it, and why the last did not."""
+LEAST_SECONDS = 1e-6
+"""what is left of a time that is over"""
 
-    __slots__ = ("reason", "refused_by", "task")
+
+class _Waiting:
+    """
+    A task that nobody holds.
+
+    Attributes:
+        refused_by, reason: the listeners that do not want it, and why the last did not.
+        stopped: whether it is to be stopped.
+    """
+
+    __slots__ = ("came", "reason", "refused_by", "stopped", "task")
 
     def __init__(self, task: TaskPacket) -> None:
         self.task = task
         self.refused_by: set[_Ear] = set()
         self.reason = ""
+        self.stopped = False
+        self.came = monotonic()
+
+    @property
+    def priority(self) -> int:
+        return self.task.options.priority
+
+    def aged(self) -> TaskPacket:
+        """Return the task with what is left of its time."""
+        options = self.task.options
+        if options.expires is None:
+            return self.task
+        left = max(LEAST_SECONDS, options.expires - (monotonic() - self.came))
+        return self.task._replace(options=options.replace(expires=left, delay=0.0))
 
 
 class TaskQueue:
@@ -44,13 +70,23 @@ class TaskQueue:
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._ears: list[_Ear] = []
+        self._offered: set[_Waiting] = set()
+        self._stops: dict[LocalBroker, Stop] = {}
 
     def put(self, tasks: Sequence[TaskPacket]) -> None:
         """Add tasks."""
         with self._changed:
             for task in tasks:
-                self._waiting.setdefault(task.name, deque()).append(_Waiting(task))
+                self._line_up(_Waiting(task))
             self._changed.notify_all()
+
+    def _line_up(self, waiting: _Waiting) -> None:
+        """Queue a task behind all that have its priority or a higher one."""
+        queue = self._waiting.setdefault(waiting.task.name, deque())
+        place = len(queue)
+        while place and queue[place - 1].priority < waiting.priority:
+            place -= 1
+        queue.insert(place, waiting)
 
     def remove(self, name: str, id: str) -> bool:
         """Take back a task that nobody holds; return whether there was such a one."""
@@ -71,6 +107,27 @@ class TaskQueue:
             if not any(ear.wants(name) for ear in self._ears):
                 return f"it waits in the local broker; nobody there runs {name}()"
             return "it waits in the local broker for a worker"
+
+    def stop(self, name: str, id: str) -> bool:
+        """Tell whoever may hold a task that it is to be stopped; return whether anybody may have heard that."""
+        with self._changed:
+            if self._find(name, id) is not None:
+                return False
+            for each in self._offered:
+                if each.task[:2] == (name, id):
+                    each.stopped = True
+            stops = list(self._stops.values())
+        for stop in stops:
+            stop(name, id)
+        return bool(stops)
+
+    def hear_stops(self, broker: LocalBroker, stop: Stop | None) -> None:
+        """A broker wants to hear what is to be stopped, or with None no more."""
+        with self._changed:
+            if stop is None:
+                self._stops.pop(broker, None)
+            else:
+                self._stops[broker] = stop
 
     def _find(self, name: str, id: str) -> _Waiting | None:
         return next((each for each in self._waiting.get(name, ()) if each.task.id == id), None)
@@ -104,24 +161,37 @@ class TaskQueue:
                 found = self._for(ear)
                 if found is not None:
                     self._drop(found)
+                    self._offered.add(found)
                     return found
                 self._changed.wait()
             return None
 
     def _for(self, ear: _Ear) -> _Waiting | None:
         names = [ear.name] if ear.name is not None else list(self._waiting)
+        found = []
         for name in names:
             for waiting in self._waiting.get(name, ()):
                 if ear not in waiting.refused_by:
-                    return waiting
-        return None
+                    found.append(waiting)
+                    break
+        return max(found, key=lambda waiting: waiting.priority, default=None)
+
+    def held(self, waiting: _Waiting) -> None:
+        """A listener holds a task now."""
+        with self._changed:
+            self._offered.discard(waiting)
+        if waiting.stopped:
+            self.stop(*waiting.task[:2])
 
     def give_back(self, waiting: _Waiting, ear: _Ear, reason: str) -> None:
-        """A listener has refused a task: it goes back to the head, for others."""
+        """A listener has refused a task: it goes back to the head of its priority, for others."""
         with self._changed:
+            self._offered.discard(waiting)
             waiting.refused_by.add(ear)
             waiting.reason = reason
-            self._waiting.setdefault(waiting.task.name, deque()).appendleft(waiting)
+            queue = self._waiting.setdefault(waiting.task.name, deque())
+            place = next((n for n, each in enumerate(queue) if each.priority <= waiting.priority), len(queue))
+            queue.insert(place, waiting)
             self._changed.notify_all()
 
 
@@ -141,8 +211,10 @@ class _Ear:
 
     def _run(self) -> None:
         while (waiting := self._queue.next(self)) is not None:
-            receipt = self._offer(waiting.task)
-            if receipt.status is not ReceiptStatus.OK:
+            receipt = self._offer(waiting.aged())
+            if receipt.status is ReceiptStatus.OK:
+                self._queue.held(waiting)
+            else:
                 self._queue.give_back(waiting, self, plain(receipt.reason) or receipt.status.name.lower())
 
     def _offer(self, task: TaskPacket) -> Receipt:
@@ -163,6 +235,7 @@ class LocalBroker:
     Plays Producer, NamedConsumer and Consumer within one process.
 
     A task that a listener refuses stays, and is offered to each other listener once; `why` tells the reason.
+    Tasks of higher priority come first; the time that a task waits here is taken off its `expires`.
 
     Args:
         queue: the queue to share with other brokers; None for a new one.
@@ -196,6 +269,14 @@ class LocalBroker:
         """Take back a task that nobody holds yet; return whether there was such a one."""
         return self.queue.remove(name, id)
 
+    def stop_task(self, name: str, id: str) -> bool:
+        """See `ports.Stops.stop_task`."""
+        return self.queue.stop(name, id)
+
+    def hear_stops(self, stop: Stop) -> None:
+        """See `ports.HearsStops.hear_stops`."""
+        self.queue.hear_stops(self, stop)
+
     def why(self, name: str, id: str) -> str:
         """Return what a task waits for, "" if it does not wait here."""
         return self.queue.why(name, id)
@@ -226,6 +307,7 @@ class LocalBroker:
             self._closed = True
             ears, self._ears = self._ears, []
         _stop(ears)
+        self.queue.hear_stops(self, None)
 
 
 def _stop(ears: Sequence[_Ear]) -> None:

@@ -96,7 +96,8 @@ class Retries:
             them or without their module; given as any iterable of texts.  Subclasses do not count.  None named
             means any.
 
-    A task with `at_most_once` is never tried again once it has started.
+    A task with `at_most_once` is never tried again once it has started.  In remote mode `lost` and `refused` mean
+    something only where what is attached notices such things, as the mesh does.
 
     Raises:
         UsageError: for a value that makes no sense.

@@ -26,7 +26,9 @@ __all__ = [
     "Encoding",
     "Explains",
     "Heard",
+    "HearsStops",
     "Invoker",
+    "KeepsExpires",
     "Listener",
     "Marshaller",
     "NamedBroker",
@@ -37,8 +39,11 @@ __all__ = [
     "ReceiptStatus",
     "ReportPacket",
     "Reporter",
+    "Resizes",
     "SendsMany",
     "Shape",
+    "Stop",
+    "Stops",
     "Store",
     "Take",
     "TaskPacket",
@@ -55,7 +60,9 @@ class TaskPacket(NamedTuple):
     Attributes:
         name: the function.
         id: of the task; (name, id) is its identity.
-        options: how it is to be treated.
+        options: how it is to be treated, as far as its caller has not seen to that itself.  `expires` is what was
+            left of the time when it was sent, in seconds, so that clocks need not agree; who keeps a task for a
+            while should take that off.
         body: the arguments, encoded.
         buffers: large binary values of the arguments, in order; any buffer objects.
         attempt: how often it has been sent, counted from 1.
@@ -120,6 +127,8 @@ Heard: TypeAlias = Callable[[ReportPacket], None]
 """hears the reports of one task, one after the other; it neither blocks nor raises"""
 Channel: TypeAlias = Callable[[Sequence[ReportPacket]], None]
 """sends reports in order; called by one thread at a time"""
+Stop: TypeAlias = Callable[[str, str], None]
+"""is told the name and id of a task that is to be stopped; it neither blocks nor raises"""
 
 
 class Listener(NamedTuple):
@@ -244,6 +253,55 @@ class Cancels(Protocol):
 
     def cancel(self, name: str, id: str) -> bool:
         """Return whether the task is taken back, and will not start; it does not block."""
+
+
+@runtime_checkable
+class Stops(Protocol):
+    """A Producer that can have a task stopped where it is held or runs already."""
+
+    def stop_task(self, name: str, id: str) -> bool:
+        """
+        Pass the wish on to whoever holds a task; it does not block.
+
+        The task's final report says what became of it.
+
+        Returns:
+            False where the wish can reach nobody, or nobody holds the task: it is to be taken back instead.
+        """
+
+
+@runtime_checkable
+class HearsStops(Protocol):
+    """A Consumer, of either kind, that brings the wishes of a `Stops`."""
+
+    def hear_stops(self, stop: Stop) -> None:
+        """
+        Call `stop` with each task that is to be stopped; called before anybody listens.
+
+        It may be called for tasks that nobody holds here, and for one that a `take` has not answered yet.
+        """
+
+
+@runtime_checkable
+class KeepsExpires(Protocol):
+    """
+    A Producer that sees to `Options.expires` itself: what has not started in time ends with FAIL/EXPIRED.
+
+    From any other, a caller takes such a task back, if the producer `Cancels`.
+
+    Attributes:
+        keeps_expires: whether it does.
+    """
+
+    keeps_expires: bool
+
+
+@runtime_checkable
+class Resizes(Protocol):
+    """A NamedConsumer that has to know when a listener gets another number of slots."""
+
+    def resized(self, name: str, slots: int) -> None:
+        """Take note that so many tasks of a function run at a time from now on."""
 
 
 @runtime_checkable

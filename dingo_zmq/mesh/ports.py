@@ -14,21 +14,24 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from dingo_zmq.config import for_app
 from dingo_zmq.errors import Closed, ConfigError, UsageError
 from dingo_zmq.invoke import Signature
+from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.marshal import encode_failure, encode_progress
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.node import Answer, MeshNode
 from dingo_zmq.mesh.sockets import LARGE
-from dingo_zmq.model import Failure, Options, Status, check_part, plain
-from dingo_zmq.ports import Channel, Heard, Listener, Receipt, ReceiptStatus, ReportPacket, Take, TaskPacket
+from dingo_zmq.model import NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
+from dingo_zmq.ports import Channel, Heard, Listener, Receipt, ReceiptStatus, ReportPacket, Stop, Take, TaskPacket
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.shelf import Shelf
@@ -40,6 +43,8 @@ HEARD_SECONDS = 1.5
 """time for callers to say that they have heard the last reports; they do so each second"""
 REFUSED_SECONDS = 0.1
 """a worker whose task was refused waits so long before it takes another"""
+LEAST_SECONDS = 1e-6
+"""what is left of a time that is over"""
 _FAIL = int(Status.FAIL)
 _log = logging.getLogger("dingo_zmq.mesh")
 
@@ -50,12 +55,15 @@ class MeshCallerPort:
     """
     Plays Producer and Store: tasks go to whichever nodes of the mesh there are.
 
-    It keeps every promise of the mesh: one final report for each task, whatever becomes of nodes.  It does not
-    bound how many tasks are open.  `heard` is called by the thread that does the I/O.
+    It keeps every promise of the mesh: one final report for each task, whatever becomes of nodes.  It sees to all
+    options, `delay`, `expires` and `retries` among them.  It does not bound how many tasks are open.  `heard` is
+    called by the thread that does the I/O.
 
     Args:
         settings: what an App in mesh mode would be told; default what variables and the file say.
     """
+
+    keeps_expires = True
 
     def __init__(self, settings: MeshSettings | None = None) -> None:
         self._shelf = Shelf()
@@ -78,6 +86,7 @@ class MeshCallerPort:
         key = check_part("the name of a function", task.name), check_part("the id of a task", task.id)
         wired = wire_options(options)
         entry = Entry(self._route(task), task.id, task.body, task.buffers, options, wired, _Open(self, key))
+        entry.attempt = task.attempt - 1  # it is counted when it leaves
         if options.on_terms:
             entry.terms = Terms(options)
         if self._entries.setdefault(key, entry) is not entry:
@@ -115,6 +124,14 @@ class MeshCallerPort:
         if entry is None or entry.started or entry.settled:
             return False
         self.engine.take_back(entry)
+        return True
+
+    def stop_task(self, name: str, id: str) -> bool:
+        """See `ports.Stops.stop_task`."""
+        entry = self._entries.get((name, id))
+        if entry is None or entry.settled:
+            return False
+        self.engine.stop_there(entry)
         return True
 
     def why(self, name: str, id: str) -> str:
@@ -172,6 +189,10 @@ class _CallerEngine(MeshEngine):
         """Have a task cancelled by the I/O thread, unless it has started by then."""
         self._later(partial(self.caller.cancel, entry))
 
+    def stop_there(self, entry: Entry) -> None:
+        """Have a task stopped by the I/O thread, even where it runs."""
+        self._later(partial(self.caller.stop, entry))
+
     def _settle(self, entry: Entry, node: str) -> None:
         if entry.failure is not None:
             entry.result._fail(entry.failure)
@@ -196,7 +217,8 @@ class MeshNodePort:
 
     A task counts as running from when it is offered until its final report.  Two tasks of one name and id, from
     two callers, are handed over one after the other.  SENT, and PROGRESS without a body, are told by the mesh
-    itself, so they are not sent twice.
+    itself, so they are not sent twice.  Time limits are kept by whoever takes the tasks, since he knows when they
+    start.
 
     Args:
         settings: what an App in mesh mode would be told; default what variables and the file say.
@@ -254,6 +276,16 @@ class MeshNodePort:
             self._engines.append(engine)
         return engine.stop_taking
 
+    def hear_stops(self, stop: Stop) -> None:
+        """See `ports.HearsStops.hear_stops`; called by the threads that do the I/O or hand over tasks."""
+        self._desk.stop = stop
+
+    def resized(self, name: str, slots: int) -> None:
+        """See `ports.Resizes.resized`; callers are told."""
+        for engine in list(self._engines):
+            if name in engine.takes:
+                engine.resize(name, slots)
+
     def channel(self, name: str) -> Channel:
         """
         Return a channel for reports of one function; a report of a task that is not held is dropped.
@@ -304,6 +336,7 @@ class _Desk:
         self._changed = threading.Condition()
         self._handed: dict[Key, _Handed] = {}
         self.closed = False
+        self.stop: Stop = _nothing
 
     def enter(self, key: Key, handed: _Handed) -> bool:
         """Wait until no other task has this name and id; return False when closing."""
@@ -406,7 +439,7 @@ class _PortNode(MeshNode):
 
     def _execute(self, function: Any, held: Held) -> Answer:
         if held.cancelled:
-            return held, _FAIL, b"", ()
+            return _unstarted(held)
         key = function.name, held.id
         handed = _Handed(held, self._hand_progress)
         if not self._desk.enter(key, handed):
@@ -415,13 +448,25 @@ class _PortNode(MeshNode):
             receipt = self._offer(TaskPacket(*key, _options(held), bytes(held.body), held.buffers, held.attempt))
             if receipt.status is not ReceiptStatus.OK:
                 return self._give_back(held, receipt)
+            self._pass_on(held)  # perhaps it was to be stopped before it was taken
             handed.ended.wait()
             if handed.final is None:
                 held.cancelled = True  # nothing is said of it: its caller finds out that the node is gone
+                held.awaited = False
                 return held, _FAIL, b"", ()
             return held, int(handed.final.status), handed.final.body, tuple(handed.final.buffers)
         finally:
             self._desk.leave(key)
+
+    def _cancel_coroutine(self, held: Held) -> None:
+        self._pass_on(held)
+
+    def _pass_on(self, held: Held) -> None:
+        if held.cancelled:
+            self._desk.stop(held.lane.function.name, held.id)
+
+    def _overran(self, bundle: Bundle, held: Held) -> None:
+        """Leave it to whoever took the task."""
 
     def _offer(self, packet: TaskPacket) -> Receipt:
         with self._offers:
@@ -446,7 +491,7 @@ class _PortNode(MeshNode):
         if self._reactor.sleeping:
             self._reactor.wake()
         self._away.wait(REFUSED_SECONDS)  # else the same task might come and go without end
-        return held, _FAIL, b"", ()
+        return _unstarted(held)
 
     def _hand_progress(self, held: Held, body: bytes) -> None:
         self._told.append((held, body))
@@ -460,7 +505,20 @@ def _default_settings() -> MeshSettings:
 
 def _options(held: Held) -> Options:
     said = held.options
-    return Options(at_most_once=said.at_most_once, monitor_progress=said.monitor_progress, priority=said.priority)
+    hard, soft = said.time_limit or None, said.soft_time_limit or None
+    return Options(
+        at_most_once=said.at_most_once,
+        monitor_progress=said.monitor_progress,
+        priority=said.priority,
+        time_limit=hard,
+        soft_time_limit=None if hard and soft and soft >= hard else soft,
+        expires=min(NUMBER_MOST, max(LEAST_SECONDS, held.expires_at - monotonic())) if said.expires else None,
+    )
+
+
+def _unstarted(held: Held) -> Answer:
+    """Return the answer of a task that never starts, which is heard of if its caller had it stopped."""
+    return held, _FAIL, encode_failure(Failure(Code.CANCELLED, BEFORE_IT_STARTED))[0], ()
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

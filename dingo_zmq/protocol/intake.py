@@ -113,6 +113,7 @@ class Held:
         alone: whether it shares a bundle with no other: it has a GO, or a time limit of its own.
         cancelled: whether nobody wants its result any more.
         awaited: whether its caller waits for its report although it is cancelled.
+        expires_at: when it must have started; only where its options say that there is such a time.
     """
 
     __slots__ = (
@@ -123,6 +124,7 @@ class Held:
         "body",
         "buffers",
         "cancelled",
+        "expires_at",
         "go",
         "id",
         "lane",
@@ -143,6 +145,7 @@ class Held:
             self.options = options
             self.alone = options.time_limit > 0 or options.soft_time_limit > 0
         self.state = QUEUED
+        self.expires_at: float
         self.told = False  # whether it was said that it is about to run; it may be taken back from its worker
         self.asked = NEVER
 

@@ -105,7 +105,8 @@ class Starter:
     def _add_special(self, pool: Pool, held: Held, now: float) -> None:
         options = held.options
         if options.expires:
-            self.agenda.add(now + options.expires, held)
+            held.expires_at = now + options.expires
+            self.agenda.add(held.expires_at, held)
         if options.priority:
             self._ranked = True
         if held.claims:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from random import random
+from time import monotonic
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, Closed, PeerError
+from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.ignored import tell_ignored, tell_left_undone
+from dingo_zmq.later import Later
+from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
-from dingo_zmq.model import Code, Failure, Options, Report, Status, check_part, plain
-from dingo_zmq.pool import CallbackThread
-from dingo_zmq.ports import Cancels, Declares, Explains, Producer, ReportPacket, TaskPacket
+from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status, check_part, plain
+from dingo_zmq.pool import CallbackThread, failure_of
+from dingo_zmq.ports import Cancels, Declares, Explains, KeepsExpires, ReportPacket, Stops, Store, TaskPacket
+from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
@@ -23,18 +31,43 @@ __all__ = ["RemoteCaller"]
 
 _STATUSES = frozenset(Status)
 _BYTES = (bytes, bytearray, memoryview)
-_log = logging.getLogger("dingo_zmq.caller")
+CAUSE_MOST = 200
+"""characters of a failure where the next try is told of"""
+SAID_MOST = 300
+"""characters of what is wrong with something that cannot be decoded, in an event"""
 
 
 class _Ticket:
-    """One task at its caller, and the owner of its result."""
+    """
+    One task at its caller, and the owner of its result.
 
-    __slots__ = ("caller", "function", "oddity", "options", "result")
+    Attributes:
+        packet, store, terms: the task, where to hear of it and what holds of it, for one with special options.
+        expiring: whether it is taken back since its time is over.
+        stopping: whether it is to be stopped where it runs.
+    """
+
+    __slots__ = (
+        "caller",
+        "expiring",
+        "function",
+        "oddity",
+        "options",
+        "packet",
+        "result",
+        "stopping",
+        "store",
+        "terms",
+    )
 
     def __init__(self, caller: RemoteCaller, function: Function, id: str, options: Options) -> None:
         self.caller, self.function, self.options = caller, function, options
         self.result: Result[Any] = Result(function.name, id, self)
         self.oddity = ""
+        self.packet: TaskPacket | None = None
+        self.store: Store | None = None
+        self.terms: Terms | None = None
+        self.expiring = self.stopping = False
 
     # -- as the owner of its result
 
@@ -42,7 +75,7 @@ class _Ticket:
         return self.caller.cancel(self)
 
     def stop(self, result: Result[Any]) -> bool:
-        return self.caller.cancel(self)  # what runs is the broker's business
+        return self.caller.stop(self)
 
     def why(self, result: Result[Any]) -> str:
         return self.caller.why(self)
@@ -62,24 +95,56 @@ class _Ticket:
             body = _checked(packet, result)
         except PeerError as exc:
             self.oddity = f"its store brought something that is no report of it: {exc}"
-            _log.warning("task %s of %s: %s", plain(result.id), plain(result.name), self.oddity)
+            text = f"task {plain(result.name)} id {plain(result.id)}: {self.oddity}"
+            self._tell(Level.WARNING, EventCode.DROPPED, text, exc)
             return
         if packet.done:
-            self.caller.settle(self, _final(packet, body, self.function))
+            self.caller.ended(self, self._final(packet, body), packet.attempt)
         elif packet.status in (Status.SENT, Status.PROGRESS):
             try:
                 value = decode_progress(body) if packet.body else None
             except PeerError as exc:
-                _log.warning("dropped a progress report of %s: %s", plain(result.name), exc)
+                self._undecoded(packet.node, "dropped a progress report", exc, Level.DEBUG)
                 return
             status = Status(packet.status)
             report = Report(result.name, result.id, status, value, None, packet.node, packet.attempt, self.options)
             result._report(report)
 
+    def _final(self, packet: ReportPacket, body: Body) -> Report:
+        """Return a final report; one that cannot be decoded is a failure."""
+        name, id, node, attempt, options = *packet[:2], packet.node, packet.attempt, self.options  # noqa: A001
+        if packet.status == Status.SUCCESS and options.ignore_report:
+            return Report(name, id, Status.SUCCESS, None, None, node, attempt, options)
+        try:
+            if packet.status == Status.SUCCESS:
+                value = self.function.signature.unpack_return(body)
+                return Report(name, id, Status.SUCCESS, value, None, node, attempt, options)
+            failure = decode_failure(body, node, attempt)
+        except (ArgumentError, PeerError) as exc:
+            lost = packet.status == Status.SUCCESS
+            self._undecoded(node, "the return does not fit" if lost else "the failure cannot be read", exc)
+            said = str(exc) if lost else f"an unreadable failure: {exc}"
+            code = Code.DECODE if lost else Code.GENERIC
+            failure = Failure(code, said, type(exc).__qualname__, "", node, attempt)
+        return Report(name, id, Status.FAIL, None, failure, node, attempt, options)
+
+    def _undecoded(self, node: str, what: str, exc: Exception, level: Level = Level.INFO) -> None:
+        where = f"{plain(node)}: " if node else ""
+        task = f"task {plain(self.result.name)} id {plain(self.result.id)}"
+        text = f"{where}{task}: {what}: {plain(str(exc), most=SAID_MOST)}"
+        self._tell(level, EventCode.DECODE, text, exc, node)
+
+    def _tell(self, level: Level, code: EventCode, text: str, exc: Exception, node: str = "") -> None:
+        details = {"node": node, "name": self.result.name, "id": self.result.id, "error": exc}
+        self.caller.events.tell(Origin.CALLER, level, code, text, **details)
+
 
 class RemoteCaller:
     """
     Sends tasks through a producer and hears of them through a store.
+
+    It sees to `delay`, `expires` and `retries` (after the function raised) itself, and tells of the failures of
+    tasks whose reports are ignored, where there is a store to hear of them.
 
     Args:
         roles: what is attached.
@@ -95,6 +160,9 @@ class RemoteCaller:
         self._open: set[_Ticket] = set()
         self._closed = False
         self._callbacks = CallbackThread()
+        events.call_soon = self._callbacks.call_soon
+        self._later = Later("later")
+        self._paused: dict[_Ticket, None] = {}  # not to be sent yet
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """
@@ -104,11 +172,11 @@ class RemoteCaller:
             UsageError: if no producer is attached, or no store and the reports are wanted.
         """
         producer = self._roles.producer()
-        ignored = options.ignore_report
-        store = self._roles.store() if self._roles.has_store or not ignored else None
+        store = self._roles.store() if self._roles.has_store or not options.ignore_report else None
         pack, name, tasks = function.signature.pack, function.name, self._open
         limit = self._limit
         new_id = _id_maker(function)
+        special = options.on_terms or options.ignore_report
         if isinstance(producer, Declares):
             producer.declared(name)
 
@@ -119,13 +187,13 @@ class RemoteCaller:
             id = new_id()  # noqa: A001
             ticket = _Ticket(self, function, id, options)
             packet = TaskPacket(name, id, options, *body)
-            if ignored or store is None:
-                self._send_unheard(producer, packet, ticket)
-                return ticket.result
             tasks.add(ticket)
             try:
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
                     raise Closed("this App is closed")
+                if special or store is None:
+                    ticket.packet, ticket.store = packet, store
+                    return self._submit_special(ticket)
                 store.poll(name, id, ticket.hear)
                 producer.send(packet)
             except BaseException:
@@ -135,13 +203,106 @@ class RemoteCaller:
 
         return submit
 
-    def _send_unheard(self, producer: Producer, packet: TaskPacket, ticket: _Ticket) -> None:
-        if self._closed:
-            raise Closed("this App is closed")
-        producer.send(packet)
-        if self._roles.has_store:
-            self._roles.store().done(packet.name, packet.id)
-        ticket.result._succeed(None)
+    # ------------------------------------------------------------------ tasks with special options
+
+    def _submit_special(self, ticket: _Ticket) -> Result[Any]:
+        """See to a task whose options ask for more than to be run; return what the program gets."""
+        options, told = ticket.options, ticket.result
+        ticket.terms = Terms(options)
+        ticket.terms.called(monotonic())
+        if options.delay:
+            self._pause(ticket, options.delay)
+        else:
+            self._send(ticket)
+        if options.expires is not None:
+            self._later.after(options.expires, partial(self._expire, ticket))
+        if options.ignore_report:
+            told = Result(told.name, told.id, ticket)
+            told._succeed(None)
+        return told
+
+    def _send(self, ticket: _Ticket) -> None:
+        packet, store, terms = ticket.packet, ticket.store, ticket.terms
+        assert packet is not None
+        assert terms is not None
+        if store is not None:
+            store.poll(packet.name, packet.id, ticket.hear)
+        left = terms.left(monotonic())
+        self._roles.producer().send(packet._replace(options=_sent(packet.options, left, heard=store is not None)))
+        if store is None:  # nothing will be heard of it
+            self._open.discard(ticket)
+            if self._room.waiting:
+                self._room.freed()
+
+    def _pause(self, ticket: _Ticket, seconds: float) -> None:
+        self._paused[ticket] = None
+        self._later.after(seconds, partial(self._resume, ticket))
+        if ticket.stopping:
+            self.cancel(ticket)
+
+    def _was_paused(self, ticket: _Ticket) -> bool:
+        """Return whether a task has not been sent, and is not going to be: whoever is told so sees to it."""
+        return self._paused.pop(ticket, ticket) is None
+
+    def _resume(self, ticket: _Ticket) -> None:
+        if not self._was_paused(ticket) or ticket not in self._open:
+            return
+        terms = ticket.terms
+        assert terms is not None
+        if terms.expired(monotonic()):
+            self._end(ticket, terms.failure())
+            return
+        try:
+            self._send(ticket)
+        except Exception as exc:
+            raised = failure_of(exc)
+            text = f"it could not be sent: {raised.message}"
+            self._end(ticket, Failure(Code.GENERIC, text, raised.type, raised.traceback))
+            return
+        if ticket.stopping:
+            self.stop(ticket)
+
+    def _expire(self, ticket: _Ticket) -> None:
+        """The time of a task is over: take it back, if that can be done; whoever holds it sees to it himself."""
+        producer, result, terms = self._roles.producer(), ticket.result, ticket.terms
+        assert terms is not None
+        if terms.begun or result.done():
+            return
+        if isinstance(producer, KeepsExpires) and producer.keeps_expires:
+            return
+        ticket.expiring = True
+        if self._was_paused(ticket) or (isinstance(producer, Cancels) and producer.cancel(result.name, result.id)):
+            self._end(ticket, terms.failure())
+
+    def _try_again(self, ticket: _Ticket, failure: Failure, node: str, attempt: int) -> bool:
+        """A task has failed; return whether it is tried again, and see to it."""
+        terms, packet = ticket.terms, ticket.packet
+        if terms is None or packet is None or ticket.options.at_most_once or ticket.stopping or self._closed:
+            return False
+        if terms.raised >= terms.retries.raised or not terms.retries.covers(failure) or ticket not in self._open:
+            return False
+        terms.begun = True
+        terms.raised += 1
+        ticket.packet = packet._replace(attempt=attempt + 1)
+        cause = plain(f"{failure.type}: {failure.message}".strip(": "), most=CAUSE_MOST)
+        now = monotonic()
+        text = terms.again(terms.raised, terms.retries.raised, cause, now, random())  # noqa: S311
+        result, options = ticket.result, ticket.options
+        if options.monitor_progress:
+            told = (None, text)
+            result._report(Report(result.name, result.id, Status.PROGRESS, told, failure, node, attempt, options))
+        self._done(ticket)  # polled anew when it is sent
+        self._pause(ticket, terms.due - now)
+        return True
+
+    def _end(self, ticket: _Ticket, failure: Failure) -> None:
+        """Settle a task here, without a report of a node."""
+        if ticket.result._fail(failure) and ticket.options.ignore_report:
+            tell_ignored(self.events, ticket.result.name, ticket.result.id, failure)
+        if ticket in self._open:
+            self._forget(ticket)
+
+    # ------------------------------------------------------------------ the end of a task
 
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
@@ -150,31 +311,67 @@ class RemoteCaller:
         self._open.discard(ticket)
         if self._room.waiting:
             self._room.freed()
-        try:
-            self._roles.store().done(ticket.result.name, ticket.result.id)
-        except Exception:
-            _log.exception("the store failed in done()")
+        self._done(ticket)
 
-    def settle(self, ticket: _Ticket, report: Report) -> None:
-        """The final report of a task is there; the first one wins."""
-        if ticket in self._open:
+    def _done(self, ticket: _Ticket) -> None:
+        if not self._roles.has_store:
+            return
+        name, id = ticket.result.name, ticket.result.id  # noqa: A001
+        try:
+            self._roles.store().done(name, id)
+        except Exception as exc:
+            text = f"the store failed in done() of task {plain(name)} id {plain(id)}"
+            details = {"name": name, "id": id, "error": exc}
+            self.events.tell(Origin.CALLER, Level.ERROR, EventCode.GENERIC, text, **details)
+
+    def ended(self, ticket: _Ticket, report: Report, attempt: int) -> None:
+        """The final report of an attempt at a task is there; the first one wins."""
+        if ticket not in self._open:
+            return
+        failure, terms = report.failure, ticket.terms
+        if failure is None or terms is None:
             self._forget(ticket)
             ticket.result._report(report)
+        elif not self._try_again(ticket, failure, report.node, attempt):
+            if failure.code is Code.RAISED:
+                failure = failure.after(terms.raised + 1)
+            elif failure.code is Code.EXPIRED or (failure.code is Code.CANCELLED and ticket.expiring):
+                failure = terms.failure()
+            self._end(ticket, failure)
 
     def cancel(self, ticket: _Ticket) -> bool:
-        """Cancel a task that its producer can take back."""
+        """Cancel a task that has not been sent, or that its producer can take back."""
         producer, result = self._roles.producer(), ticket.result
-        if not isinstance(producer, Cancels) or not producer.cancel(result.name, result.id):
+        if not self._was_paused(ticket) and not (
+            isinstance(producer, Cancels) and producer.cancel(result.name, result.id)
+        ):
             return False
-        result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
-        self._forget(ticket)
+        self._end(ticket, Failure(Code.CANCELLED, BEFORE_IT_STARTED))
         return result.cancelled()  # the producer may have said so first
+
+    def stop(self, ticket: _Ticket) -> bool:
+        """Cancel a task even where it runs, if its producer can pass that on; its final report tells."""
+        ticket.stopping = True
+        if ticket in self._paused and self.cancel(ticket):
+            return True
+        for _ in range(2):  # it may be taken in between
+            asked = self._stop_there(ticket)
+            if asked or self.cancel(ticket):
+                return True
+        ticket.stopping = False
+        return False
+
+    def _stop_there(self, ticket: _Ticket) -> bool:
+        producer, result = self._roles.producer(), ticket.result
+        return isinstance(producer, Stops) and producer.stop_task(result.name, result.id)
 
     def why(self, ticket: _Ticket) -> str:
         """Return in words why a task is not done."""
         result = ticket.result
         if ticket.oddity:
             return ticket.oddity
+        if ticket in self._paused and ticket.terms is not None:
+            return ticket.terms.why(monotonic())
         last = result.last
         if last is not None:
             where = f" on {last.node}" if last.node else ""
@@ -195,7 +392,11 @@ class RemoteCaller:
         """Settle what is open with FAIL/SHUTDOWN."""
         self._closed = True
         self._room.freed()
-        for ticket in list(self._open):
+        self._later.close(timeout)
+        self._paused.clear()
+        still = list(self._open)
+        tell_left_undone(self.events, sum(ticket.options.ignore_report for ticket in still))
+        for ticket in still:
             ticket.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
             self._forget(ticket)
         self._callbacks.close(timeout)
@@ -207,6 +408,25 @@ def _id_maker(function: Function) -> Callable[[], str]:
     if maker is None:
         return lambda: str(uuid.uuid4())
     return lambda: check_part("the id of a task", maker.new_id(name))
+
+
+def _sent(options: Options, left: float, *, heard: bool) -> Options:
+    """
+    Return the options that travel: those that the caller has not seen to itself.
+
+    Args:
+        options: of the task.
+        left: seconds in which it must start, 0.0 for any.
+        heard: whether the end of it is to be heard of, although its report may be ignored.
+    """
+    tries = options.tries
+    elsewhere = tries.lost is not None or tries.refused is not None
+    retries: int | Retries = replace(tries, raised=0) if elsewhere else 0
+    ignored = options.ignore_report and not heard
+    told = options.monitor_progress and not options.ignore_report
+    return options.replace(
+        delay=0.0, expires=left or None, retries=retries, ignore_report=ignored, monitor_progress=told
+    )
 
 
 def _checked(packet: Any, result: Result[Any]) -> Body:
@@ -230,18 +450,3 @@ def _checked(packet: Any, result: Result[Any]) -> Body:
     if not isinstance(packet.node, str) or not isinstance(packet.attempt, int):
         raise PeerError("its node or attempt cannot be")
     return bytes(packet.body), tuple(buffers)
-
-
-def _final(packet: ReportPacket, body: Body, function: Function) -> Report:
-    """Return a final report; one that cannot be decoded is a failure."""
-    name, id, node, attempt = packet.name, packet.id, packet.node, packet.attempt  # noqa: A001
-    try:
-        if packet.status == Status.SUCCESS:
-            value = function.signature.unpack_return(body)
-            return Report(name, id, Status.SUCCESS, value, None, node, attempt)
-        failure = decode_failure(body, node, attempt)
-    except (ArgumentError, PeerError) as exc:
-        what = "" if packet.status == Status.SUCCESS else "an unreadable failure: "
-        code = Code.GENERIC if what else Code.DECODE
-        failure = Failure(code, f"{what}{exc}", type(exc).__qualname__, "", node, attempt)
-    return Report(name, id, Status.FAIL, None, failure, node, attempt)

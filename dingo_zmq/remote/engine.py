@@ -22,9 +22,11 @@ class RemoteEngine:
     """
     Runs an App over attached ports.
 
-    What becomes of a task whose node dies is the broker's business: no loss is noticed here, and nothing is sent
-    twice.  The options `node`, `needs`, `at_most_once`, `max_losses`, `delay`, `expires`, `retries` and `priority`
-    travel with the task, for brokers that understand them.
+    What becomes of a task whose node dies is the broker's business: no loss is noticed here.  The caller sees to
+    `delay`, to `expires` as far as its producer can take tasks back, and to `retries` after the function raised.
+    The node sees to time limits, to `priority` among what it holds, and to `expires` once more.  `Retries.lost`,
+    `Retries.refused`, `node`, `needs`, `at_most_once` and `max_losses` travel with the task, and mean something
+    only to brokers that understand them.  With `at_most_once` nothing is tried again.
 
     Args:
         roles: what is attached; closed with the engine.
@@ -34,10 +36,10 @@ class RemoteEngine:
     """
 
     def __init__(self, roles: Roles, max_open: int, limit: int, events: Events) -> None:
-        self._roles, self._limit = roles, limit
+        self._roles, self._limit, self._events = roles, limit, events
         self._caller = RemoteCaller(roles, max_open, limit, events)
         self._node: RemoteNode | None = None
-        self._own: Mapping[str, int] = {}
+        self._own: dict[str, int] = {}
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`; raises as `RemoteCaller.submitter`."""
@@ -67,7 +69,7 @@ class RemoteEngine:
         served, self._own = list(functions), dict(own)
         for function in served:
             _check(function)
-        self._node = RemoteNode(self._roles, served, own, threads, self._limit, name)
+        self._node = RemoteNode(self._roles, served, own, threads, self._limit, name, self._events)
 
     def drain(self, timeout: float | None) -> bool:
         """Stop serving: take no more, and let what is held finish within `timeout` seconds."""
@@ -78,18 +80,13 @@ class RemoteEngine:
         self._caller.call_soon(fn, *args)
 
     def resize(self, name: str, count: int) -> None:
-        """
-        A function with workers of its own gets another number of them; not once it is served.
-
-        Raises:
-            UsageError: if it is.
-        """
-        if self._node is not None:
-            raise UsageError(f"{name}: remote mode cannot change the workers of a function that it serves")
+        """A function with workers of its own gets another number of them, if it is served here."""
+        if self._node is not None and name in self._own:
+            self._node.resize(name, count)
 
     def started(self, name: str) -> int:
-        """Return how many workers of its own a function has that are started."""
-        return 0 if self._node is None else self._own.get(name, 0)
+        """Return how many workers of its own a function has here that are started."""
+        return self._node.started(name) if self._node is not None and name in self._own else 0
 
     def load(self) -> tuple[int, int]:
         """Return how many tasks of this caller are open, and how many this node holds."""

@@ -23,6 +23,7 @@ The suite closes the Apps.  Nothing here needs pytest by itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import itertools
@@ -32,6 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import date
+from time import monotonic
 from typing import Any
 
 from dingo_zmq.app import App
@@ -41,13 +43,18 @@ from dingo_zmq.errors import (
     BodyTooLarge,
     Closed,
     TaskCancelled,
+    TaskExpired,
     TaskFailed,
     TaskShutdown,
+    TaskTimeout,
     UsageError,
 )
-from dingo_zmq.model import Code, Options, Status
+from dingo_zmq.model import Code, Options, Retries, Status
 
 __all__ = ["AppSuite", "Program"]
+
+FOREVER = 3600.0
+SHORT = 0.05
 
 
 @dataclass
@@ -66,12 +73,15 @@ class Program:
     Attributes:
         callers: Apps that call.
         nodes: Apps that serve; the callers themselves where there are none.
+        allocations: for each node, the workers that `crowd` has to itself.
+        noted: what `note` was given, in order.
     """
 
     def __init__(self, callers: list[App], nodes: list[App], threads: int) -> None:
         self.callers, self.nodes = callers, nodes
         self.threads = threads
         self.began, self.free = threading.Semaphore(0), threading.Event()
+        self.noted: list[int] = []
         for app in dict.fromkeys([*callers, *nodes]):
             for function in (
                 self.add,
@@ -82,8 +92,14 @@ class Program:
                 self.tell,
                 self.fail,
                 self.hold,
+                self.note,
+                self.flaky,
+                self.look,
+                self.sleep,
             ):
                 app.register(function.__name__, function)
+            app.register("crowd", self.hold)
+        self.allocations = [app.allocate("crowd", 1) for app in nodes]
         for number, app in enumerate(nodes):
             app.serve(name=f"node{number}")
 
@@ -124,6 +140,37 @@ class Program:
         self.free.wait(AppSuite.patience)
         return number
 
+    def note(self, number: int) -> float:
+        """Note a number, and return when that was."""
+        self.noted.append(number)
+        return monotonic()
+
+    def flaky(self, times: int) -> int:
+        """Raise in so many attempts; then return the number of the attempt."""
+        attempt = current_task().attempt
+        if attempt <= times:
+            raise ConnectionError(f"attempt {attempt}")
+        return attempt
+
+    def look(self) -> None:
+        """Go on until told to stop."""
+        self.began.release()
+        while not self.free.wait(0.001):
+            current_task().check()
+
+    async def sleep(self) -> None:
+        """The same for a coroutine."""
+        self.began.release()
+        await asyncio.sleep(FOREVER)
+
+    def busy(self, caller: App) -> list[Any]:
+        """Have all threads of the nodes hold a task, and twice as many wait; return the results."""
+        threads = self.threads * len(self.nodes)
+        results = [caller.call("hold", number) for number in range(3 * threads)]
+        for _ in range(threads):
+            assert self.began.acquire(timeout=AppSuite.patience)
+        return results
+
 
 class AppSuite:
     """
@@ -135,6 +182,7 @@ class AppSuite:
         threads: workers of each App.
         patience: seconds after which a wait has failed.
         has_bodies: whether arguments and returns are encoded.
+        can_stop: whether what runs can be told to stop, see `ports.Stops`.
     """
 
     callers = 1
@@ -142,6 +190,7 @@ class AppSuite:
     threads = 2
     patience = 30.0
     has_bodies = True
+    can_stop = True
 
     @contextlib.contextmanager
     def program(self, make_app: Callable[..., App], **settings: Any) -> Iterator[Program]:
@@ -278,13 +327,168 @@ class AppSuite:
             assert result.result(self.patience) is None
             assert program.began.acquire(timeout=self.patience)
 
+    def test_a_failure_whose_report_is_ignored_is_an_event(self, make_app: Callable[..., App]) -> None:
+        """Nobody else would hear of it; retries are made all the same."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            with caller.listen(["caller"]) as events:
+                tries = Retries(1, backoff=0.0)
+                result = caller.options(ignore_report=True, retries=tries).call("flaky", 9)
+                assert result.result(0) is None
+                texts = iter(lambda: events.get(self.patience).text, "")
+                text = next(text for text in texts if "flaky" in text)
+            said = "whose report is ignored, failed: ConnectionError: attempt 2 (the last of 2 attempts)"
+            assert said in text
+
+    def test_a_task_with_a_delay_starts_later(self, make_app: Callable[..., App]) -> None:
+        """Until then it can be cancelled."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            never = caller.options(delay=FOREVER).call("note", 1)
+            called = monotonic()
+            result = caller.options(delay=SHORT).call("note", 2)
+            assert result.result(self.patience) >= called + SHORT
+            assert "(delay)" in never.why()
+            assert never.cancel()
+            assert never.cancelled()
+            assert program.noted == [2]
+
+    def test_a_task_that_does_not_start_in_time_expires(self, make_app: Callable[..., App]) -> None:
+        """While all threads are busy its time runs out; it never starts."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            busy = program.busy(caller)
+            late = caller.options(expires=SHORT).call("note", 1)
+            in_time = caller.options(expires=FOREVER).call("note", 2)
+            error = late.exception(self.patience)
+            assert isinstance(error, TaskExpired)
+            assert "it was not started within 0.05 s of the call" in str(error)
+            program.free.set()
+            in_time.result(self.patience)
+            for result in busy:
+                result.result(self.patience)
+            assert caller.call("add", 1).result(self.patience) == 11
+            assert program.noted == [2]
+
+    def test_a_function_that_raises_is_tried_again(self, make_app: Callable[..., App]) -> None:
+        """As often as told; who monitors its progress hears of each further try."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            tries = Retries(2, backoff=0.0, on=("ConnectionError",))
+            result = caller.options(retries=tries, monitor_progress=True).call("flaky", 2)
+            assert result.result(self.patience) == 3
+            again = [report for report in result.reports(self.patience) if report.failure is not None]
+            assert [report.value[1].split(" in ")[0] for report in again] == ["attempt 2 of 3", "attempt 3 of 3"]
+            assert [report.failure.message for report in again if report.failure] == ["attempt 1", "attempt 2"]
+            failure = caller.options(retries=tries).call("flaky", 9).wait(self.patience).failure
+            assert failure is not None
+            assert (failure.code, failure.attempt) == (Code.RAISED, 3)
+            assert failure.message == "attempt 3 (the last of 3 attempts)"
+            for options in ({"retries": Retries(2, on=("KeyError",))}, {"retries": 2, "at_most_once": True}):
+                failure = caller.options(**options).call("flaky", 1).wait(self.patience).failure
+                assert failure is not None
+                assert failure.message == "attempt 1"
+
+    def test_a_task_that_pauses_before_its_next_try(self, make_app: Callable[..., App]) -> None:
+        """It says so, and can be cancelled."""
+        with self.program(make_app) as program:
+            tries = Retries(1, backoff=FOREVER, most=FOREVER)
+            result = program.callers[0].options(retries=tries, monitor_progress=True).call("flaky", 1)
+            for report in result.reports(self.patience):
+                if report.failure is not None:
+                    break
+            why = result.why()
+            assert why.startswith("attempt 2 of 2 in ")
+            assert why.endswith(" s after ConnectionError: attempt 1")
+            assert result.cancel()
+            assert result.cancelled()
+
+    def test_what_waits_starts_by_its_priority(self, make_app: Callable[..., App]) -> None:
+        """Those of high priority overtake those that came before."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            program.busy(caller)
+            low = [caller.call("note", number) for number in range(60)]
+            high = [caller.options(priority=5).call("note", 100 + number) for number in range(4)]
+            program.free.set()
+            for result in (*low, *high):
+                result.result(self.patience)
+            places = [program.noted.index(100 + number) for number in range(4)]
+            assert sum(places) / 4 < len(low) / 2, places
+
+    def test_time_limits(self, make_app: Callable[..., App]) -> None:
+        """A thread that does not end, one that looks, and a coroutine; the soft limit and the hard one."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            hard, soft = {"time_limit": SHORT}, {"soft_time_limit": SHORT}
+            tasks = [("hold", (1,), hard), ("look", (), soft), ("sleep", (), hard), ("sleep", (), soft)]
+            results = [(caller.options(**limit).call(name, *args), limit) for name, args, limit in tasks]
+            for result, limit in results:
+                error = result.exception(self.patience)
+                assert isinstance(error, TaskTimeout)
+                assert f"it ran longer than its {next(iter(limit))} of 0.05 s" in str(error)
+            program.free.set()
+            assert caller.options(time_limit=FOREVER).call("add", 1).result(self.patience) == 11
+
+    def test_a_task_that_runs_can_be_cancelled(self, make_app: Callable[..., App]) -> None:
+        """A coroutine, and a thread that looks; one that does not look is done before it notices."""
+        if not self.can_stop:
+            raise unittest.SkipTest("nobody can be told to stop a task")
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            for name in ("look", "sleep"):
+                result = caller.call(name)
+                assert program.began.acquire(timeout=self.patience)
+                assert result.cancel(running=True)
+                failure = result.wait(self.patience).failure
+                assert failure is not None
+                assert (failure.code, failure.message) == (Code.CANCELLED, "cancelled while it ran")
+                assert result.cancelled()
+            result = caller.call("hold", 7)
+            assert program.began.acquire(timeout=self.patience)
+            assert result.cancel(running=True)
+            program.free.set()
+            assert result.result(self.patience) == 7
+
+    def test_a_held_task_that_is_to_be_stopped_never_starts(self, make_app: Callable[..., App]) -> None:
+        """Wherever it waits, at its caller, on the way or at a node."""
+        if not self.can_stop:
+            raise unittest.SkipTest("nobody can be told to stop a task")
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            busy = program.busy(caller)
+            waiting = [caller.call("note", number) for number in range(10)]
+            for result in waiting:
+                assert result.cancel(running=True)
+            for result in waiting:
+                failure = result.wait(self.patience).failure
+                assert failure is not None
+                assert (failure.code, failure.message) == (Code.CANCELLED, "cancelled before it started")
+            program.free.set()
+            assert [result.result(self.patience) for result in busy] == list(range(len(busy)))
+            assert program.noted == []
+
+    def test_a_function_gets_more_workers(self, make_app: Callable[..., App]) -> None:
+        """While it runs; so more of its tasks run at a time."""
+        with self.program(make_app) as program:
+            nodes = len(program.nodes)
+            results = [program.callers[0].call("crowd", number) for number in range(10 * nodes)]
+            for _ in range(nodes):
+                assert program.began.acquire(timeout=self.patience)
+            for allocation in program.allocations:
+                allocation.resize(3)
+            for _ in range(2 * nodes):
+                assert program.began.acquire(timeout=self.patience)
+            for allocation in program.allocations:
+                allocation.resize(1)
+            program.free.set()
+            assert [result.result(self.patience) for result in results] == list(range(10 * nodes))
+
     def test_a_task_that_waits_can_be_cancelled(self, make_app: Callable[..., App]) -> None:
         """While all workers are busy, what was sent last has not started."""
         with self.program(make_app) as program:
             caller = program.callers[0]
-            busy = [caller.call("hold", number) for number in range(3 * self.threads * len(program.nodes))]
-            for _ in range(self.threads * len(program.nodes)):
-                assert program.began.acquire(timeout=self.patience)
+            busy = program.busy(caller)
             last = caller.call("hold", -1)
             assert last.cancel()
             program.free.set()

@@ -26,6 +26,7 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.model import Options, Status
 from dingo_zmq.ports import (
     Consumer,
+    HearsStops,
     Listener,
     NamedConsumer,
     Producer,
@@ -33,6 +34,7 @@ from dingo_zmq.ports import (
     ReceiptStatus,
     Reporter,
     ReportPacket,
+    Stops,
     Store,
     TaskPacket,
     send_many,
@@ -232,6 +234,28 @@ class BrokerContract:
             free.set()
         assert taker.next().id == "1"
 
+    def test_a_wish_to_stop_a_task_is_brought(self, broker: Ends) -> None:
+        """For a producer and a consumer that pass such wishes on; it may come more than once."""
+        producer: Any = broker.producer
+        if not isinstance(producer, Stops) or not isinstance(broker.consumer, HearsStops):
+            return
+        name, wishes, taken = self.fresh("f"), Queue[tuple[str, str]](), Queue[TaskPacket]()
+
+        def take(task: TaskPacket) -> Receipt:
+            taken.put(task)
+            return OK
+
+        broker.consumer.hear_stops(lambda *task: wishes.put(task))
+        self.bring(broker, [Listener(name, take, slots=2)])
+        for task in (_task(name, 1), _task(name, 2)):
+            broker.producer.send(task)
+        tasks = _next(taken, self.patience), _next(taken, self.patience)
+        assert producer.stop_task(name, "2")
+        assert _next(wishes, self.patience) == (name, "2")
+        for task in tasks:
+            self.held(broker, task)
+        assert set(wishes.queue) <= {(name, "2")}
+
     def test_it_plays_its_roles_and_no_others(self, broker: Ends) -> None:
         """Both ends can be attached in their roles; what they cannot play is refused."""
         kind = "named_consumer" if isinstance(broker.consumer, NamedConsumer) else "consumer"
@@ -427,6 +451,13 @@ class BackendContract:
 
 PROGRESS = b"\x92\xca\x3f\x00\x00\x00\xc0"
 """the body of progress(0.5)"""
+
+
+def _next(queue: Queue[Any], patience: float) -> Any:
+    try:
+        return queue.get(timeout=patience)
+    except Empty:
+        raise AssertionError(f"nothing came within {patience:g} s") from None
 
 
 class _Ear:

@@ -12,7 +12,7 @@ from dingo_zmq.local_broker import LocalBroker
 from dingo_zmq.mesh.engine import MeshSettings
 from dingo_zmq.mesh.ports import MeshCallerPort, MeshNodePort
 from dingo_zmq.model import Status
-from dingo_zmq.ports import Receipt, ReceiptStatus, ReportPacket, Take, TaskPacket
+from dingo_zmq.ports import Receipt, ReceiptStatus, ReportPacket, Stop, Take, TaskPacket
 from dingo_zmq.testing.contracts import BrokerContract, Ends
 
 
@@ -41,6 +41,9 @@ class OneQueueForAll:
 
     def listen_all(self, take: Take) -> Callable[[], None]:
         return self._broker.listen_all(take)
+
+    def hear_stops(self, stop: Stop) -> None:
+        self._broker.hear_stops(stop)
 
 
 class TestALocalBrokerWithOneQueueForAll(BrokerContract):
@@ -107,6 +110,13 @@ class Swapped(LocalBroker):
         super().send_many(tasks[::-1])
 
 
+class Uncaring(LocalBroker):
+    """Says that it passes a wish on, and does not."""
+
+    def stop_task(self, name: str, id: str) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     ("kind", "test"),
     [
@@ -116,6 +126,7 @@ class Swapped(LocalBroker):
         (Mixed, "test_five_functions_get_their_own_in_order"),
         (Swapped, "test_five_functions_get_their_own_in_order"),
         (Mixed, "test_a_task_comes_as_it_was_sent"),
+        (Uncaring, "test_a_wish_to_stop_a_task_is_brought"),
     ],
 )
 def test_a_broker_that_breaks_the_contract_is_found(kind: type[LocalBroker], test: str) -> None:
