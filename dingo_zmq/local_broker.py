@@ -19,6 +19,7 @@ from dingo_zmq.ports import (
     ReportPacket,
     Stop,
     Take,
+    Taken,
     TaskPacket,
 )
 from dingo_zmq.shelf import Shelf
@@ -353,6 +354,18 @@ class LocalBackend:
     def done(self, name: str, id: str) -> None:
         """See `ports.Store.done`."""
         self.queue.done(name, id)
+
+    def taken(self, name: str, id: str, total: int) -> None:
+        """See `ports.TellsTaken.taken`."""
+        self.queue.taken(name, id, total)
+
+    def hear_taken(self, taken: Taken) -> None:
+        """See `ports.HearsTaken.hear_taken`."""
+        self.queue.hear_taken(self, taken)
+
+    def close(self) -> None:
+        """Hear no more of how far readers are; reports stay for others."""
+        self.queue.hear_taken(self, None)
 
 
 def _copied(buffers: tuple[object, ...]) -> tuple[bytes, ...]:

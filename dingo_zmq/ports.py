@@ -27,6 +27,7 @@ __all__ = [
     "Explains",
     "Heard",
     "HearsStops",
+    "HearsTaken",
     "Invoker",
     "KeepsExpires",
     "Listener",
@@ -46,7 +47,9 @@ __all__ = [
     "Stops",
     "Store",
     "Take",
+    "Taken",
     "TaskPacket",
+    "TellsTaken",
     "send_many",
 ]
 
@@ -66,6 +69,7 @@ class TaskPacket(NamedTuple):
         body: the arguments, encoded.
         buffers: large binary values of the arguments, in order; any buffer objects.
         attempt: how often it has been sent, counted from 1.
+        stream: whether its caller takes what the function yields.
     """
 
     name: str
@@ -74,6 +78,7 @@ class TaskPacket(NamedTuple):
     body: bytes
     buffers: tuple[Any, ...] = ()
     attempt: int = 1
+    stream: bool = False
 
 
 class ReportPacket(NamedTuple):
@@ -83,7 +88,8 @@ class ReportPacket(NamedTuple):
     Attributes:
         name, id: of the task.
         status: what it says; SUCCESS and FAIL are final, and nothing comes after one.
-        body: the return, the failure or the progress, encoded; b"" for SENT and for PROGRESS at the start.
+        body: the return, the value (PARTIAL), the failure or the progress, encoded; b"" for SENT, for PROGRESS at
+            the start, and for the SUCCESS of a stream.
         buffers: as for a task.
         attempt: of the task.
         node: name of the node that reports, "" where the adapter itself does.
@@ -129,6 +135,8 @@ Channel: TypeAlias = Callable[[Sequence[ReportPacket]], None]
 """sends reports in order; called by one thread at a time"""
 Stop: TypeAlias = Callable[[str, str], None]
 """is told the name and id of a task that is to be stopped; it neither blocks nor raises"""
+Taken: TypeAlias = Callable[[str, str, int], None]
+"""is told the name and id of a stream, and how many of its values were taken in all; neither blocks nor raises"""
 
 
 class Listener(NamedTuple):
@@ -280,6 +288,22 @@ class HearsStops(Protocol):
 
         It may be called for tasks that nobody holds here, and for one that a `take` has not answered yet.
         """
+
+
+@runtime_checkable
+class TellsTaken(Protocol):
+    """A Store that passes on how far the readers of streams are; without it there are none."""
+
+    def taken(self, name: str, id: str, total: int) -> None:
+        """Tell whoever runs a task how many of its values were taken in all; it does not block."""
+
+
+@runtime_checkable
+class HearsTaken(Protocol):
+    """A Reporter that brings what a `TellsTaken` tells; without it nothing that yields can be served."""
+
+    def hear_taken(self, taken: Taken) -> None:
+        """Call `taken` with how far readers are, perhaps of others' tasks too; called before anybody reports."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from collections import deque
 
 from dingo_zmq.errors import UsageError
 from dingo_zmq.model import plain
-from dingo_zmq.ports import Heard, ReportPacket
+from dingo_zmq.ports import Heard, ReportPacket, Taken
 
 __all__ = ["KEPT_TASKS", "Shelf"]
 
@@ -46,7 +46,22 @@ class Shelf:
         self._lock = threading.Lock()
         self._places: dict[Key, _Place] = {}
         self._unpolled: dict[Key, None] = {}
+        self._hearers: dict[object, Taken] = {}
         self.dropped = 0
+
+    def taken(self, name: str, id: str, total: int) -> None:
+        """See `ports.TellsTaken.taken`."""
+        with self._lock:
+            hearers = list(self._hearers.values())
+        for hear in hearers:
+            hear(name, id, total)
+
+    def hear_taken(self, whose: object, taken: Taken | None) -> None:
+        """Have `taken` called with how far readers are; with None, what was given for `whose` no more."""
+        with self._lock:
+            self._hearers.pop(whose, None)
+            if taken is not None:
+                self._hearers[whose] = taken
 
     def put(self, report: ReportPacket) -> None:
         """Bring a report to whoever polls its task, or keep it."""

@@ -21,20 +21,33 @@ from dingo_zmq.config import for_app
 from dingo_zmq.errors import Closed, ConfigError, UsageError
 from dingo_zmq.invoke import Signature
 from dingo_zmq.limits import BEFORE_IT_STARTED
-from dingo_zmq.marshal import encode_failure, encode_progress
+from dingo_zmq.marshal import encode_failure, encode_progress, size
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.node import Answer, MeshNode
 from dingo_zmq.mesh.sockets import LARGE
 from dingo_zmq.model import NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
-from dingo_zmq.ports import Channel, Heard, Listener, Receipt, ReceiptStatus, ReportPacket, Stop, Take, TaskPacket
+from dingo_zmq.ports import (
+    Channel,
+    Heard,
+    Listener,
+    Receipt,
+    ReceiptStatus,
+    ReportPacket,
+    Stop,
+    Take,
+    Taken,
+    TaskPacket,
+)
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.starter import Bundle
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.shelf import Shelf
+from dingo_zmq.yielding import Gate
 
 __all__ = ["MeshCallerPort", "MeshNodePort"]
 
@@ -69,6 +82,7 @@ class MeshCallerPort:
         self._shelf = Shelf()
         self._entries: dict[Key, Entry] = {}
         self._unwanted: set[Key] = set()
+        self._streams: dict[Key, _Read] = {}
         self._routes: dict[tuple[str, str, tuple[str, ...], int], Route] = {}
         self.engine = _CallerEngine(settings or _default_settings(), self)
 
@@ -84,16 +98,20 @@ class MeshCallerPort:
         if engine.unusable:
             raise Closed(engine.unusable)
         key = check_part("the name of a function", task.name), check_part("the id of a task", task.id)
-        wired = wire_options(options)
+        wired = wire_options(options, stream=task.stream)
         entry = Entry(self._route(task), task.id, task.body, task.buffers, options, wired, _Open(self, key))
         entry.attempt = task.attempt - 1  # it is counted when it leaves
         if options.on_terms:
             entry.terms = Terms(options)
         if self._entries.setdefault(key, entry) is not entry:
             raise UsageError(f"task {plain(task.id)} of {plain(task.name)} is open already")
-        engine.caller.inbox.append(entry)
-        if engine.reactor.sleeping:
-            engine.reactor.wake()
+        if task.stream:
+            self._streams[key] = stream = _Read(entry)
+            engine.start_stream(entry, stream.reading)
+        else:
+            engine.caller.inbox.append(entry)
+            if engine.reactor.sleeping:
+                engine.reactor.wake()
         if not engine.reactor.running and self._entries.pop(key, None) is not None:
             raise Closed("this MeshCallerPort is closed")
 
@@ -113,10 +131,18 @@ class MeshCallerPort:
         self._shelf.poll(name, id, heard)
 
     def done(self, name: str, id: str) -> None:
-        """See `ports.Store.done`; a task that is open goes on, unheard."""
+        """See `ports.Store.done`; a task that is open goes on, unheard, but for a stream, which is stopped."""
         if (name, id) in self._entries:
             self._unwanted.add((name, id))
+            if (name, id) in self._streams:
+                self.stop_task(name, id)
         self._shelf.done(name, id)
+
+    def taken(self, name: str, id: str, total: int) -> None:
+        """See `ports.TellsTaken.taken`."""
+        stream = self._streams.get((name, id))
+        if stream is not None and stream.take(total):
+            self.engine.tell_taken(stream.entry)
 
     def cancel(self, name: str, id: str) -> bool:
         """Cancel a task unless it is known to have started; return whether it is, or is about to be."""
@@ -155,10 +181,32 @@ class MeshCallerPort:
         key = report.name, report.id
         if report.done:
             self._entries.pop(key, None)
+            self._streams.pop(key, None)
+        elif report.status == Status.PARTIAL and key in self._streams:
+            self._streams[key].put(report)
         if key not in self._unwanted:
             self._shelf.put(report)
         elif report.done:
             self._unwanted.discard(key)
+
+
+class _Read:
+    """How far the reader of a stream is, who tells only numbers."""
+
+    __slots__ = ("_sizes", "entry", "reading")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry, self.reading = entry, Reading()
+        self._sizes: deque[int] = deque()  # of values that are not taken
+
+    def put(self, report: ReportPacket) -> None:
+        """A value has come."""
+        self._sizes.append(size((report.body, report.buffers)))
+
+    def take(self, total: int) -> bool:
+        """So many values were taken in all; return whether the node may have to be told."""
+        due = [self.reading.took(self._sizes.popleft()) for _ in range(total - self.reading.taken) if self._sizes]
+        return any(due)
 
 
 class _Open:
@@ -188,6 +236,14 @@ class _CallerEngine(MeshEngine):
     def take_back(self, entry: Entry) -> None:
         """Have a task cancelled by the I/O thread, unless it has started by then."""
         self._later(partial(self.caller.cancel, entry))
+
+    def start_stream(self, entry: Entry, reading: Reading) -> None:
+        """Have a task sent by the I/O thread whose values are read as they come."""
+        self._later(partial(self.caller.stream, entry, reading))
+
+    def tell_taken(self, entry: Entry) -> None:
+        """Have the I/O thread tell how many values were taken."""
+        self._later(partial(self.caller.took, entry))
 
     def stop_there(self, entry: Entry) -> None:
         """Have a task stopped by the I/O thread, even where it runs."""
@@ -276,6 +332,10 @@ class MeshNodePort:
             self._engines.append(engine)
         return engine.stop_taking
 
+    def hear_taken(self, taken: Taken) -> None:
+        """See `ports.HearsTaken.hear_taken`; called by the threads that do the I/O."""
+        self._desk.taken = taken
+
     def hear_stops(self, stop: Stop) -> None:
         """See `ports.HearsStops.hear_stops`; called by the threads that do the I/O or hand over tasks."""
         self._desk.stop = stop
@@ -321,12 +381,31 @@ class MeshNodePort:
 class _Handed:
     """A task that somebody else runs."""
 
-    __slots__ = ("ended", "final", "held", "tell")
+    __slots__ = ("ended", "final", "held", "tell", "value")
 
-    def __init__(self, held: Held, tell: Callable[[Held, bytes], None]) -> None:
-        self.held, self.tell = held, tell
+    def __init__(
+        self,
+        held: Held,
+        tell: Callable[[Held, bytes], None],
+        value: Callable[[Held, bytes, tuple[Any, ...]], None],
+    ) -> None:
+        self.held, self.tell, self.value = held, tell, value
         self.ended = threading.Event()
         self.final: ReportPacket | None = None
+
+
+class _Pace(Gate):
+    """Passes on how far the reader of a stream is, to whoever runs it."""
+
+    def __init__(self, desk: _Desk, key: Key) -> None:
+        self._desk, self._key = desk, key
+
+    def take(self, total: int) -> None:
+        """The reader has taken so many values in all."""
+        self._desk.taken(*self._key, total)
+
+    def look(self) -> None:
+        """Nothing waits here."""
 
 
 class _Desk:
@@ -337,6 +416,7 @@ class _Desk:
         self._handed: dict[Key, _Handed] = {}
         self.closed = False
         self.stop: Stop = _nothing
+        self.taken: Taken = _nothing
 
     def enter(self, key: Key, handed: _Handed) -> bool:
         """Wait until no other task has this name and id; return False when closing."""
@@ -361,6 +441,8 @@ class _Desk:
             handed.ended.set()
         elif report.status == Status.PROGRESS and report.body:
             handed.tell(handed.held, report.body)
+        elif report.status == Status.PARTIAL:
+            handed.value(handed.held, report.body, tuple(report.buffers))
 
     def close(self) -> None:
         with self._changed:
@@ -441,11 +523,14 @@ class _PortNode(MeshNode):
         if held.cancelled:
             return _unstarted(held)
         key = function.name, held.id
-        handed = _Handed(held, self._hand_progress)
+        handed = _Handed(held, self._hand_progress, self._hand_value)
         if not self._desk.enter(key, handed):
             return self._give_back(held, Receipt(ReceiptStatus.NOK, "the node is closing"))
         try:
-            receipt = self._offer(TaskPacket(*key, _options(held), bytes(held.body), held.buffers, held.attempt))
+            if held.options.stream:
+                self._gates[held] = _Pace(self._desk, key)
+            body, options = (bytes(held.body), held.buffers), _options(held)
+            receipt = self._offer(TaskPacket(*key, options, *body, held.attempt, held.options.stream))
             if receipt.status is not ReceiptStatus.OK:
                 return self._give_back(held, receipt)
             self._pass_on(held)  # perhaps it was to be stopped before it was taken
@@ -456,9 +541,10 @@ class _PortNode(MeshNode):
                 return held, _FAIL, b"", ()
             return held, int(handed.final.status), handed.final.body, tuple(handed.final.buffers)
         finally:
+            self._gates.pop(held, None)
             self._desk.leave(key)
 
-    def _cancel_coroutine(self, held: Held) -> None:
+    def _interrupt(self, held: Held) -> None:
         self._pass_on(held)
 
     def _pass_on(self, held: Held) -> None:
@@ -492,6 +578,11 @@ class _PortNode(MeshNode):
             self._reactor.wake()
         self._away.wait(REFUSED_SECONDS)  # else the same task might come and go without end
         return _unstarted(held)
+
+    def _hand_value(self, held: Held, body: bytes, buffers: tuple[Any, ...]) -> None:
+        self._yielded.append((held, body, buffers))
+        if self._reactor.sleeping:
+            self._reactor.wake()
 
     def _hand_progress(self, held: Held, body: bytes) -> None:
         self._told.append((held, body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,22 +11,34 @@ from random import random
 from time import monotonic
 from typing import Any
 
-from dingo_zmq.errors import ArgumentError, Closed, PeerError
+from dingo_zmq.errors import ArgumentError, Closed, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
+from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress, size
 from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread, failure_of
-from dingo_zmq.ports import Cancels, Declares, Explains, KeepsExpires, ReportPacket, Stops, Store, TaskPacket
+from dingo_zmq.ports import (
+    Cancels,
+    Declares,
+    Explains,
+    KeepsExpires,
+    ReportPacket,
+    Stops,
+    Store,
+    TaskPacket,
+    TellsTaken,
+)
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.task import Submit
+from dingo_zmq.stream import Stream
+from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["RemoteCaller"]
 
@@ -100,6 +113,8 @@ class _Ticket:
             return
         if packet.done:
             self.caller.ended(self, self._final(packet, body), packet.attempt)
+        elif packet.status == Status.PARTIAL:
+            self._value(packet, body)
         elif packet.status in (Status.SENT, Status.PROGRESS):
             try:
                 value = decode_progress(body) if packet.body else None
@@ -109,6 +124,9 @@ class _Ticket:
             status = Status(packet.status)
             report = Report(result.name, result.id, status, value, None, packet.node, packet.attempt, self.options)
             result._report(report)
+
+    def _value(self, packet: ReportPacket, body: Body) -> None:
+        """Take a value that a function yielded, though nobody reads it."""
 
     def _final(self, packet: ReportPacket, body: Body) -> Report:
         """Return a final report; one that cannot be decoded is a failure."""
@@ -137,6 +155,59 @@ class _Ticket:
     def _tell(self, level: Level, code: EventCode, text: str, exc: Exception, node: str = "") -> None:
         details = {"node": node, "name": self.result.name, "id": self.result.id, "error": exc}
         self.caller.events.tell(Origin.CALLER, level, code, text, **details)
+
+
+class _StreamTicket(_Ticket):
+    """The same for a task whose values are read as they come."""
+
+    __slots__ = ("_fresh", "reading", "stream")
+
+    def __init__(self, caller: RemoteCaller, function: Function, id: str, options: Options) -> None:
+        super().__init__(caller, function, id, options)
+        self.reading = Reading()
+        self._fresh: Stream[Any] | None = Stream(self.result, self.reading, self.tell)
+        self.stream = weakref.ref(self._fresh)
+
+    def hand_out(self) -> Stream[Any]:
+        """Return the stream, once; who has it keeps it alive."""
+        stream, self._fresh = self._fresh, None
+        assert stream is not None
+        return stream
+
+    def tell(self) -> None:
+        """Tell whoever runs it how many values were taken."""
+        store: Any = self.store  # a TellsTaken: `streamer` has looked
+        if not self.result.done():
+            store.taken(self.result.name, self.result.id, self.reading.tell(self._try))
+
+    @property
+    def _try(self) -> int:
+        """Which try the values that come are of."""
+        return self.terms.raised if self.terms is not None else 0
+
+    def _value(self, packet: ReportPacket, body: Body) -> None:
+        result, node, options = self.result, packet.node, self.options
+        if not self.reading.came(self._try, size(body)):
+            if self.reading.due(self._try):
+                self.tell()
+            return
+        try:
+            value = self.function.signature.unpack_return(body)
+        except (ArgumentError, PeerError) as exc:
+            result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, packet.attempt))
+            self._undecoded(node, "a value does not fit", exc)
+            self.caller.stop(self)
+            return
+        stream = self.stream()
+        if stream is not None:
+            told = Report(result.name, result.id, Status.PARTIAL, value, None, node, packet.attempt, options)
+            stream.put(told, size(body))
+
+    def _final(self, packet: ReportPacket, body: Body) -> Report:
+        if packet.status != Status.SUCCESS:
+            return super()._final(packet, body)
+        name, id, values = packet.name, packet.id, self.reading.had  # noqa: A001
+        return Report(name, id, Status.SUCCESS, values, None, packet.node, packet.attempt, self.options)
 
 
 class RemoteCaller:
@@ -171,6 +242,31 @@ class RemoteCaller:
         Raises:
             UsageError: if no producer is attached, or no store and the reports are wanted.
         """
+        return self._submitter(function, options, _Ticket)
+
+    def streamer(self, function: Function, options: Options) -> SubmitStream:
+        """
+        Return what sends a task of `function` with `options`, whose values are read as they come.
+
+        Raises:
+            UsageError: if no producer is attached, or no store that passes on how far readers are.
+        """
+        store = self._roles.store()
+        if not isinstance(store, TellsTaken):
+            raise UsageError(
+                f"{function.name}: a {type(store).__qualname__} as store does not pass on how far readers of "
+                "streams are; hint: it needs a method taken"
+            )
+        submit = self._submitter(function, options, _StreamTicket)
+
+        def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
+            ticket: Any = submit(args, kwargs)._owner
+            made: Stream[Any] = ticket.hand_out()
+            return made
+
+        return stream
+
+    def _submitter(self, function: Function, options: Options, make: type[_Ticket]) -> Submit:
         producer = self._roles.producer()
         store = self._roles.store() if self._roles.has_store or not options.ignore_report else None
         pack, name, tasks = function.signature.pack, function.name, self._open
@@ -185,14 +281,15 @@ class RemoteCaller:
             if len(tasks) >= self._max_open:
                 self._room.wait(self._full)
             id = new_id()  # noqa: A001
-            ticket = _Ticket(self, function, id, options)
-            packet = TaskPacket(name, id, options, *body)
+            ticket = make(self, function, id, options)
+            packet = TaskPacket(name, id, options, *body, stream=make is not _Ticket)
+            ticket.store = store
             tasks.add(ticket)
             try:
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
                     raise Closed("this App is closed")
                 if special or store is None:
-                    ticket.packet, ticket.store = packet, store
+                    ticket.packet = packet
                     return self._submit_special(ticket)
                 store.poll(name, id, ticket.hear)
                 producer.send(packet)

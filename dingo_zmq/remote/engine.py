@@ -47,7 +47,9 @@ class RemoteEngine:
         return self._caller.submitter(function, options)
 
     def streamer(self, function: Function, options: Options) -> SubmitStream:
-        raise UsageError("not yet")
+        """Return what sends streams of `function` with `options`; raises as `RemoteCaller.streamer`."""
+        _check(function)
+        return self._caller.streamer(function, options)
 
     def serve(
         self,

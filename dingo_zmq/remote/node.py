@@ -14,18 +14,19 @@ from typing import Any, cast
 
 from dingo_zmq.allocation import Own
 from dingo_zmq.current import Running, running
-from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
+from dingo_zmq.errors import ArgumentError, EncodeError, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress
+from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress, size
 from dingo_zmq.model import Code, Failure, Options, Status, counted, plain
 from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.ports import (
     Channel,
     Consumer,
     HearsStops,
+    HearsTaken,
     Listener,
     NamedConsumer,
     PreparesReports,
@@ -38,6 +39,7 @@ from dingo_zmq.ports import (
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.watchdog import Watchdog
+from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
 
 __all__ = ["RemoteNode"]
 
@@ -169,6 +171,7 @@ class _Job:
         start: emptied by whoever has it start, or sees to it that it never does.
         claim: emptied by whoever makes its final report.
         cancelled: whether nobody wants its result any more.
+        gate: holds a function that yields back while its reader is behind.
         limits: seconds that it may run, hard and soft; None for any.
         until: when it must have started, by ``time.monotonic()``; None for never.
     """
@@ -177,6 +180,7 @@ class _Job:
         "attempt",
         "cancelled",
         "claim",
+        "gate",
         "id",
         "ignored",
         "limits",
@@ -196,6 +200,7 @@ class _Job:
         self.monitor = options.monitor_progress and not self.ignored
         self.cancelled = False
         self.start, self.claim = [None], [None]
+        self.gate = Gate(self) if served.function.is_stream else None
         hard, soft = served.limits
         limits = options.time_limit or hard, options.soft_time_limit or soft
         self.limits = limits if any(limits) else None
@@ -209,6 +214,12 @@ class _Job:
     def over(self) -> bool:
         """Whether it is not to start any more."""
         return self.cancelled or (self.until is not None and monotonic() >= self.until)
+
+    def give_up(self) -> None:
+        """Nobody wants its result any more."""
+        self.cancelled = True
+        if self.gate is not None:
+            self.gate.look()
 
     def keeps_still(self) -> bool:
         """Return whether it has not started, and is not going to: whoever is told so sees to it."""
@@ -234,7 +245,8 @@ class RemoteNode:
         events: where to tell what happens.
 
     Raises:
-        UsageError: if no consumer or no reporter is attached.
+        UsageError: if no consumer or no reporter is attached, or a function yields and the reporter does not bring
+            how far readers are.
     """
 
     def __init__(
@@ -252,6 +264,15 @@ class RemoteNode:
         self._before_reports: Callable[[str, str], object] = _nothing
         if isinstance(self._reporter, PreparesReports):
             self._before_reports = self._reporter.before_reports
+        functions = list(functions)
+        yields = next((function.name for function in functions if function.is_stream), "")
+        if isinstance(self._reporter, HearsTaken):
+            self._reporter.hear_taken(self.taken)
+        elif yields:
+            raise UsageError(
+                f"{yields} yields, and a {type(self._reporter).__qualname__} as reporter does not bring how far "
+                "readers are; hint: it needs a method hear_taken"
+            )
         self._limit, self._name = limit, name
         self._jobs: set[_Job] = set()
         self._offered: set[_Job] = set()  # and not held yet
@@ -356,7 +377,7 @@ class RemoteNode:
         """End a task as soon as its function lets go of it; its final report says what became of it."""
         here = {*list(self._offered), *list(self._jobs)}
         for job in [job for job in here if (job.packet.name, job.id) == (name, id)]:
-            job.cancelled = True
+            job.give_up()
             if job not in self._jobs:  # `_take` sees to it
                 job.served.workers.look()
                 continue
@@ -364,6 +385,12 @@ class RemoteNode:
             pool = job.served.workers.pool
             if isinstance(pool, LoopPool):
                 pool.cancel(job)
+
+    def taken(self, name: str, id: str, total: int) -> None:
+        """The reader of a stream has taken so many values in all."""
+        for job in list(self._jobs):
+            if job.gate is not None and (job.packet.name, job.id) == (name, id):
+                job.gate.take(total)
 
     # ------------------------------------------------------------------ running
 
@@ -381,8 +408,13 @@ class RemoteNode:
         if now_running is not None:
             token = running.set(now_running)
             try:
-                args, kwargs = function.signature.unpack((job.packet.body, job.packet.buffers))
-                self._succeed(job, function.callable(*args, **kwargs))  # type: ignore[misc]
+                args, kwargs = self._arguments(job)
+                value = function.callable(*args, **kwargs)  # type: ignore[misc]
+                if job.gate is None:
+                    self._succeed(job, value)
+                else:
+                    send_values(value, partial(self._value, job), job.gate, now_running.limits)
+                    self._finish(job, Status.SUCCESS, (b"", ()))
             except BaseException as exc:
                 self._fail(job, exc, now_running.limits)
             finally:
@@ -398,14 +430,35 @@ class RemoteNode:
             assert isinstance(pool, LoopPool)
             pool.helm.begin(job)
             try:
-                args, kwargs = function.signature.unpack((job.packet.body, job.packet.buffers))
+                args, kwargs = self._arguments(job)
                 work = function.callable(*args, **kwargs)  # type: ignore[misc]
-                self._succeed(job, await pool.helm.steered(work, now_running.limits))
+                if job.gate is None:
+                    self._succeed(job, await pool.helm.steered(work, now_running.limits))
+                else:
+                    work = send_values_in_loop(work, partial(self._value, job), job.gate)
+                    await pool.helm.steered(work, now_running.limits)
+                    self._finish(job, Status.SUCCESS, (b"", ()))
             except BaseException as exc:
                 self._fail(job, exc, now_running.limits)
             finally:
                 pool.helm.end(job)
         self._let_go(job, started=now_running is not None)
+
+    @staticmethod
+    def _arguments(job: _Job) -> Any:
+        function = job.served.function
+        if job.packet.stream is not function.is_stream:
+            why = "yields its values; hint: stream instead of call"
+            if job.packet.stream:
+                why = "does not yield; hint: call instead of stream"
+            raise PeerError(f"{function.name} {why}")
+        return function.signature.unpack((job.packet.body, job.packet.buffers))
+
+    def _value(self, job: _Job, value: Any) -> int:
+        """Send one value that a function yielded; return its size, bytes."""
+        body = job.served.function.signature.pack_return(value)
+        self._report(job, Status.PARTIAL, check_return(job.packet.name, body, self._limit))
+        return size(body)
 
     def _begin(self, job: _Job) -> Running | None:
         """A worker begins a task; None where it is not to start any more."""
@@ -446,8 +499,8 @@ class RemoteNode:
 
     def _overran(self, job: _Job, thread: threading.Thread, limit: float) -> None:
         """The time of a task is over: it ends for its caller, and its thread is taken for lost."""
-        job.cancelled = True
         ended = self._finish(job, Status.FAIL, encode_failure(over_limit(limit)))  # or it is done just now
+        job.give_up()
         workers = job.served.workers
         said = f"task {job.packet.name} id {plain(job.id)} was ended after {limit:g} s (time_limit)"
         if isinstance(workers.pool, LoopPool):
@@ -517,7 +570,7 @@ class RemoteNode:
         body = encode_failure(Failure(Code.SHUTDOWN, f"node {self._name} was closed before the task was done"))
         left = list(self._jobs)
         for job in left:
-            job.cancelled = True
+            job.give_up()
             job.keeps_still()
             self._finish(job, Status.FAIL, body)
         self._watchdog.close()
