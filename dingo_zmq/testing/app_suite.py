@@ -50,6 +50,7 @@ from dingo_zmq.errors import (
     UsageError,
 )
 from dingo_zmq.model import Code, Options, Retries, Status
+from dingo_zmq.protocol.streams import WINDOW
 
 __all__ = ["AppSuite", "Program"]
 
@@ -81,6 +82,7 @@ class Program:
         self.callers, self.nodes = callers, nodes
         self.threads = threads
         self.began, self.free = threading.Semaphore(0), threading.Event()
+        self.counted, self.left = 0, threading.Semaphore(0)
         self.noted: list[int] = []
         for app in dict.fromkeys([*callers, *nodes]):
             for function in (
@@ -92,6 +94,7 @@ class Program:
                 self.tell,
                 self.fail,
                 self.hold,
+                self.count,
                 self.note,
                 self.flaky,
                 self.look,
@@ -102,6 +105,15 @@ class Program:
         self.allocations = [app.allocate("crowd", 1) for app in nodes]
         for number, app in enumerate(nodes):
             app.serve(name=f"node{number}")
+
+    def count(self, first: int, end: int) -> Iterator[int]:
+        """Yield the numbers from the first up to the end."""
+        try:
+            for number in range(first, end):
+                self.counted = number - first + 1
+                yield number
+        finally:
+            self.left.release()
 
     def add(self, a: int, b: int = 10) -> int:
         """Return the sum."""
@@ -240,6 +252,31 @@ class AppSuite:
             row = caller.call("row", Row(1, date(2026, 3, 1), ["x"])).result(self.patience)
             assert row == Row(2, date(2026, 3, 1), ["x", "seen"])
             assert caller.call("size", large).result(self.patience) == (len(large), large)
+
+    def test_values_come_as_they_are_yielded(self, make_app: Callable[..., App]) -> None:
+        """All callers read streams at once: each gets its own values, in order, and then the end."""
+        with self.program(make_app) as program:
+            streams = [
+                (caller.stream("count", number, number + 300), number)
+                for number in (0, 1000)
+                for caller in program.callers
+            ]
+            for stream, first in streams:
+                stream.timeout = self.patience
+                assert list(stream) == list(range(first, first + 300))
+                assert stream.result.result(self.patience) == 300  # noqa: PLR2004
+
+    def test_a_function_waits_for_its_reader_and_ends_with_it(self, make_app: Callable[..., App]) -> None:
+        """Whoever reads no more keeps back the function, and ends it by leaving; others go on."""
+        with self.program(make_app) as program:
+            caller = program.callers[0]
+            with caller.stream("count", 0, 10**9) as stream:
+                stream.timeout = self.patience
+                assert [next(stream), next(stream)] == [0, 1]
+                assert caller.call("add", 2, 3).result(self.patience) == 5  # noqa: PLR2004
+                assert program.counted <= WINDOW + 2
+            assert program.left.acquire(timeout=self.patience)
+            assert stream.result.wait(self.patience).status is Status.FAIL
 
     def test_wrong_arguments_are_refused_at_once(self, make_app: Callable[..., App]) -> None:
         """Nothing is sent that does not fit."""
@@ -410,6 +447,7 @@ class AppSuite:
             program.busy(caller)
             low = [caller.call("note", number) for number in range(60)]
             high = [caller.options(priority=5).call("note", 100 + number) for number in range(4)]
+            assert high[-1].why()  # whoever says so knows of all of them
             program.free.set()
             for result in (*low, *high):
                 result.result(self.patience)

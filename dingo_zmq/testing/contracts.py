@@ -27,6 +27,7 @@ from dingo_zmq.model import Options, Status
 from dingo_zmq.ports import (
     Consumer,
     HearsStops,
+    HearsTaken,
     Listener,
     NamedConsumer,
     Producer,
@@ -37,6 +38,7 @@ from dingo_zmq.ports import (
     Stops,
     Store,
     TaskPacket,
+    TellsTaken,
     send_many,
 )
 from dingo_zmq.remote import Roles
@@ -343,6 +345,33 @@ class BackendContract:
 
         for task, ear in zip(tasks, ears, strict=True):
             self.check_order(ear, task)
+
+    def test_the_values_of_a_stream_come_in_order(self, backend: tuple[Any, Any]) -> None:
+        """100 PARTIAL reports and then SUCCESS; where both sides can, the reporter hears how many were taken."""
+        reporter, store = backend
+        task = self.task("f")._replace(stream=True)
+        told: Queue[tuple[str, str, int]] = Queue()
+        if isinstance(reporter, HearsTaken):
+            reporter.hear_taken(lambda *taken: told.put(taken))
+        ear = self.poll(backend, task)
+        self.known(backend, task)
+        channel = reporter.channel(task.name)
+        for part in range(0, 100, 20):
+            bodies = [str(number).encode() for number in range(part, part + 20)]
+            channel([ReportPacket(task.name, task.id, Status.PARTIAL, body) for body in bodies])
+            got = [ear.next() for _ in bodies]
+            assert [(report.status, bytes(report.body)) for report in got] == [(Status.PARTIAL, b) for b in bodies]
+            if isinstance(store, TellsTaken):
+                store.taken(task.name, task.id, part + 20)
+        if isinstance(store, TellsTaken) and isinstance(reporter, HearsTaken):
+            totals: list[int] = []
+            while not totals or totals[-1] < 100:  # noqa: PLR2004
+                name, id, total = told.get(timeout=self.patience)
+                assert (name, id) == task[:2]
+                totals.append(total)
+            assert totals == sorted(totals)
+        channel([ReportPacket(task.name, task.id, Status.SUCCESS)])
+        assert ear.next().status == Status.SUCCESS
 
     def test_equal_ids_do_not_mix(self, backend: tuple[Any, Any]) -> None:
         """10 functions with tasks of 10 equal ids: (name, id) is the identity."""
