@@ -12,7 +12,7 @@ from dingo_zmq.model import Options
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 
-__all__ = ["Decorator", "NamedCalls", "Submit", "Submitter", "TaskFunction"]
+__all__ = ["Decorator", "NamedCalls", "Submit", "Submitter", "TaskFunction", "changed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,7 +99,8 @@ class TaskFunction(Generic[P, R]):
         Raises:
             UsageError: for an option that does not exist, or a value that makes no sense.
         """
-        return TaskFunction(self._function, self._options.replace(**changes), self._submitter, self._keeper)
+        options = changed(self._options, changes, self.__name__)
+        return TaskFunction(self._function, options, self._submitter, self._keeper)
 
     def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
         """
@@ -127,6 +128,19 @@ class TaskFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.__name__}{self._function.signature.text}>"
+
+
+def changed(options: Options, changes: dict[str, Any], name: str) -> Options:
+    """
+    Return the options of a function with some changed.
+
+    Raises:
+        UsageError: as `Options.replace`; the text begins with the name of the function.
+    """
+    try:
+        return options.replace(**changes)
+    except UsageError as exc:
+        raise UsageError(f"{name}: {exc}") from exc
 
 
 class Decorator(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, Closed, PeerError
+from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status, check_part, plain
@@ -61,8 +62,8 @@ class _Ticket:
         try:
             body = _checked(packet, result)
         except PeerError as exc:
-            self.oddity = f"its store brought something that is no report of it: {exc}"
-            _log.warning("task %s of %s: %s", plain(result.id), plain(result.name), self.oddity)
+            self.oddity = f"its store brought something that is no report of it: {exc}; hint: ports.ReportPacket"
+            self._dropped(EventCode.DROPPED, self.oddity, exc)
             return
         if packet.done:
             self.caller.settle(self, _final(packet, body, self.function))
@@ -70,11 +71,16 @@ class _Ticket:
             try:
                 value = decode_progress(body) if packet.body else None
             except PeerError as exc:
-                _log.warning("dropped a progress report of %s: %s", plain(result.name), exc)
+                self._dropped(EventCode.DECODE, f"dropped a progress report: {exc}", exc)
                 return
             status = Status(packet.status)
             report = Report(result.name, result.id, status, value, None, packet.node, packet.attempt, self.options)
             result._report(report)
+
+    def _dropped(self, code: EventCode, what: str, exc: PeerError) -> None:
+        name, id = self.result.name, self.result.id
+        text = f"task {plain(name)} id {plain(id)}: {what}"
+        self.caller.events.tell(Origin.CALLER, Level.WARNING, code, text, name=name, id=id, error=exc)
 
 
 class RemoteCaller:

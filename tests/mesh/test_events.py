@@ -276,7 +276,10 @@ def test_a_handler_that_raises_is_told(mesh: Mesh, caplog: pytest.LogCaptureFixt
         result = app.call("add", 2, 3).on_ok(bad)
         event = stream.get(PATIENCE)
     assert (event.code, *known(event)) == (EventCode.HANDLER, "handler", "ERROR", "", "add", result.id)
-    assert (event.text, repr(event.error)) == (f"a callback of {result!r} failed", "ValueError('not 5')")
+    assert (event.text, repr(event.error)) == (
+        f"a callback of {result!r} failed: ValueError: not 5",
+        "ValueError('not 5')",
+    )
     assert [record.getMessage() for record in caplog.records] == [event.text]
 
 

@@ -441,16 +441,6 @@ def test_long_chains_and_many_of_them(app: App) -> None:
     assert [each.result(PATIENCE) for each in many] == [2 * (n + 5) for n in range(500)]
 
 
-def test_a_chain_whose_middle_fails_stops_there(app: App, held: Held) -> None:
-    result = chain(app.bind("add", 2), app.bind("boom"), app.bind("held")).call()
-
-    with pytest.raises(TaskFailed, match="^ValueError: link 2 of 3, boom: no 7") as caught:
-        result.result(PATIENCE)
-    assert caught.value.failure.type == "ValueError"  # type: ignore[attr-defined]
-    assert "raise ValueError" in caught.value.failure.traceback  # type: ignore[attr-defined]
-    assert held.ran == []
-
-
 def test_a_failure_deep_inside_tells_the_whole_way(app: App) -> None:
     result = chain(app.bind("add", 2), group([app.bind("add"), chain(app.bind("boom"))])).call()
     assert failure_of(result) == "ValueError: link 2 of 2, group: member 2 of 2, chain: link 1 of 1, boom: no 7"

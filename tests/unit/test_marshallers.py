@@ -381,12 +381,6 @@ def test_the_typed_invoker_corrects_what_a_codec_decoded() -> None:
 @pytest.mark.parametrize(
     ("method", "returns", "text"),
     [
-        (
-            "encode_arguments",
-            [b"1"],
-            "Faulty.encode_arguments returned 1 part for 2 arguments; hint: one for each",
-        ),
-        ("encode_arguments", [b"1"] * 3, "returned 3 parts for 2 arguments"),
         ("encode_arguments", [b"1", "2"], "returned is no list of bytes, but has a str in it"),
         ("encode_arguments", b"12", "returned is no list of bytes, but bytes"),
         ("encode_arguments", None, "TypeError"),
@@ -409,16 +403,6 @@ def test_a_codec_that_returns_wrong_parts_for_a_return(returns: Any) -> None:
 
     with pytest.raises(EncodeError, match=r"scan\(\), return: "):
         signature(add, marshaller=CustomMarshaller(Faulty())).pack_return(1.0)
-
-
-def test_a_codec_that_decodes_another_number_of_arguments() -> None:
-    class Faulty(Doubles):
-        def decode_arguments(self, function: Any, names: Sequence[str], parts: Sequence[Any]) -> list[Any]:
-            return [1.0]
-
-    made = signature(add, marshaller=CustomMarshaller(Faulty()))
-    with pytest.raises(PeerError, match="Faulty.decode_arguments returned 1 part for 2 arguments"):
-        made.unpack(made.pack((1.0, 2.0), {}))
 
 
 def test_a_codec_that_raises() -> None:
