@@ -497,7 +497,27 @@ def test_two_objects_of_one_name() -> None:
     with pytest.raises(UsageError, match="there is already another marshaller 'Doubles'"):
         app.register("two", add, marshaller=CustomMarshaller(Doubles()))
     with pytest.raises(UsageError, match="another marshaller 'json'"):
-        app.register("three", add, marshaller=JSONMarshaller())
+        app.register("three", add, marshaller=Installed())
+
+
+@pytest.mark.parametrize("made", [JSONMarshaller(), MsgpackMarshaller()])
+def test_an_object_of_a_built_in_kind_is_the_one_of_that_name(made: Any) -> None:
+    app = App("local")
+    by_object = app.register("one", add, marshaller=made).function.signature.fingerprint
+    assert by_object == app.register("two", add, marshaller=made.name).function.signature.fingerprint
+
+
+def test_a_marshaller_made_of_a_built_in_one_is_another() -> None:
+    class Louder(MsgpackMarshaller):
+        name = "louder"
+
+        def prepare(self, function: Any) -> Any:
+            seen.append(function.name)
+            return super().prepare(function)
+
+    seen: list[str] = []
+    task = App("local").register("one", add, marshaller=Louder())
+    assert (seen, task.function.signature.fingerprint.endswith("/louder")) == (["one"], True)
 
 
 @pytest.mark.parametrize("codec", [object(), JSONMarshaller()])
