@@ -203,6 +203,14 @@ def allocate(make: Make) -> None:
     for result in [who.call(), who.call()]:
         result.result(PATIENCE)
     assert (len(names), workers.count, workers.share, workers.remaining) == (2, 2, 1, 0)
+    served = make("remote")
+    served.register("add", add)
+    workers = served.allocate("add", 1)
+    workers.resize(2)
+    served.serve()
+    with pytest.raises(UsageError, match=r"add: remote mode cannot .* hint: resize before serve\(\)"):
+        workers.resize(3)
+    assert workers.count == 2
 
 
 @concept("`App.Call`")
@@ -1070,19 +1078,21 @@ def stateful_worker(make: Make) -> None:
         counter = Counter()
         return counter.count
 
-    all_there, bound = threading.Barrier(2), Counter()
-    app = make()
-    app.register("closure", make_closure())
-    app.register("method", bound.count)
-    app.register("each", lambda: 0)
-    for name in ("closure", "method"):
-        app.allocate(name, 1)
-    app.allocate("each", 2, factory=Counter)
-    for name in ("closure", "method"):
-        assert [app.call(name).result(PATIENCE) for _ in range(3)] == [1, 2, 3]
-    assert bound.calls == 3
-    for number in (1, 2):
-        assert [each.result(PATIENCE) for each in [app.call("each"), app.call("each")]] == [number] * 2
+    all_there = threading.Barrier(2)
+    for app in (make("local"), make("remote")):
+        bound = Counter()
+        app.register("closure", make_closure())
+        app.register("method", bound.count)
+        app.register("each", lambda: 0)
+        for name in ("closure", "method"):
+            app.allocate(name, 1)
+        app.allocate("each", 2, factory=Counter)
+        app.serve()
+        for name in ("closure", "method"):
+            assert [app.call(name).result(PATIENCE) for _ in range(3)] == [1, 2, 3]
+        assert bound.calls == 3
+        for number in (1, 2):
+            assert [each.result(PATIENCE) for each in [app.call("each"), app.call("each")]] == [number] * 2
 
 
 # ---------------------------------------------------------------------- all of them

@@ -82,7 +82,8 @@ class RemoteEngine:
             UsageError: if it is.
         """
         if self._node is not None:
-            raise UsageError(f"{name}: remote mode cannot change the workers of a function that it serves")
+            what = "remote mode cannot change the workers of a function that it serves"
+            raise UsageError(f"{name}: {what}; hint: resize before serve()")
 
     def started(self, name: str) -> int:
         """Return how many workers of its own a function has that are started."""

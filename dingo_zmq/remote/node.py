@@ -11,6 +11,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
+from dingo_zmq.allocation import Own
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError
 from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress
@@ -113,6 +114,11 @@ class _Served:
     def __init__(self, function: Function, workers: _Workers, outboxes: list[_Outbox]) -> None:
         self.function, self.workers, self.outboxes = function, workers, outboxes
         self._turns = itertools.cycle(outboxes)
+        self._own = Own(function) if "factory" in function.settings else None
+
+    def mine(self) -> Function:
+        """Return the function with what this worker is to call."""
+        return self.function if self._own is None else self._own.get()
 
     def outbox(self) -> _Outbox:
         return next(self._turns)
@@ -232,7 +238,7 @@ class RemoteNode:
         token = running.set(now_running)
         try:
             if not job.cancelled:
-                function = job.served.function
+                function = job.served.mine()
                 args, kwargs = function.signature.unpack((job.packet.body, job.packet.buffers))
                 self._succeed(job, function.callable(*args, **kwargs))  # type: ignore[misc]
         except BaseException as exc:
