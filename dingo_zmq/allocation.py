@@ -57,12 +57,12 @@ class Allocation:
 
     def resize(self, count: int) -> None:
         """
-        Give the function another number of workers, at any time.
+        Give the function another number of workers, at any time; in remote mode before it is served.
 
         Surplus workers end when they have finished the task they have; a node tells its callers.
 
         Raises:
-            UsageError: for a count below 1.
+            UsageError: for a count below 1, or in remote mode where it is served already.
         """
         self._resize(check_count(self.name, count))
         self._count = count

@@ -27,7 +27,7 @@ from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result
 from dingo_zmq.stream import Stream
-from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction
+from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction, changed
 
 if TYPE_CHECKING:
     import inspect
@@ -208,7 +208,7 @@ class App:
         """
         how = _taken(options, "marshaller", "report_marshaller", "invoker")
         how["settings"] = self._function_settings(id_maker)
-        chosen = Options().replace(**options)
+        chosen = changed(Options(), options, name)
         return self._keep(self.registry.register(name, fn, version=version, options=chosen, **how))
 
     @overload
@@ -245,7 +245,7 @@ class App:
         """
         how = _taken(options, "marshaller", "report_marshaller", "invoker")
         how["settings"] = self._function_settings(id_maker)
-        chosen = Options().replace(**options)
+        chosen = changed(Options(), options, name)
         return self._keep(self.registry.declare(name, stub, version=version, options=chosen, **how))
 
     def _function_settings(self, id_maker: IDMaker | None = None) -> dict[str, Any]:

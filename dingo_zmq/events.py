@@ -34,9 +34,9 @@ class EventCode(StrEnum):
     LOST = "lost"  # a node is given up, or a node gives up a caller
     GONE = "gone"  # a node has ended in good order
     BUSY = "busy"  # a node is silent and gets no new tasks until it answers
-    REFUSED = "refused"  # a node does not let us in, or does not take a task that was brought to it
+    REFUSED = "refused"  # a node does not let us in, or this one a caller; or a task that was brought is not taken
     REDELIVERED = "redelivered"  # a task is sent again: its node was lost, did not get it or gave it back
-    REPEATED = "repeated"  # a report came twice or too late, and changed nothing
+    REPEATED = "repeated"  # a report or a task came twice or too late, and changed nothing
     DROPPED = "dropped"  # what cannot be read or sent, or a copy that a watcher was too slow for
     HANDLER = "handler"  # a handler raised
     DECODE = "decode"  # arguments, a return or a failure that cannot be read or do not fit

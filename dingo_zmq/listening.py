@@ -87,7 +87,8 @@ class Events:
 
     def handler_failed(self, error: BaseException, name: str, id: str, whose: str) -> None:
         """Tell that a handler of the result of a task raised."""
-        text = f"a callback of {whose} failed"
+        said = plain(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", most=TOLD_MOST)
+        text = f"a callback of {whose} failed: {said}"
         self.tell(Origin.HANDLER, Level.ERROR, EventCode.HANDLER, text, name=name, id=id, error=error)
 
     def listen(

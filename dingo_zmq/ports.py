@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from dingo_zmq.model import Options, Status
 
 __all__ = [
+    "Backend",
     "Body",
     "Broker",
     "Buffer",
@@ -226,6 +227,10 @@ class Broker(Producer, Consumer, Protocol):
 
 class NamedBroker(Producer, NamedConsumer, Protocol):
     """Both ends of a queue of tasks for each function."""
+
+
+class Backend(Reporter, Store, Protocol):
+    """Both ends of what reports go through."""
 
 
 # What an attached object may have besides.

@@ -152,7 +152,9 @@ class Registry:
         if version != "":
             check_part(f"the version of {name}", version)
         if name in self._functions:
-            raise UsageError(f"there is already a function {name!r}; names are unique within an App")
+            raise UsageError(
+                f"there is already a function {name!r}; names are unique within an App; hint: choose another"
+            )
 
     def _add(
         self,
@@ -206,8 +208,9 @@ class Registry:
         if close:
             return f"no function {name!r} is known; did you mean {' or '.join(map(repr, close))}?"
         if not self._functions:
-            return f"no function {name!r} is known; none is registered or declared"
-        return f"there is no function {name!r}; none of the {len(self._functions)} known has a similar name"
+            return f"no function {name!r} is known; none is registered; hint: register or declare it"
+        known = f"none of the {len(self._functions)} known has a similar name"
+        return f"there is no function {name!r}; {known}; hint: register or declare it"
 
     def __contains__(self, name: object) -> bool:
         return name in self._functions

@@ -22,7 +22,16 @@ from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.stream import Stream
 
-__all__ = ["Decorator", "NamedCalls", "Streamer", "Submit", "SubmitStream", "Submitter", "TaskFunction"]
+__all__ = [
+    "Decorator",
+    "NamedCalls",
+    "Streamer",
+    "Submit",
+    "SubmitStream",
+    "Submitter",
+    "TaskFunction",
+    "changed",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,7 +164,7 @@ class TaskFunction(Generic[P, R]):
         Raises:
             UsageError: for an option that does not exist, or a value that makes no sense.
         """
-        options = self._options.replace(**changes)
+        options = changed(self._options, changes, self.__name__)
         return TaskFunction(self._function, options, self._submitter, self._streamer, self._keeper)
 
     def map(self, *iterables: Iterable[Any], ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
@@ -186,6 +195,19 @@ class TaskFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.__name__}{self._function.signature.text}>"
+
+
+def changed(options: Options, changes: dict[str, Any], name: str) -> Options:
+    """
+    Return the options of a function with some changed.
+
+    Raises:
+        UsageError: as `Options.replace`; the text begins with the name of the function.
+    """
+    try:
+        return options.replace(**changes)
+    except UsageError as exc:
+        raise UsageError(f"{name}: {exc}") from exc
 
 
 class Decorator(Protocol):

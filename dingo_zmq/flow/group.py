@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import as_completed
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
@@ -24,7 +25,7 @@ class GroupResult(Result[list[R]]):
     """
     The result of a group: a list with the return of each member, in their order.
 
-    Iterating over it gives the results of the members, each as soon as it has ended.
+    Iterating over it, also with ``async for``, gives the results of the members, each as soon as it has ended.
 
     Attributes:
         results: of the members, in their order.
@@ -40,6 +41,22 @@ class GroupResult(Result[list[R]]):
     def __iter__(self) -> Iterator[Result[Any]]:
         """Yield the results of the members as they end."""
         return cast("Iterator[Result[Any]]", as_completed(self.results))
+
+    async def __aiter__(self) -> AsyncIterator[Result[Any]]:
+        """Yield the results of the members as they end, in the running asyncio loop."""
+        import asyncio  # not everybody has a loop
+
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Queue[Result[Any]] = asyncio.Queue()
+
+        def tell(result: Result[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.put_nowait, result)
+
+        for result in self.results:
+            result._follow(tell)
+        for _ in self.results:
+            yield await ended.get()
 
 
 class Group(Flow[list[R]]):

@@ -126,7 +126,7 @@ class Marshalled(Signature):
         encoding = self._tasks
         if encoding is None:
             return super().unpack(body)
-        args, kwargs = self._decoded(encoding.decode_arguments, body)
+        args, kwargs = self._decoded("arguments", encoding.decode_arguments, body)
         return self._each(args, kwargs, self._adopt)
 
     def _adopt(self, parameter: str, value: Any) -> Any:
@@ -154,7 +154,7 @@ class Marshalled(Signature):
         if encoding is None:
             value = super().unpack_return(body)
         else:
-            value = self._adopt("return", self._decoded(encoding.decode_return, body))
+            value = self._adopt("return", self._decoded("return", encoding.decode_return, body))
         return self._invoked_return(value)
 
     def correct_return(self, value: Any) -> Any:
@@ -176,11 +176,11 @@ class Marshalled(Signature):
         text = str(exc) if isinstance(exc, EncodeError) else f"{type(exc).__name__}: {exc}"
         raise EncodeError(f"{self.name}(), {what}: {text}") from exc
 
-    @staticmethod
-    def _decoded(decode: Callable[[marshal.Body], Any], body: marshal.Body) -> Any:
+    def _decoded(self, what: str, decode: Callable[[marshal.Body], Any], body: marshal.Body) -> Any:
         try:
             return decode(body)
-        except (ArgumentError, PeerError):
+        except ArgumentError:
             raise
         except Exception as exc:
-            raise PeerError(f"cannot decode a body: {type(exc).__name__}: {exc}") from exc
+            text = str(exc) if isinstance(exc, PeerError) else f"{type(exc).__name__}: {exc}"
+            raise PeerError(f"{self.name}(), {what}: cannot decode a body: {text}") from exc

@@ -152,8 +152,11 @@ class JSONSafeCodec:
 
     def decode_return(self, function: Shape, parts: Sequence[Buffer]) -> Any:
         """Return the value in the only document there is."""
-        (part,) = parts
-        return self._read(function, "return", part)
+        if len(parts) != 1:
+            raise PeerError(
+                f"a return is 1 part here, and there are {len(parts)}; hint: decode_return of your own"
+            )
+        return self._read(function, "return", parts[0])
 
     def _read(self, function: Shape, name: str, part: Buffer) -> Any:
         read = self._readers[function].get(name)

@@ -22,6 +22,7 @@ SAFE: Final = ("msgpack", "json", "json-safe")
 """built-in marshallers that decode whatever comes without running any of it"""
 
 _INVOKERS = ("typed", "direct")
+_STATELESS = (MsgpackMarshaller, JSONMarshaller, PickleMarshaller)  # one is as good as another
 
 
 class Marshallers:
@@ -64,6 +65,8 @@ class Marshallers:
             found = self._checked(wanted)
             names = [name for name, known in self._known.items() if known is found]
             name = names[0] if names else check_part("the name of a marshaller", found.name)
+            if type(found) in _STATELESS and type(self._known.get(name)) is type(found):
+                found = self._known[name]
         if isinstance(found, PickleMarshaller) and not self._allow_pickle:
             raise UsageError(
                 "pickles run whatever code their sender likes; hint: App(allow_pickle=True) if all who hold the "
@@ -132,7 +135,7 @@ class Marshallers:
 
 
 def _unless_usual(marshaller: Marshaller) -> Marshaller | None:
-    return None if isinstance(marshaller, MsgpackMarshaller) else marshaller
+    return None if type(marshaller) is MsgpackMarshaller else marshaller
 
 
 _BUILTIN = Marshallers()

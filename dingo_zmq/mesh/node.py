@@ -316,7 +316,7 @@ class MeshNode:
             elif isinstance(action, decider.Overrun):
                 self._overran(action.bundle, action.held)
             else:
-                text = f"caller {action.caller}: {action.text}"
+                text = f"caller {action.caller}: {action.text}" if action.caller else action.text
                 self._events.tell(Origin.NODE, action.level, action.code, text, caller=action.caller)
 
     def _start(self, bundle: Bundle) -> None:

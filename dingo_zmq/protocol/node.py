@@ -7,7 +7,7 @@ from typing import Any
 
 from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
-from dingo_zmq.model import Status, check_part
+from dingo_zmq.model import Status, check_part, counted
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Function, Held, Link
 from dingo_zmq.protocol.publisher import (
@@ -22,6 +22,7 @@ from dingo_zmq.protocol.publisher import (
     Start,
     refs_of,
 )
+from dingo_zmq.protocol.refusals import Refusals
 from dingo_zmq.protocol.starter import Bundle, Starter
 
 __all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publish", "Resume", "Start"]
@@ -64,6 +65,7 @@ class Node:
         self._dirty: dict[Link, None] = {}
         self._owed: dict[Link, None] = {}  # links whose credit has risen without a report that tells
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
+        self._refusals = Refusals()
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
             m.Taken: self._taken,
@@ -276,6 +278,7 @@ class Node:
             for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
                 self._forget(link)
                 self.out.append(Note("forgotten after a minute of silence", link.caller, code=EventCode.LOST))
+            self.out += self._refusals.tick(now)
             self._publisher.pulse(now)
         self._start(now)
         if self._owed:
@@ -296,12 +299,14 @@ class Node:
     def _hello(self, hello: m.Hello, now: float) -> None:
         try:
             check_part("caller", hello.caller)
-        except UsageError:
+        except UsageError as exc:
+            self.out += self._refusals.refused("", "caller", str(exc), now)
             return
         link = self.links.get(hello.link)
         refusal = self._objection(hello, link)
         if refusal:
             self._publisher.refuse(hello.caller, hello.link, *refusal)
+            self.out += self._refusals.refused(hello.caller, *refusal, now)
             return
         if link is None:
             older = self.by_caller.get(hello.caller)
@@ -335,6 +340,8 @@ class Node:
         taken, refused = link.accept(tasks.items, buffers)
         for reason, refs in refused.items():
             self._publisher.tell(link, m.Recalled(link.token, refs, reason))
+        if len(taken) < len(tasks.items):
+            self._tell_repeats(link, len(tasks.items) - len(taken), refused)
         if self.draining:
             self._give_back(link, taken, m.DRAINING)
             return
@@ -430,6 +437,12 @@ class Node:
             self._stop(held)
         if back:
             self._publisher.tell(link, m.Recalled(link.token, refs_of(back), reason))
+
+    def _tell_repeats(self, link: Link, untaken: int, refused: dict[str, m.Refs]) -> None:
+        repeats = untaken - sum([len(numbers) for refs in refused.values() for numbers in refs.values()])
+        if repeats:
+            text = f"{counted(repeats, 'task')} came twice or too late: dropped"
+            self.out.append(Note(text, link.caller, Level.DEBUG, EventCode.REPEATED))
 
     def _tell_missing(self, link: Link, refs: dict[str, list[int]]) -> None:
         """Say of tasks that they will never start here or, where that is the truth, that they were given up."""

@@ -107,7 +107,7 @@ class _Ticket:
         try:
             body = _checked(packet, result)
         except PeerError as exc:
-            self.oddity = f"its store brought something that is no report of it: {exc}"
+            self.oddity = f"its store brought something that is no report of it: {exc}; hint: ports.ReportPacket"
             text = f"task {plain(result.name)} id {plain(result.id)}: {self.oddity}"
             self._tell(Level.WARNING, EventCode.DROPPED, text, exc)
             return

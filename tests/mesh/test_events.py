@@ -15,6 +15,7 @@ import zmq
 from dingo_zmq import Code, Event, EventCode, EventStream, Level, Origin, Status, marshal
 from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import wire
 from tests.support import PATIENCE, Context, FakeNode, Gate, Mesh, wait_until
 
 HOG = """
@@ -225,6 +226,33 @@ def test_what_a_node_cannot_read_is_told(mesh: Mesh, context: Context) -> None:
     assert event.text == "dropped: unknown kind of message"
 
 
+def test_what_a_node_does_not_take_is_told(mesh: Mesh, context: Context) -> None:
+    app = mesh.app()
+    app.register("add", lambda a, b: a + b)
+    app.serve(name="here")
+    stream = app.listen("node", Level.DEBUG)
+    push = context.socket(zmq.PUSH)
+    keys.secure_client(push, mesh.key())
+    wait_until(lambda: [peer.state for peer in app.peers()] == ["ready"], "ourselves")
+    push.connect(app.peers()[0].address)
+
+    def say(message: m.Message) -> None:
+        push.send(wire.encode(message))
+
+    say(m.Hello(b"12345678", "stranger", 1, b"", "lab", [m.VERSION]))
+    refused = coded(stream, EventCode.REFUSED)
+    assert (refused.level, refused.caller) == (Level.WARNING, "stranger")
+    assert refused.text == f"caller stranger: not let in: here belongs to mesh {mesh.name!r}, not 'lab'"
+    say(m.Hello(b"12345678", "me", 1, b"", mesh.name, [m.VERSION]))
+    for _ in range(2):
+        say(
+            m.Tasks(b"12345678", "me", 0, {}, [("add", 1, "t1", 1, None, marshal.encode_arguments((1, 2), {})[0])])
+        )
+    repeated = coded(stream, EventCode.REPEATED)
+    assert (repeated.level, repeated.caller) == (Level.DEBUG, "me")
+    assert repeated.text == "caller me: 1 task came twice or too late: dropped"
+
+
 def test_a_file_that_is_served_may_listen(mesh: Mesh) -> None:
     file = mesh.folder / "listens.py"
     file.write_text(LISTENS)
@@ -248,7 +276,10 @@ def test_a_handler_that_raises_is_told(mesh: Mesh, caplog: pytest.LogCaptureFixt
         result = app.call("add", 2, 3).on_ok(bad)
         event = stream.get(PATIENCE)
     assert (event.code, *known(event)) == (EventCode.HANDLER, "handler", "ERROR", "", "add", result.id)
-    assert (event.text, repr(event.error)) == (f"a callback of {result!r} failed", "ValueError('not 5')")
+    assert (event.text, repr(event.error)) == (
+        f"a callback of {result!r} failed: ValueError: not 5",
+        "ValueError('not 5')",
+    )
     assert [record.getMessage() for record in caplog.records] == [event.text]
 
 

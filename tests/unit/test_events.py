@@ -229,26 +229,6 @@ def test_what_cannot_be_listened_to(app: App, words: dict[str, Any], error: str)
 # ---------------------------------------------------------------------- an App
 
 
-def test_a_handler_that_raises_is_told(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    @app.task
-    def double(number: int) -> int:
-        return 2 * number
-
-    def bad(value: object) -> None:
-        raise ValueError(f"not {value}")
-
-    with app.listen() as stream:
-        result = double.call(4).on_ok(bad)
-        event = stream.get(PATIENCE)
-        assert (event.origin, event.level, event.code) == (Origin.HANDLER, Level.ERROR, EventCode.HANDLER)
-        assert (event.name, event.id, repr(event.error)) == ("double", result.id, "ValueError('not 8')")
-        assert event.text == f"a callback of {result!r} failed"
-        result.add_done_callback(bad)
-        assert isinstance(stream.get(PATIENCE).error, ValueError)
-    assert [record.getMessage() for record in caplog.records] == [event.text] * 2
-    assert {record.name for record in caplog.records} == {"dingo_zmq.result"}
-
-
 def test_tasks_that_fail_are_told(app: App, caplog: pytest.LogCaptureFixture) -> None:
     @app.task
     def spoil(word: str) -> int:

@@ -66,12 +66,6 @@ def test_every_kind_of_bytes_is_read(buffer: Any) -> None:
     assert decompose(buffer(GOOD))[1] == PARTS
 
 
-@pytest.mark.parametrize("end", range(len(GOOD)))
-def test_cut_at_every_byte(end: int) -> None:
-    with pytest.raises(PeerError):
-        decompose(GOOD[:end])
-
-
 @pytest.mark.parametrize("more", [b"\0", b"x" * 1000, GOOD])
 def test_rubbish_behind_it(more: bytes) -> None:
     with pytest.raises(PeerError, match="there are"):

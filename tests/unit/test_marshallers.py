@@ -381,12 +381,6 @@ def test_the_typed_invoker_corrects_what_a_codec_decoded() -> None:
 @pytest.mark.parametrize(
     ("method", "returns", "text"),
     [
-        (
-            "encode_arguments",
-            [b"1"],
-            "Faulty.encode_arguments returned 1 part for 2 arguments; hint: one for each",
-        ),
-        ("encode_arguments", [b"1"] * 3, "returned 3 parts for 2 arguments"),
         ("encode_arguments", [b"1", "2"], "returned is no list of bytes, but has a str in it"),
         ("encode_arguments", b"12", "returned is no list of bytes, but bytes"),
         ("encode_arguments", None, "TypeError"),
@@ -409,16 +403,6 @@ def test_a_codec_that_returns_wrong_parts_for_a_return(returns: Any) -> None:
 
     with pytest.raises(EncodeError, match=r"scan\(\), return: "):
         signature(add, marshaller=CustomMarshaller(Faulty())).pack_return(1.0)
-
-
-def test_a_codec_that_decodes_another_number_of_arguments() -> None:
-    class Faulty(Doubles):
-        def decode_arguments(self, function: Any, names: Sequence[str], parts: Sequence[Any]) -> list[Any]:
-            return [1.0]
-
-    made = signature(add, marshaller=CustomMarshaller(Faulty()))
-    with pytest.raises(PeerError, match="Faulty.decode_arguments returned 1 part for 2 arguments"):
-        made.unpack(made.pack((1.0, 2.0), {}))
 
 
 def test_a_codec_that_raises() -> None:
@@ -513,7 +497,27 @@ def test_two_objects_of_one_name() -> None:
     with pytest.raises(UsageError, match="there is already another marshaller 'Doubles'"):
         app.register("two", add, marshaller=CustomMarshaller(Doubles()))
     with pytest.raises(UsageError, match="another marshaller 'json'"):
-        app.register("three", add, marshaller=JSONMarshaller())
+        app.register("three", add, marshaller=Installed())
+
+
+@pytest.mark.parametrize("made", [JSONMarshaller(), MsgpackMarshaller()])
+def test_an_object_of_a_built_in_kind_is_the_one_of_that_name(made: Any) -> None:
+    app = App("local")
+    by_object = app.register("one", add, marshaller=made).function.signature.fingerprint
+    assert by_object == app.register("two", add, marshaller=made.name).function.signature.fingerprint
+
+
+def test_a_marshaller_made_of_a_built_in_one_is_another() -> None:
+    class Louder(MsgpackMarshaller):
+        name = "louder"
+
+        def prepare(self, function: Any) -> Any:
+            seen.append(function.name)
+            return super().prepare(function)
+
+    seen: list[str] = []
+    task = App("local").register("one", add, marshaller=Louder())
+    assert (seen, task.function.signature.fingerprint.endswith("/louder")) == (["one"], True)
 
 
 @pytest.mark.parametrize("codec", [object(), JSONMarshaller()])

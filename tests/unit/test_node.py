@@ -12,6 +12,7 @@ from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.intake import Function
 from dingo_zmq.protocol.node import FORGET_SECONDS, Identity, Interrupt, Node, Note, Overrun, Publish, Start
+from dingo_zmq.protocol.refusals import TOLD_MOST
 
 LINK, OTHER, ME, ELSE = b"link0001", b"link0002", b"incarnat", b"anotherr"
 SUCCESS = int(Status.SUCCESS)
@@ -112,7 +113,7 @@ def test_a_link_is_opened_once_and_asked_for_often() -> None:
         (0, hello(1), [("welcome", 1, {"add": 2})]),
         (1, hello(2), [("welcome", 2, {"add": 2})]),
         (2, hello(3, believed=ME), [("welcome", 3, {"add": 2})]),
-        (3, hello(4, believed=ELSE), [("refused", m.REFUSED_UNKNOWN)]),
+        (3, hello(4, believed=ELSE), [("refused", m.REFUSED_UNKNOWN), "note"]),
     )
 
 
@@ -120,10 +121,10 @@ def test_who_is_not_let_in() -> None:
     old = m.Hello(LINK, "me", 1, b"", "mesh", [99])
     play(
         node(),
-        (0, hello(mesh="their"), [("refused", m.REFUSED_MESH)]),
-        (0, old, [("refused", m.REFUSED_VERSION)]),
-        (0, hello(caller="a/b"), []),
-        (0, hello(believed=ME), [("refused", m.REFUSED_UNKNOWN)]),  # it names a link that is not
+        (0, hello(mesh="their"), [("refused", m.REFUSED_MESH), "note"]),
+        (0, old, [("refused", m.REFUSED_VERSION), "note"]),
+        (0, hello(caller="a/b"), ["note"]),
+        (0, hello(believed=ME), [("refused", m.REFUSED_UNKNOWN), "note"]),  # it names a link that is not
         (0, tasks(1), [("refused", m.REFUSED_UNKNOWN)]),
         (0, beat(), [("refused", m.REFUSED_UNKNOWN)]),
         (0, m.Cancel(LINK, {"add": [1]}), []),
@@ -137,7 +138,7 @@ def test_the_newer_link_of_a_caller_supersedes_the_older() -> None:
         machine,
         (1, tasks(1, options=ONCE), [("claim", {"add": [1]})]),
         (2, hello(5, OTHER), [("welcome", 5, {"add": 2})]),
-        (3, hello(4, LINK), [("refused", m.REFUSED_UNKNOWN)]),  # late
+        (3, hello(4, LINK), [("refused", m.REFUSED_UNKNOWN), "note"]),  # late
         (3, hello(6, LINK), [("refused", m.REFUSED_UNKNOWN)]),  # the numbers of its lanes must not begin anew
         (4, m.Go(LINK, {"add": [1]}), []),
         (5, beat(), [("refused", m.REFUSED_UNKNOWN)]),
@@ -156,7 +157,7 @@ def test_a_task_from_arrival_to_answer() -> None:
     play(
         machine,
         (1, tasks(1, 2), [("start", 1), ("start", 2)]),
-        (1, tasks(1, 2), []),
+        (1, tasks(1, 2), ["note"]),
         (1, tasks(3), [("recalled", {"add": [3]}, m.BUSY)]),
     )
     assert finish(machine, 2.0) == [("reports", (1, 1, SUCCESS), (2, 2, SUCCESS))]
@@ -312,6 +313,47 @@ def test_a_copy_that_a_watcher_is_too_slow_for_is_dropped_and_said() -> None:
     assert isinstance(note, Note)
     assert (note.caller, note.level, note.code) == ("me", Level.DEBUG, EventCode.DROPPED)
     assert "a copy of a report was dropped" in note.text
+
+
+def notes(machine: Node) -> list[Note]:
+    return [action for action in machine.take() if isinstance(action, Note)]
+
+
+def test_a_task_that_comes_twice_is_dropped_and_said() -> None:
+    machine = linked(slots=3)
+    machine.received(tasks(1, 2), (), 0.0)
+    assert notes(machine) == []
+    machine.received(tasks(1, 2, 3, 99), (), 0.1)  # 99 is over its credit, and refused in words
+    (note,) = notes(machine)
+    assert (note.caller, note.level, note.code) == ("me", Level.DEBUG, EventCode.REPEATED)
+    assert note.text == "2 tasks came twice or too late: dropped"
+    assert machine.held == 3
+
+
+def test_a_hello_that_is_refused_is_said_once_a_minute() -> None:
+    machine = node()
+    for when, expected in [(0.0, 1), (1.0, 0), (59.0, 0), (60.0, 1)]:
+        machine.received(hello(mesh="their\n"), (), when)
+        said = notes(machine)
+        assert len(said) == expected, when
+        assert [(note.caller, note.level, note.code) for note in said] == [
+            ("me", Level.WARNING, EventCode.REFUSED)
+        ] * expected
+        assert all(note.text == r"not let in: bench belongs to mesh 'mesh', not 'their\n'" for note in said)
+
+
+def test_many_hellos_that_are_refused_are_counted() -> None:
+    machine = node()
+    for number in range(TOLD_MOST + 500):
+        machine.received(hello(mesh="their", caller=f"me{number}"), (), 0.5)
+    assert len(notes(machine)) == TOLD_MOST
+    machine.tick(60.0)
+    assert notes(machine) == []
+    machine.tick(61.0)
+    (note,) = notes(machine)
+    assert note.text == "not let in: 500 more hellos in the last minute"
+    machine.received(hello(mesh="their", caller="me1"), (), 61.0)
+    assert len(notes(machine)) == 1
 
 
 def test_watchers_get_copies_of_their_own_task_only() -> None:

@@ -75,13 +75,6 @@ def test_coroutine_functions_are_known(registry: Registry, function: Any, expect
     assert registry.register("f", function).is_coroutine is expected
 
 
-@pytest.mark.parametrize("second", ["register", "declare"])
-def test_a_name_cannot_be_taken_twice(registry: Registry, second: str) -> None:
-    registry.register("add", add)
-    with pytest.raises(UsageError, match="already a function 'add'"):
-        getattr(registry, second)("add", add)
-
-
 @pytest.mark.parametrize("name", ["", "a/b", "a\n", "x" * 201])
 def test_a_bad_name_is_refused(registry: Registry, name: str) -> None:
     with pytest.raises(UsageError, match="the name of a function"):

@@ -147,24 +147,6 @@ def test_an_attribute_that_is_no_method_is_no_role() -> None:
         App("remote").use(Odd())
 
 
-def test_an_object_attached_twice(spy: Spy) -> None:
-    app = App("remote")
-    app.use(spy)
-    with pytest.raises(UsageError, match="a Spy is attached twice: it is the producer already"):
-        app.use(spy)
-    with pytest.raises(UsageError, match="attached twice"):
-        app.use(store=spy)
-
-
-def test_an_object_attached_to_two_apps(spy: Spy) -> None:
-    first, second = App("remote"), App("remote")
-    first.use(spy)
-    with pytest.raises(UsageError, match="a Spy is attached twice: another App has it.*share a queue"):
-        second.use(spy)
-    first.close()
-    assert second.use(spy) != ()
-
-
 def test_a_role_that_is_taken() -> None:
     app = App("remote")
     app.use(LocalBroker())
@@ -319,40 +301,6 @@ def test_a_failure(app: App, spy: Spy) -> None:
     heard(ReportPacket("add", result.id, Status.FAIL, *body, 1, "n"))
     with pytest.raises(TaskFailed, match=r"ValueError: bad \(on n\)"):
         result.result(0)
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        None,
-        b"\x93\x01\x02",
-        "report",
-        ("add", "ID", Status.SUCCESS, b""),
-        ReportPacket("other", "ID", Status.SUCCESS, b"\x05"),
-        ReportPacket("add", "other", Status.SUCCESS, b"\x05"),
-        ReportPacket("add", "ID", 99, b"\x05"),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.NONE, b"\x05"),
-        ReportPacket("add", "ID", "SUCCESS", b"\x05"),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.SUCCESS, None),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.SUCCESS, "5"),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.SUCCESS, b"\x05", None),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.SUCCESS, b"\x05", (3,)),
-        ReportPacket("add", "ID", Status.SUCCESS, b"\x05", (), "first"),  # type: ignore[arg-type]
-        ReportPacket("add", "ID", Status.SUCCESS, b"\x05", (), 1, None),  # type: ignore[arg-type]
-    ],
-)
-def test_a_store_that_delivers_garbage(app: App, spy: Spy, garbage: Any, caplog: pytest.LogCaptureFixture) -> None:
-    result, heard = call(app, spy)
-    if isinstance(garbage, ReportPacket) and garbage.id == "ID":
-        garbage = garbage._replace(id=result.id)
-    with caplog.at_level(logging.WARNING, "dingo_zmq"):
-        heard(garbage)
-
-    assert not result.done()
-    assert result.why().startswith("its store brought something that is no report of it: ")
-    assert "its store brought something" in caplog.text
-    heard(ReportPacket("add", result.id, Status.SUCCESS, *encode(5)))
-    assert result.result(0) == 5
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x93\x01", bytes(100), b"\x81\xa1a"])
