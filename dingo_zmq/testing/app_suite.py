@@ -74,7 +74,7 @@ class Program:
         callers: Apps that call.
         nodes: Apps that serve; the callers themselves where there are none.
         allocations: for each node, the workers that `crowd` has to itself.
-        noted: what `note` was given, in order.
+        noted: what `note` and `step` were given, in order.
     """
 
     def __init__(self, callers: list[App], nodes: list[App], threads: int) -> None:
@@ -82,6 +82,7 @@ class Program:
         self.threads = threads
         self.began, self.free = threading.Semaphore(0), threading.Event()
         self.noted: list[int] = []
+        self.stepped, self.turn = threading.Semaphore(0), threading.Semaphore(0)
         for app in dict.fromkeys([*callers, *nodes]):
             for function in (
                 self.add,
@@ -93,6 +94,7 @@ class Program:
                 self.fail,
                 self.hold,
                 self.note,
+                self.step,
                 self.flaky,
                 self.look,
                 self.sleep,
@@ -144,6 +146,12 @@ class Program:
         """Note a number, and return when that was."""
         self.noted.append(number)
         return monotonic()
+
+    def step(self, number: int) -> None:
+        """Note a number, and wait for one's turn."""
+        self.noted.append(number)
+        self.stepped.release()
+        self.turn.acquire(timeout=AppSuite.patience)
 
     def flaky(self, times: int) -> int:
         """Raise in so many attempts; then return the number of the attempt."""
@@ -408,13 +416,18 @@ class AppSuite:
         with self.program(make_app) as program:
             caller = program.callers[0]
             program.busy(caller)
-            low = [caller.call("note", number) for number in range(60)]
-            high = [caller.options(priority=5).call("note", 100 + number) for number in range(4)]
+            low = [caller.call("step", number) for number in range(60)]
+            high = [caller.options(priority=5).call("step", 100 + number) for number in range(4)]
             program.free.set()
+            for _ in range(self.threads * len(program.nodes)):
+                assert program.stepped.acquire(timeout=self.patience)
+            for _ in range(len(low) // 2):  # one thread after the other takes its next task
+                program.turn.release()
+                assert program.stepped.acquire(timeout=self.patience)
+            assert {100, 101, 102, 103} <= set(program.noted)
+            program.turn.release(len(low))
             for result in (*low, *high):
                 result.result(self.patience)
-            places = [program.noted.index(100 + number) for number in range(4)]
-            assert sum(places) / 4 < len(low) / 2, places
 
     def test_time_limits(self, make_app: Callable[..., App]) -> None:
         """A thread that does not end, one that looks, and a coroutine; the soft limit and the hard one."""
