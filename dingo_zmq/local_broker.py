@@ -42,18 +42,15 @@ class _Waiting:
         stopped: whether it is to be stopped.
     """
 
-    __slots__ = ("came", "reason", "refused_by", "stopped", "task")
+    __slots__ = ("came", "priority", "reason", "refused_by", "stopped", "task")
 
     def __init__(self, task: TaskPacket) -> None:
         self.task = task
         self.refused_by: set[_Ear] = set()
         self.reason = ""
         self.stopped = False
+        self.priority = task.options.priority
         self.came = monotonic()
-
-    @property
-    def priority(self) -> int:
-        return self.task.options.priority
 
     def aged(self) -> TaskPacket:
         """Return the task with what is left of its time."""
@@ -84,6 +81,9 @@ class TaskQueue:
     def _line_up(self, waiting: _Waiting) -> None:
         """Queue a task behind all that have its priority or a higher one."""
         queue = self._waiting.setdefault(waiting.task.name, deque())
+        if not queue or queue[-1].priority >= waiting.priority:
+            queue.append(waiting)
+            return
         place = len(queue)
         while place and queue[place - 1].priority < waiting.priority:
             place -= 1
@@ -114,7 +114,7 @@ class TaskQueue:
         with self._changed:
             if self._find(name, id) is not None:
                 return False
-            for each in self._offered:
+            for each in list(self._offered):
                 if each.task[:2] == (name, id):
                     each.stopped = True
             stops = list(self._stops.values())
@@ -168,19 +168,20 @@ class TaskQueue:
             return None
 
     def _for(self, ear: _Ear) -> _Waiting | None:
-        names = [ear.name] if ear.name is not None else list(self._waiting)
-        found = []
-        for name in names:
-            for waiting in self._waiting.get(name, ()):
-                if ear not in waiting.refused_by:
-                    found.append(waiting)
-                    break
+        if ear.name is not None:
+            return self._first(ear.name, ear)
+        found = [first for name in self._waiting if (first := self._first(name, ear)) is not None]
         return max(found, key=lambda waiting: waiting.priority, default=None)
+
+    def _first(self, name: str, ear: _Ear) -> _Waiting | None:
+        for waiting in self._waiting.get(name, ()):
+            if ear not in waiting.refused_by:
+                return waiting
+        return None
 
     def held(self, waiting: _Waiting) -> None:
         """A listener holds a task now."""
-        with self._changed:
-            self._offered.discard(waiting)
+        self._offered.discard(waiting)
         if waiting.stopped:
             self.stop(*waiting.task[:2])
 

@@ -297,7 +297,8 @@ class Result(Future[R]):
 
         Without `running` it is the standard library's: what is known to run is left alone, and all else is
         cancelled at once.  In mesh mode a task that is already at a node may still start, for a moment, although
-        its result is cancelled.
+        its result is cancelled.  In remote mode what can be taken back, and what is told to stop, is up to what is
+        attached.
 
         Args:
             running: stop it even where it runs.  A coroutine is cancelled at its await; a thread finds

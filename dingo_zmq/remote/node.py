@@ -101,7 +101,8 @@ class _Workers:
     def hold(self, job: _Job) -> bool:
         """Wait for room for one more task, and take it; False when closing, or if it is not to start any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free > 0 or self._closing or job.over, job.seconds_left())
+            if self._free <= 0:
+                self._changed.wait_for(lambda: self._free > 0 or self._closing or job.over, job.seconds_left())
             if self._closing or self._free <= 0 or job.over:
                 self._changed.notify()  # the room may be for another
                 return False

@@ -75,7 +75,7 @@ class Program:
         callers: Apps that call.
         nodes: Apps that serve; the callers themselves where there are none.
         allocations: for each node, the workers that `crowd` has to itself.
-        noted: what `note` was given, in order.
+        noted: what `note` and `step` were given, in order.
     """
 
     def __init__(self, callers: list[App], nodes: list[App], threads: int) -> None:
@@ -84,6 +84,7 @@ class Program:
         self.began, self.free = threading.Semaphore(0), threading.Event()
         self.counted, self.left = 0, threading.Semaphore(0)
         self.noted: list[int] = []
+        self.stepped, self.turn = threading.Semaphore(0), threading.Semaphore(0)
         for app in dict.fromkeys([*callers, *nodes]):
             for function in (
                 self.add,
@@ -96,6 +97,7 @@ class Program:
                 self.hold,
                 self.count,
                 self.note,
+                self.step,
                 self.flaky,
                 self.look,
                 self.sleep,
@@ -156,6 +158,12 @@ class Program:
         """Note a number, and return when that was."""
         self.noted.append(number)
         return monotonic()
+
+    def step(self, number: int) -> None:
+        """Note a number, and wait for one's turn."""
+        self.noted.append(number)
+        self.stepped.release()
+        self.turn.acquire(timeout=AppSuite.patience)
 
     def flaky(self, times: int) -> int:
         """Raise in so many attempts; then return the number of the attempt."""
@@ -445,14 +453,19 @@ class AppSuite:
         with self.program(make_app) as program:
             caller = program.callers[0]
             program.busy(caller)
-            low = [caller.call("note", number) for number in range(60)]
-            high = [caller.options(priority=5).call("note", 100 + number) for number in range(4)]
+            low = [caller.call("step", number) for number in range(60)]
+            high = [caller.options(priority=5).call("step", 100 + number) for number in range(4)]
             assert high[-1].why()  # whoever says so knows of all of them
             program.free.set()
+            for _ in range(self.threads * len(program.nodes)):
+                assert program.stepped.acquire(timeout=self.patience)
+            for _ in range(len(low) // 2):  # one thread after the other takes its next task
+                program.turn.release()
+                assert program.stepped.acquire(timeout=self.patience)
+            assert {100, 101, 102, 103} <= set(program.noted)
+            program.turn.release(len(low))
             for result in (*low, *high):
                 result.result(self.patience)
-            places = [program.noted.index(100 + number) for number in range(4)]
-            assert sum(places) / 4 < len(low) / 2, places
 
     def test_time_limits(self, make_app: Callable[..., App]) -> None:
         """A thread that does not end, one that looks, and a coroutine; the soft limit and the hard one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dingo_zmq import App, Code, Options
+from dingo_zmq import App, Code, Options, Retries, current_task
 from dingo_zmq.errors import Closed, ConfigError, TaskShutdown, UsageError
 from dingo_zmq.marshal import decode, encode
 from dingo_zmq.mesh.engine import MeshSettings
@@ -81,6 +82,53 @@ def test_a_node_of_the_port_serves_callers_of_the_mesh(mesh: Mesh, settings: Mes
     for app in callers:
         assert [peer.name for peer in app.peers()] == ["port"]
         app.close()
+    node.close()
+
+
+def test_a_node_of_the_port_keeps_to_what_callers_of_the_mesh_want(mesh: Mesh, settings: MeshSettings) -> None:
+    """Limits, retries, stopping, and another number of workers."""
+    began, free = threading.Semaphore(0), threading.Event()
+
+    def hold() -> None:
+        began.release()
+        free.wait(PATIENCE)
+
+    async def sleep() -> None:
+        began.release()
+        await asyncio.sleep(3600)
+
+    node = App("remote", threads=1)
+    node.use(MeshNodePort(settings, name="port"))
+    node.register("hold", hold)
+    node.register("sleep", sleep)
+    node.register("attempt", lambda times: 1 // max(0, current_task().attempt - times))
+    own = node.allocate("hold", 1)
+    node.serve(name="port")
+    caller = mesh.app()
+
+    failure = caller.options(time_limit=0.05).call("hold").wait(PATIENCE).failure
+    assert failure is not None
+    assert (failure.code, failure.node) == (Code.TIMEOUT, "port")
+    running = caller.call("sleep")
+    for _ in range(2):
+        assert began.acquire(timeout=PATIENCE)
+    assert running.cancel(running=True)
+    failure = running.wait(PATIENCE).failure
+    assert failure is not None
+    assert failure.message == "cancelled while it ran"
+    tries = Retries(1, backoff=0.0)
+    assert caller.options(retries=tries).call("attempt", 1).result(PATIENCE) == 1
+
+    results = [caller.call("hold") for _ in range(3)]
+    assert began.acquire(timeout=PATIENCE)
+    own.resize(3)
+    for _ in range(2):
+        assert began.acquire(timeout=PATIENCE)
+    assert [peer.function_slots["hold"] for peer in caller.peers()] == [3]
+    free.set()
+    for result in results:
+        result.result(PATIENCE)
+    caller.close()
     node.close()
 
 
