@@ -114,6 +114,9 @@ def test_an_object_attached_twice() -> None:
     ("wrong", "text"),
     [
         ({"at_most_once": "no"}, "at_most_once must be True or False, not 'no'"),
+        ({"ignore_report": 1}, "ignore_report must be True or False, not 1"),
+        ({"delay": "1"}, "delay must be seconds, from 0 to 1e+09, not '1'"),
+        ({"expires": "1"}, "expires must be seconds, more than 0 to 1e+09, or None, not '1'"),
         ({"retries": "3"}, "retries must be a whole number of at least 0, or a Retries, not '3'"),
         ({"priority": 1.5}, "priority must be a whole number from -1000000 to 1000000, not 1.5"),
         ({"time_limit": "5 s"}, "time_limit must be a number of seconds above 0, or None, not '5 s'"),

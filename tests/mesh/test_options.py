@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from dingo_zmq import App, Code, Options, Retries, Status, current_task
-from dingo_zmq.errors import TaskCancelled, TaskExpired, TaskFailed, UsageError
+from dingo_zmq.errors import TaskCancelled, TaskExpired, TaskFailed
 from tests.support import PATIENCE, Mesh
 
 
@@ -237,26 +237,3 @@ def test_options_come_back_in_the_reports(bench: Bench) -> None:
     assert statuses == [Status.SENT, Status.PROGRESS, Status.SUCCESS]
     assert {report.options.priority for report in result.reports()} == {3}
     assert bench.note.call(1).wait(PATIENCE).options == Options()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"ignore_report": 1}, {"delay": "1"}, {"expires": "1"}, {"retries": "1"}, {"priority": "1"}],
-    ids=lambda wrong: next(iter(wrong)),
-)
-def test_an_option_of_the_wrong_type_is_an_error_that_names_it_wherever_it_is_given(wrong: dict[str, Any]) -> None:
-    app = App("local")
-    ((name, value),) = wrong.items()
-
-    def fn() -> None: ...
-
-    ways: list[Callable[[], object]] = [
-        lambda: app.options(**wrong),
-        lambda: app.register("fn", fn, **wrong),
-        lambda: app.declare("stub", fn, **wrong),
-        lambda: app.register("right", fn).options(**wrong),
-    ]
-    for way in ways:
-        with pytest.raises(UsageError, match=rf"^{name} .*not {value!r}$"):
-            way()
-    app.close()
