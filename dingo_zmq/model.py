@@ -177,7 +177,7 @@ class Options:
             cannot be ended alone: a process of ``dingo-zmq node`` gives back what else it has, ends, and is
             started anew; elsewhere (`App.serve`, local mode) the task ends at once for its caller, while its
             thread goes on as long as it likes, and another takes its place.  While a function keeps the GIL to
-            itself nobody notices.
+            itself nobody notices.  The time for which a function that yields waits for its reader counts, too.
         soft_time_limit: seconds after which `SoftTimeLimit` is raised in the function, once: in a coroutine at its
             await, in a thread when it next calls ``current_task().check()`` or ``progress()``.  (Never between any
             two instructions of a thread: it may hold a lock there, or be cleaning up.)  Where the function catches
