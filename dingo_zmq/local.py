@@ -154,6 +154,9 @@ class _StreamJob(_Job):
             stream.put(Report(name, self.id, Status.PARTIAL, value, attempt=self.attempt, options=options), 0)
         return 0
 
+    def why(self, result: Result[Any]) -> str:
+        return super().why(result) + (", and waits for its reader" if self.gate.waiting else "")
+
     def stop(self, result: Result[Any]) -> bool:
         asked = super().stop(result)
         self.gate.look()

@@ -9,6 +9,7 @@ from dingo_zmq.model import counted, plain
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route, fits, marshallers_of
 from dingo_zmq.protocol.roster import Peer, Stage
+from dingo_zmq.protocol.streams import WINDOW
 
 CLAUSES_MOST = 5
 NAMES_MOST = 3
@@ -27,7 +28,7 @@ def why(caller: Caller, entry: Entry, now: float) -> str:
         peer = caller.peers[lane.key]
         doing = "may be running" if entry.started else "is queued or running"
         trouble = "" if peer.usable(now) else f", which {_trouble(peer, now)}"
-        text = f"it {doing} on {_name(peer)}{trouble}"
+        text = f"it {doing} on {_name(peer)}{trouble}{_behind(caller, entry)}"
     elif entry in caller.ledger.parked and entry.terms is not None:
         text = entry.terms.why(now)
     else:
@@ -53,6 +54,13 @@ def waiting(caller: Caller, now: float) -> list[str]:
     if len(lines) > LINES_MOST:
         lines[LINES_MOST - 1 :] = [f"and {len(lines) - LINES_MOST + 1} more causes"]
     return lines
+
+
+def _behind(caller: Caller, entry: Entry) -> str:
+    """Return what is said of a stream that is as far ahead of its reader as it may be."""
+    reading = caller.streams.get(entry)
+    unread = 0 if reading is None else reading.had - reading.taken
+    return f", and waits for its reader, who has {unread} values to take" if unread >= WINDOW else ""
 
 
 def _history(entry: Entry) -> str:

@@ -171,6 +171,8 @@ def test_a_slow_reader_keeps_back_its_own_function_and_nobody_else(app: App) -> 
     assert next(stream) == 0
     counter.waits()
     assert counter.made <= WINDOW + 1
+    if app.mode != "remote":
+        wait_until(lambda: "and waits for its reader" in stream.result.why(), "it says what it waits for")
     assert list(add.map(range(100), range(100))) == [2 * number for number in range(100)]
     assert list(counter.task.stream(3)) == [0, 1, 2]
     assert list(stream) == list(range(1, 1000))
