@@ -21,7 +21,7 @@ The buffers are the caller's own memory: what is written to them before they wer
 `Header`, `compose` and `decompose` make one byte string of a task or report, for adapters without frames.
 """
 
-from dingo_zmq.marshal.body import OUT_OF_BAND, Body, Buffer, is_large, size
+from dingo_zmq.marshal.body import OUT_OF_BAND, Body, Buffer, frozen, is_large, size
 from dingo_zmq.marshal.header import Header, Kind, compose, decompose
 from dingo_zmq.marshal.limits import check_arguments, check_return
 from dingo_zmq.marshal.packing import encode, encode_arguments, encode_inline
@@ -47,6 +47,7 @@ __all__ = [
     "encode_inline",
     "encode_progress",
     "is_extension",
+    "frozen",
     "is_large",
     "read_extension",
     "size",

@@ -19,6 +19,7 @@ __all__ = [
     "OUT_OF_BAND",
     "Body",
     "Buffer",
+    "frozen",
     "is_large",
     "size",
 ]
@@ -38,6 +39,16 @@ def size(body: Body) -> int:
     """Return the bytes of a body, buffers included."""
     data, buffers = body
     return len(data) + sum(memoryview(buffer).nbytes for buffer in buffers)
+
+
+def frozen(body: Body) -> Body:
+    """Return a body whose buffers nobody can change any more, copied where need be."""
+    data, buffers = body
+    return data, tuple([buffer if _is_fixed(buffer) else bytes(buffer) for buffer in buffers])
+
+
+def _is_fixed(buffer: Buffer) -> bool:
+    return isinstance(buffer.obj if isinstance(buffer, memoryview) else buffer, bytes)
 
 
 def is_large(value: object) -> bool:

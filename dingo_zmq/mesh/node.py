@@ -18,7 +18,7 @@ from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, encode_failure, encode_progress, size
+from dingo_zmq.marshal import Body, encode_failure, encode_progress, frozen, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
@@ -488,8 +488,11 @@ class MeshNode:
 
     def _put(self, function: Function, held: Held, value: Any) -> int:
         """Hand in one value that a function yielded; return its size, bytes."""
-        body = data, buffers = self._packed(function, value)
-        self._yielded.append((held, data, tuple(buffers)))
+        body = self._packed(function, value)
+        if body[1]:
+            body = frozen(body)  # the function may go on to change them
+        data, buffers = body
+        self._yielded.append((held, data, buffers))
         if self._reactor.sleeping:
             self._reactor.wake()
         return size(body) if buffers else len(data)

@@ -19,7 +19,7 @@ from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress, size
+from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress, frozen, size
 from dingo_zmq.model import Code, Failure, Options, Status, counted, plain
 from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.ports import (
@@ -458,7 +458,7 @@ class RemoteNode:
     def _value(self, job: _Job, value: Any) -> int:
         """Send one value that a function yielded; return its size, bytes."""
         body = job.served.function.signature.pack_return(value)
-        self._report(job, Status.PARTIAL, check_return(job.packet.name, body, self._limit))
+        self._report(job, Status.PARTIAL, frozen(check_return(job.packet.name, body, self._limit)))
         return size(body)
 
     def _begin(self, job: _Job) -> Running | None:

@@ -197,6 +197,21 @@ def test_large_values_wait_sooner(app: App) -> None:
     assert sum(map(len, stream)) == 19 * LARGE
 
 
+def test_a_buffer_may_be_filled_anew(app: App) -> None:
+    if app.mode == "local" and not app._wire:
+        pytest.skip("the object itself goes to the reader")
+
+    @app.task
+    def frames(count: int) -> Iterator[bytearray]:
+        frame = bytearray(100_000)
+        for number in range(count):
+            frame[:] = bytes([number]) * len(frame)
+            yield frame
+
+    app.serve(name="both")
+    assert [set(frame) for frame in frames.stream(20)] == [{number} for number in range(20)]
+
+
 @pytest.mark.parametrize("leave", ["close", "with", "break"])
 def test_leaving_a_stream_ends_its_function(app: App, leave: str) -> None:
     counter = Counter(app)
