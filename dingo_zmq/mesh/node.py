@@ -488,17 +488,16 @@ class MeshNode:
 
     def _put(self, function: Function, held: Held, value: Any) -> int:
         """Hand in one value that a function yielded; return its size, bytes."""
-        body = self._packed(function, value)
-        if body[1]:
-            body = frozen(body)  # the function may go on to change them
-        data, buffers = body
-        self._yielded.append((held, data, buffers))
+        body = data, buffers = self._packed(function, value)
+        self._yielded.append((held, data, tuple(buffers)))
         if self._reactor.sleeping:
             self._reactor.wake()
         return size(body) if buffers else len(data)
 
     def _packed(self, function: Function, value: Any) -> Body:
         body = function.signature.pack_return(value)
+        if body[1]:
+            body = frozen(body)  # whoever made it may go on to change it
         if body[1] or len(body[0]) > mesh_sockets.LARGE:
             total, limit = size(body), self._identity.limit
             if total > limit:

@@ -458,7 +458,7 @@ class RemoteNode:
     def _value(self, job: _Job, value: Any) -> int:
         """Send one value that a function yielded; return its size, bytes."""
         body = job.served.function.signature.pack_return(value)
-        self._report(job, Status.PARTIAL, frozen(check_return(job.packet.name, body, self._limit)))
+        self._report(job, Status.PARTIAL, self._checked(job, body))
         return size(body)
 
     def _begin(self, job: _Job) -> Running | None:
@@ -485,7 +485,11 @@ class RemoteNode:
 
     def _succeed(self, job: _Job, value: Any) -> None:
         body = job.served.function.signature.pack_return(value)
-        self._finish(job, Status.SUCCESS, check_return(job.packet.name, body, self._limit))
+        self._finish(job, Status.SUCCESS, self._checked(job, body))
+
+    def _checked(self, job: _Job, body: Body) -> Body:
+        """Return a body that is not too large, and that nobody can change any more."""
+        return frozen(check_return(job.packet.name, body, self._limit))
 
     def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> None:
         code = Code.RAISED

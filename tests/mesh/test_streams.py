@@ -212,6 +212,21 @@ def test_a_buffer_may_be_filled_anew(app: App) -> None:
     assert [set(frame) for frame in frames.stream(20)] == [{number} for number in range(20)]
 
 
+def test_a_worker_may_return_one_buffer_again_and_again(app: App) -> None:
+    if app.mode == "local" and not app._wire:
+        pytest.skip("the object itself goes to the caller")
+    frame = bytearray(100_000)
+
+    @app.task
+    def grab(number: int) -> bytearray:
+        frame[:] = bytes([number]) * len(frame)
+        return frame
+
+    app.allocate("grab", 1)
+    app.serve(name="both")
+    assert [set(got) for got in grab.map(range(20))] == [{number} for number in range(20)]
+
+
 @pytest.mark.parametrize("leave", ["close", "with", "break"])
 def test_leaving_a_stream_ends_its_function(app: App, leave: str) -> None:
     counter = Counter(app)
