@@ -89,6 +89,9 @@ class TaskFunction(Generic[P, R]):
         """
         Send a task and return its `Result` at once.
 
+        Arguments are encoded at once, so they may be changed afterwards; but not in local mode, where they go to
+        the function as they are.
+
         An argument may be a `Result`, of any App: the task is then sent when that has ended well, and fails as
         that has if it fails.  Whether such arguments fit shows only then.
 

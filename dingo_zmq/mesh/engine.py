@@ -20,7 +20,7 @@ from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, decode_failure, decode_progress, size
+from dingo_zmq.marshal import Body, decode_failure, decode_progress, frozen, size
 from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.by_name import ByName, rewrite
 from dingo_zmq.mesh.caller import MeshCaller
@@ -237,6 +237,7 @@ class MeshEngine:
             way = route
             if buffers or len(data) > sockets.LARGE:
                 way = route._replace(size=_checked_size(name, (data, buffers), limit))
+                data, buffers = frozen((data, buffers))  # the program may go on to change them
             if self._unusable:
                 raise Closed(self._unusable)
             number = next(ids)

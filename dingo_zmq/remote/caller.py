@@ -17,7 +17,7 @@ from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress, size
+from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress, frozen, size
 from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status, check_part, plain
 from dingo_zmq.pool import CallbackThread, failure_of
 from dingo_zmq.ports import (
@@ -278,6 +278,8 @@ class RemoteCaller:
 
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
             body = check_arguments(name, pack(args, kwargs), limit)
+            if body[1]:
+                body = frozen(body)  # the program may go on to change them
             if len(tasks) >= self._max_open:
                 self._room.wait(self._full)
             id = new_id()  # noqa: A001

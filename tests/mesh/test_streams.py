@@ -212,6 +212,23 @@ def test_a_buffer_may_be_filled_anew(app: App) -> None:
     assert [set(frame) for frame in frames.stream(20)] == [{number} for number in range(20)]
 
 
+def test_an_argument_may_be_changed_after_the_call(app: App) -> None:
+    if app.mode == "local" and not app._wire:
+        pytest.skip("the object itself goes to the function")
+
+    @app.task
+    def first(frame: bytearray) -> int:
+        return frame[0]
+
+    app.serve(name="both")
+    frame = bytearray(100_000)
+    results = []
+    for number in range(20):
+        frame[:] = bytes([number]) * len(frame)
+        results.append(first.call(frame))
+    assert [result.result(PATIENCE) for result in results] == list(range(20))
+
+
 def test_a_worker_may_return_one_buffer_again_and_again(app: App) -> None:
     if app.mode == "local" and not app._wire:
         pytest.skip("the object itself goes to the caller")
