@@ -11,6 +11,8 @@ CHOICE_SECONDS = 0.001
 """work placed by one choice"""
 CHOICE_MOST = 64
 STALE_SECONDS = 2.0
+PACE_DOUBT = 2.0
+"""paces that differ by less than this are taken for equal: each was measured in a moment, perhaps a busy one"""
 UNKNOWN_RUN_TIME = 0.001
 """seconds a task is thought to take where no node has told yet"""
 PATIENCE = 2.0
@@ -35,14 +37,18 @@ class Dispatcher:
         told = lane.run_time
         if told is not None and (lane.open or now - lane.told_at <= STALE_SECONDS):
             return told
-        works = [
-            known.run_time * other.pace
+        known = [
+            (there.run_time, other.pace)
             for other in peers
-            if (known := other.lanes.get(lane.name)) is not None and known.run_time is not None
+            if (there := other.lanes.get(lane.name)) is not None and there.run_time is not None
         ]
-        if not works:
+        if not known:
             return told or UNKNOWN_RUN_TIME
-        return max(told or 0.0, sum(works) / len(works) / peer.pace)
+        mean = sum([seconds for seconds, _ in known]) / len(known)
+        guess = sum([seconds * pace for seconds, pace in known]) / len(known) / peer.pace
+        if mean / PACE_DOUBT < guess < mean * PACE_DOUBT:
+            guess = mean
+        return max(told or 0.0, guess)
 
     def finish(self, lane: Lane, peer: Peer, run_time: float) -> float:
         """Return in how many seconds one more task of ours would be done there, by our own load alone."""

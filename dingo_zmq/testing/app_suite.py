@@ -264,15 +264,21 @@ class AppSuite:
     def test_values_come_as_they_are_yielded(self, make_app: Callable[..., App]) -> None:
         """All callers read streams at once: each gets its own values, in order, and then the end."""
         with self.program(make_app) as program:
-            streams = [
-                (caller.stream("count", number, number + 300), number)
-                for number in (0, 1000)
-                for caller in program.callers
-            ]
-            for stream, first in streams:
+            got: dict[tuple[int, int], list[int]] = {}
+
+            def read(place: int, first: int) -> None:
+                stream = program.callers[place].stream("count", first, first + 300)
                 stream.timeout = self.patience
-                assert list(stream) == list(range(first, first + 300))
+                got[place, first] = list(stream)
                 assert stream.result.result(self.patience) == 300  # noqa: PLR2004
+
+            cases = [(place, first) for place in range(len(program.callers)) for first in (0, 1000)]
+            readers = [threading.Thread(target=read, args=case, daemon=True) for case in cases]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(self.patience)
+            assert got == {(place, first): list(range(first, first + 300)) for place, first in cases}
 
     def test_a_function_waits_for_its_reader_and_ends_with_it(self, make_app: Callable[..., App]) -> None:
         """Whoever reads no more keeps back the function, and ends it by leaving; others go on."""

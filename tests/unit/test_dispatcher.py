@@ -80,6 +80,13 @@ def test_what_is_not_known_is_guessed_from_others_and_the_pace() -> None:
     assert DISPATCHER.run_time(fresh.lanes["add"], fresh, [known, fresh], 0.0) == pytest.approx(0.04)
 
 
+def test_a_pace_that_differs_a_little_may_have_been_measured_in_a_busy_moment() -> None:
+    known, fresh = peer("a", run_time=0.02, pace=1000), peer("b", run_time=None, pace=600)
+    assert DISPATCHER.run_time(fresh.lanes["add"], fresh, [known, fresh], 0.0) == pytest.approx(0.02)
+    full, free = peer("a", slots=1, held=2, run_time=5.0), peer("b", slots=1, run_time=None, pace=600)
+    assert recalled(full, free) == [2]
+
+
 def test_what_is_old_is_never_believed_to_be_quicker() -> None:
     old, quick = peer("a", run_time=0.5), peer("b", run_time=0.001, told_at=10.0)
     slow = peer("c", run_time=9.0, told_at=10.0)
