@@ -389,9 +389,10 @@ class _Standby:
                 while self._looking:
                     self._look()
                     # Here `_looking` is cleared first and `job` looked at second, in `look_after` the other
-                    # way round, so one of the two sees the other.
+                    # way round, so one of the two sees the other.  What that one sets is never taken back.
                     self._looking = False
-                    self._looking = self.job is not None and not self._ended
+                    if self.job is not None and not self._ended:
+                        self._looking = True
         except BaseException:
             reactor._crash()
 
@@ -410,6 +411,7 @@ class _Standby:
             before = job
             if self._awake.wait(STANDBY_SECONDS):
                 self._awake.clear()
+                idle = 0  # somebody may have called for it by `take_over`, so there is another look
 
 
 def _fd(socket: zmq.Socket[Any]) -> int:
