@@ -23,6 +23,7 @@ from dingo_zmq.local import LocalEngine
 from dingo_zmq.marshallers import Marshallers
 from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Options, check_part, counted
 from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Reporter, Store
+from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result
@@ -42,6 +43,7 @@ R = TypeVar("R")
 
 MODES = ("local", "mesh", "remote")
 CLOSE_SECONDS = 3.0
+UNREAD_SECONDS = 1.0
 PATIENCE_SECONDS = 2.0
 """after this, `close` says what it waits for"""
 
@@ -569,7 +571,8 @@ class App:
         End the App; calling it again does nothing.
 
         Args:
-            wait: first wait for the tasks that are open; in remote mode for those that this node holds, too.
+            wait: first wait for the tasks that are open; in remote mode for those that this node holds, too.  A
+                stream whose values nobody takes for a second is stopped instead.
             timeout: seconds to wait at most, None for as long as it takes.
 
         What is open after that is settled with FAIL/SHUTDOWN.
@@ -638,14 +641,32 @@ def _load(engine: MeshEngine) -> str:
 def _wait_for(still: Callable[[], list[Result[Any]]], timeout: float | None) -> None:
     end = None if timeout is None else time.monotonic() + timeout
     said = False
+    unread: dict[Result[Any], int] = {}
     while results := still():
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
-        wait(results, _sooner(left, None if said else PATIENCE_SECONDS))
+        unread = _stop_unread(results, unread)
+        wait(results, _sooner(left, UNREAD_SECONDS if unread else None if said else PATIENCE_SECONDS))
+        if unread:
+            continue
         if not said and not results[0].done():
             said = True
             _log.warning("closing waits for %d tasks; %s: %s", len(results), results[0].name, results[0].why())
+
+
+def _stop_unread(results: list[Result[Any]], before: dict[Result[Any], int]) -> dict[Result[Any], int]:
+    """Stop the streams of which no value was taken since `before`; return how many were, where there are some."""
+    unread = {}
+    for result in results:
+        reading: Reading | None = getattr(result._owner, "reading", None)
+        if reading is None or reading.had == reading.taken:
+            continue
+        unread[result] = reading.taken
+        if before.get(result) == reading.taken:
+            _log.warning("%s is stopped, since nobody takes its values; hint: close() the stream", result)
+            result.cancel(running=True)
+    return unread
 
 
 def _sooner(left: float | None, patience: float | None) -> float | None:

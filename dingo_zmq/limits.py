@@ -47,6 +47,11 @@ class Limits:
             self._soft_at = None
             raise SoftTimeLimit(self.words)
 
+    @property
+    def soft_left(self) -> float | None:
+        """Seconds until the soft limit is over, None where there is none, or its function has been told."""
+        return None if self._soft_at is None else max(0.0, self._soft_at - monotonic())
+
     def expire(self) -> bool:
         """The soft limit is over; return whether its function has still to be told."""
         self.due, self._soft_at = self._soft_at is not None, None

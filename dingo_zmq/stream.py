@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
+from dingo_zmq.errors import UsageError
 from dingo_zmq.model import Report
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.result import Door, Following, Result
@@ -52,6 +53,8 @@ class Stream(Following[T]):
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+            raise UsageError(f"timeout must be a number of seconds, or None, not {seconds!r}")
         self._timeout = seconds
 
     def put(self, report: Report, size: int) -> None:
@@ -63,17 +66,17 @@ class Stream(Following[T]):
                 door.ring()
 
     def _ready(self, door: Door) -> bool:
-        return bool(self._came) or door.ended
+        return bool(self._came) or self._over or door.ended
 
     def _take(self, door: Door) -> tuple[T, ...] | None:
         if not self._came:
-            return () if door.ended else None
+            return () if self._over or door.ended else None
         self.last, size = self._came.popleft()
         self._due = self._reading.took(size)
         return (self.last.value,)
 
     def _taken(self, found: tuple[T, ...] | None, stop: type[Exception]) -> T:
-        if found == ():
+        if found == () and not self._over:
             self._over = True
             self._result.result(0)
         elif self._due:
@@ -82,9 +85,12 @@ class Stream(Following[T]):
         return super()._taken(found, stop)
 
     def close(self) -> None:
-        """Take no more: what has come is thrown away, and the function is stopped if it runs."""
-        self._over = True
-        self._came.clear()
+        """Take no more: what has come is thrown away, and the function is stopped if it runs.  Any thread may."""
+        door = self._result._reach()
+        with door.condition:
+            self._over = True
+            self._came.clear()
+            door.ring()
         if not self._result.done():
             self._result.cancel(running=True)
 
@@ -107,6 +113,15 @@ class Stream(Following[T]):
     def __del__(self) -> None:
         """Close it, since nobody is going to take the rest."""
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        """
+        Refuse to be pickled or copied.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("a Stream cannot be pickled or copied; pass on its values")
 
     def __repr__(self) -> str:
         """Return the task and how far its reader is."""

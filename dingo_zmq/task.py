@@ -148,6 +148,9 @@ class TaskFunction(Generic[P, R]):
             raise UsageError(f"{self.__name__} does not yield; hint: {self.__name__}.call(...)")
         if self._options.ignore_report:
             raise UsageError(f"{self.__name__}: with ignore_report nobody would get what it yields")
+        if any(isinstance(value, Result | Stream) for value in (*args, *kwargs.values())):
+            what = "takes no Result and no Stream; hint: pass on result.result() or list(stream)"
+            raise UsageError(f"{self.__name__}.stream() {what}")
         return self._streamer(self._function, self._options)(args, kwargs)
 
     def bind(self, /, *args: Any, **kwargs: Any) -> Call[R]:
@@ -155,7 +158,11 @@ class TaskFunction(Generic[P, R]):
         Return a `Call`: the function with these arguments, to be sent by its `call`, or in a group or chain.
 
         They are checked when it is sent.
+
+        Raises:
+            UsageError: if the function yields; see `stream`.
         """
+        self._refuse_stream()
         return Call(self._function, self._options, args, kwargs, self.call, self._keeper)
 
     def options(self, **changes: Any) -> TaskFunction[P, R]:
@@ -190,9 +197,12 @@ class TaskFunction(Generic[P, R]):
         """What is registered."""
         return self._function
 
-    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+    def _refuse_stream(self) -> None:
         if self._function.is_stream:
             raise UsageError(f"{self.__name__} yields its values; hint: for value in {self.__name__}.stream(...)")
+
+    def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+        self._refuse_stream()
         self._submit = self._submitter(self._function, self._options)
         return self._submit(args, kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["Gate", "send_values", "send_values_in_loop"]
+
+NOT_WELL = "a function that yields did not end well when it was stopped"
+_log = logging.getLogger("dingo_zmq.node")
 
 
 class Cancellable(Protocol):
@@ -79,16 +83,16 @@ class Gate:
         if self._task.cancelled or self._left:
             raise TaskCancelled(Failure(Code.CANCELLED, WHILE_IT_RAN))
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None = None) -> None:
         """
-        Wait until the next value may be made.
+        Wait until the next value may be made, or some seconds have passed.
 
         Raises:
             TaskCancelled: nobody wants it.
         """
         with self._changed:
             self.waiting = True
-            self._changed.wait_for(lambda: not self._shut())
+            self._changed.wait_for(lambda: not self._shut(), seconds)
             self.waiting = False
         self._check()
 
@@ -136,11 +140,22 @@ def send_values(values: Any, put: Callable[[Any], int], gate: Gate, limits: Limi
             except StopIteration:
                 return
             gate.put(put(value))
-            gate.wait()
+            gate.wait(None if limits is None else limits.soft_left)
             over = None if limits is None else _soft_limit(limits, steps)
     finally:
-        if (close := getattr(steps, "close", None)) is not None:
-            close()
+        _close(steps)
+
+
+def _close(steps: Iterator[Any]) -> None:
+    """End a generator that was not read to its end; what it makes of that does not matter to its task."""
+    try:
+        getattr(steps, "close", _nothing)()
+    except Exception:
+        _log.exception(NOT_WELL)
+
+
+def _nothing() -> None:
+    """Stand for the `close` of what has none."""
 
 
 def _soft_limit(limits: Limits, steps: Iterator[Any]) -> SoftTimeLimit | None:
@@ -166,5 +181,8 @@ async def send_values_in_loop(values: Any, put: Callable[[Any], int], gate: Gate
             gate.put(put(value))
             await gate.wait_in_loop()
     finally:
-        if (close := getattr(steps, "aclose", None)) is not None:
-            await close()
+        try:
+            if (close := getattr(steps, "aclose", None)) is not None:
+                await close()
+        except Exception:
+            _log.exception(NOT_WELL)

@@ -67,6 +67,15 @@ class Reading:
         self.had = number
         return True
 
+    @property
+    def unread(self) -> int:
+        """How many values the program has not taken, where there are so many that their sender waits; else 0."""
+        return self.had - self.taken if self.had - self._told >= WINDOW else 0
+
+    def has_come_from(self, sender: Hashable) -> bool:
+        """Return whether a value of a sender has come."""
+        return sender in self._came
+
     def took(self, size: int) -> bool:
         """The program has taken a value of so many bytes; return whether its sender may have to be told."""
         self._taken_bytes += size

@@ -411,8 +411,17 @@ class OpenTasks:
             self._send(peer, m.Go(peer.token, refs(go)))
 
     def _has_suspect(self, peer: Peer, entry: Entry) -> bool:
-        """Whether another task with a counted loss may be running there: a killer must die alone."""
-        return any(other.started and other.losses and other is not entry for other in peer.entries())
+        """
+        Whether another task with a counted loss may be running there: a killer must die alone.
+
+        A stream is none any more once a value of it has come from there, for it may last for ever.
+        """
+        others = [other for other in peer.entries() if other.started and other.losses and other is not entry]
+        return any(not self._has_yielded(other) for other in others)
+
+    def _has_yielded(self, entry: Entry) -> bool:
+        reading = self.streams.get(entry)
+        return reading is not None and reading.has_come_from((entry.lane, entry.number))
 
     # ------------------------------------------------------------------ sending
 

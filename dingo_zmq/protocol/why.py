@@ -9,7 +9,6 @@ from dingo_zmq.model import counted, plain
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route, fits, marshallers_of
 from dingo_zmq.protocol.roster import Peer, Stage
-from dingo_zmq.protocol.streams import WINDOW
 
 CLAUSES_MOST = 5
 NAMES_MOST = 3
@@ -59,8 +58,8 @@ def waiting(caller: Caller, now: float) -> list[str]:
 def _behind(caller: Caller, entry: Entry) -> str:
     """Return what is said of a stream that is as far ahead of its reader as it may be."""
     reading = caller.streams.get(entry)
-    unread = 0 if reading is None else reading.had - reading.taken
-    return f", and waits for its reader, who has {unread} values to take" if unread >= WINDOW else ""
+    unread = 0 if reading is None else reading.unread
+    return f", and waits for its reader, who has {unread} values to take" if unread else ""
 
 
 def _history(entry: Entry) -> str:

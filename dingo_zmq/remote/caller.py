@@ -471,6 +471,8 @@ class RemoteCaller:
             return ticket.oddity
         if ticket in self._paused and ticket.terms is not None:
             return ticket.terms.why(monotonic())
+        if isinstance(ticket, _StreamTicket) and ticket.reading.had:
+            return "it is running" + (", and waits for its reader" if ticket.reading.unread else "")
         last = result.last
         if last is not None:
             where = f" on {last.node}" if last.node else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import os
 import signal
@@ -171,8 +172,7 @@ def test_a_slow_reader_keeps_back_its_own_function_and_nobody_else(app: App) -> 
     assert next(stream) == 0
     counter.waits()
     assert counter.made <= WINDOW + 1
-    if app.mode != "remote":
-        wait_until(lambda: "and waits for its reader" in stream.result.why(), "it says what it waits for")
+    wait_until(lambda: "and waits for its reader" in stream.result.why(), "it says what it waits for")
     assert list(add.map(range(100), range(100))) == [2 * number for number in range(100)]
     assert list(counter.task.stream(3)) == [0, 1, 2]
     assert list(stream) == list(range(1, 1000))
@@ -362,6 +362,79 @@ def test_a_stream_ends_with_its_app(app: App) -> None:
         counter.task.stream(3)
 
 
+def test_an_app_that_is_closed_waits_for_readers_and_for_nobody_else(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter = Counter(app)
+    app.serve(name="both")
+    read: list[int] = []
+    stream, lonely = counter.task.stream(5 * WINDOW), counter.task.stream(10**9)
+    assert (next(stream), next(lonely)) == (0, 0)
+    reader = threading.Thread(target=lambda: read.extend(stream))
+    reader.start()
+    app.close(timeout=PATIENCE)
+    reader.join(PATIENCE)
+    assert read == list(range(1, 5 * WINDOW))
+    assert lonely.result.nok
+    assert "is stopped, since nobody takes its values; hint: close() the stream" in caplog.text
+
+
+def test_a_stream_can_be_closed_while_somebody_waits_for_it(app: App) -> None:
+    free = threading.Event()
+
+    @app.task
+    def slow() -> Iterator[int]:
+        yield 1
+        free.wait(PATIENCE)
+        yield 2
+
+    app.serve(name="both")
+    stream = slow.stream()
+    assert next(stream) == 1
+    closing = threading.Timer(0.05, stream.close)
+    closing.start()
+    assert list(stream) == []
+    assert not free.is_set()
+    free.set()
+
+
+def test_a_function_that_waits_for_its_reader_hears_of_its_soft_limit(app: App) -> None:
+    heard = threading.Event()
+
+    @app.task
+    def patient() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        except SoftTimeLimit:
+            heard.set()
+
+    app.serve(name="both")
+    stream = patient.options(soft_time_limit=0.2).stream()
+    assert heard.wait(PATIENCE)
+    assert set(stream) == {1}
+
+
+def test_a_function_that_does_not_end_when_it_is_stopped_has_been_cancelled_all_the_same(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.task
+    def stubborn() -> Iterator[int]:
+        while True:
+            try:
+                yield 1
+            except GeneratorExit:
+                yield 2
+
+    app.serve(name="both")
+    with stubborn.stream() as stream:
+        assert next(stream) == 1
+    failure = stream.result.wait(PATIENCE).failure
+    assert failure is not None
+    assert failure.code is Code.CANCELLED
+    assert "did not end well when it was stopped" in caplog.text
+
+
 def test_mistakes_are_told_at_once(app: App) -> None:
     counter = Counter(app)
 
@@ -374,6 +447,15 @@ def test_mistakes_are_told_at_once(app: App) -> None:
         counter.task.call(3)
     with pytest.raises(UsageError, match=r"add does not yield; hint: add.call\(...\)"):
         add.stream(1, 2)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"hint: for value in count.stream\(...\)"):
+        counter.task.bind(3)
+    with pytest.raises(UsageError, match=r"takes no Result and no Stream; hint: pass on result.result\(\)"):
+        counter.task.stream(add.call(1, 2))  # type: ignore[arg-type]
+    stream = counter.task.stream(3)
+    with pytest.raises(UsageError, match="timeout must be a number of seconds, or None, not 'x'"):
+        stream.timeout = "x"  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="cannot be pickled or copied; pass on its values"):
+        copy.copy(stream)
     with pytest.raises(UsageError, match="with ignore_report nobody would get what it yields"):
         counter.task.options(ignore_report=True).stream(3)
     with pytest.raises(ArgumentError, match="'most': expected int, got str 'x'"):

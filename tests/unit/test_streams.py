@@ -213,6 +213,24 @@ def test_whoever_begins_anew_hears_of_values_passed_over() -> None:
     assert again == [("taken", HALF, {"add": [(1, HALF)]})]
 
 
+def test_the_trial_of_a_stream_is_over_with_its_first_value() -> None:
+    play = Reader()
+    other = Entry(Route("add"), "t2", b"body", (), Options(), wire_options(Options(), stream=True), None)
+    play.caller.stream(other, Reading(), 1.0)
+    play.entry.losses = other.losses = 1
+    play.entry.attempt = other.attempt = 2
+    play.sent()
+
+    def claims(number: int, now: float) -> list[Any]:
+        play.caller.received(m.Claim(play.token(), {"add": [number]}), (), now)
+        return [a.message.refs for a in play.caller.take() if isinstance(a, Send) and isinstance(a.message, m.Go)]
+
+    assert claims(1, 1.1) == [{"add": [1]}]
+    assert claims(2, 1.2) == []
+    play.hears((1, PARTIAL, b"a"))
+    assert claims(2, 1.3) == [{"add": [2]}]
+
+
 def test_values_of_a_task_that_is_settled_are_late() -> None:
     play = Reader()
     play.caller.cancel(play.entry, 1.2)
