@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SEEDS  ?= 20000
+# One more than there are cores, since most tests wait for something.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 BIN   := .venv/bin
 TYPED := dingo_zmq $(wildcard examples tools tests/typing_api.py)
@@ -25,7 +27,7 @@ demo: .venv/test
 	@$(BIN)/python examples/demo.py
 
 test: .venv/test
-	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile
 
 lint: .venv/dev
 	@$(BIN)/ruff check .
