@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import msgspec
 
-from dingo_zmq.cli.common import NOBODY, complain, how_to_find, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.cli.common import FAILED, NOBODY, complain, how_to_find, in_words, mesh_app, mesh_options, plain
 from dingo_zmq.invoke import convert_words
 from dingo_zmq.model import Options, Status, check_part
 from dingo_zmq.protocol.ledger import Entry, Route
@@ -273,8 +273,15 @@ def _give_up(name: str, timeout: float, why: str, how_to_find: Callable[[], str]
 
 
 def _print(value: Any, as_json: bool) -> None:
-    # click would take what looks like a colour out of what goes to a file
-    click.echo(_text(value, as_json, terminal=sys.stdout.isatty()), color=True)
+    try:
+        # click would take what looks like a colour out of what goes to a file
+        click.echo(_text(value, as_json, terminal=sys.stdout.isatty()), color=True)
+    except BrokenPipeError:
+        raise  # whoever read has seen enough; click ends quietly
+    except OSError as exc:
+        complain(f"the result cannot be written: {exc.strerror}")
+        sys.stdout = None  # or the interpreter would try once more, and complain, too
+        sys.exit(FAILED)
 
 
 def _text(value: Any, as_json: bool, *, terminal: bool) -> str:

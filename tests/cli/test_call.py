@@ -47,6 +47,15 @@ def test_the_result_goes_to_stdout_and_nothing_else_does(shared: Mesh, words: li
     assert (call.code, call.out, call.err) == (0, f"{out}\n", "")
 
 
+@pytest.mark.parametrize("words", [["add", "2"], ["count", "3"]])
+def test_a_result_that_cannot_be_written_is_said_in_a_line(shared: Mesh, words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "dingo_zmq", "call", *words]
+        done = subprocess.run(command, env=shared.env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the result cannot be written: No space left on device\n"
+
+
 def test_a_process_of_its_own_prints_the_same(shared: Mesh) -> None:
     call = shared.run("call", "add", "-2", "b=4")
     assert (call.wait(), call.out, call.err) == (0, "2\n", "")
