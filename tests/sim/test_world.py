@@ -1,4 +1,4 @@
-"""Seeds of the simulated world: SEEDS of them (150 unless set), on all cores."""
+"""Seeds of the simulated world: SEEDS of them (80 unless set), on all cores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dingo_zmq.protocol import (
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, hosts, play, play_seed
 
-SEEDS = int(os.environ.get("SEEDS", "150"))
+SEEDS = int(os.environ.get("SEEDS", "80"))
 ENOUGH = 300  # seeds after which every kind of fault has happened
 ROOT = Path(__file__).parent.parent.parent
 
