@@ -5,12 +5,13 @@ from __future__ import annotations
 from time import monotonic
 
 from dingo_zmq.errors import SoftTimeLimit, TaskCancelled
-from dingo_zmq.model import Code, Failure
+from dingo_zmq.model import Code, Failure, plain
 
-__all__ = ["BEFORE_IT_STARTED", "WHILE_IT_RAN", "Limits", "over_limit", "stopped"]
+__all__ = ["BEFORE_IT_STARTED", "THREAD_GOES_ON", "WHILE_IT_RAN", "Limits", "over_limit", "stopped", "was_ended"]
 
 BEFORE_IT_STARTED = "cancelled before it started"
 WHILE_IT_RAN = "cancelled while it ran"
+THREAD_GOES_ON = "; its thread goes on, and another takes its place"
 
 
 class Limits:
@@ -66,6 +67,11 @@ class Limits:
 def over_limit(seconds: float) -> Failure:
     """Return the failure of a task that ran longer than its hard limit."""
     return Failure(Code.TIMEOUT, f"it ran longer than its time_limit of {seconds:g} s")
+
+
+def was_ended(name: str, id: str, seconds: float) -> str:
+    """Return what is logged of a task that ran longer than its hard limit."""
+    return f"task {name} id {plain(id)} was ended after {seconds:g} s (time_limit)"
 
 
 def stopped(exc: BaseException, limits: Limits | None, *, cancelled: bool) -> Failure | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,16 +20,15 @@ from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.invoke import WireSignature
 from dingo_zmq.later import Later
-from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
+from dingo_zmq.limits import BEFORE_IT_STARTED, THREAD_GOES_ON, Limits, over_limit, stopped, was_ended
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import decode_failure, decode_progress, encode_failure, encode_progress
 from dingo_zmq.model import Code, Failure, Options, Report, Status
 from dingo_zmq.pool import CallbackThread, Leave, LoopPool, ThreadPool, failure_of
-from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.stream import Stream
+from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
 from dingo_zmq.watchdog import Watchdog
 from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
@@ -117,27 +115,10 @@ class _Job:
         self.cancelled = True
 
 
-class _StreamJob(_Job):
+class _StreamJob(StreamOwner, _Job):
     """A task whose values are read as they come; `gate` is that of the try that runs."""
 
-    __slots__ = ("_fresh", "gate", "reading", "stream")
-
     gate: Gate
-    stream: weakref.ref[Stream[Any]]
-    _fresh: Stream[Any] | None
-
-    def open_stream(self) -> None:
-        """Get ready for values."""
-        self.reading = Reading()
-        self.gate = Gate(self)
-        self._fresh = Stream(self.result, self.reading, self.tell)
-        self.stream = weakref.ref(self._fresh)
-
-    def hand_out(self) -> Stream[Any]:
-        """Return the stream, once; who has it keeps it alive."""
-        stream, self._fresh = self._fresh, None
-        assert stream is not None
-        return stream
 
     def tell(self) -> None:
         """Have the function yield more."""
@@ -242,14 +223,7 @@ class LocalEngine:
 
     def streamer(self, function: Function, options: Options) -> SubmitStream:
         """Return what sends a task of `function` with `options`, whose values are read as they come."""
-        submit = self._submitter(function, options, _StreamJob)
-
-        def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
-            job: Any = submit(args, kwargs)._owner
-            made: Stream[Any] = job.hand_out()
-            return made
-
-        return stream
+        return handing_out(self._submitter(function, options, _StreamJob))
 
     def _submitter(self, function: Function, options: Options, make: type[_Job]) -> Submit:
         if function.callable is None:
@@ -310,7 +284,8 @@ class LocalEngine:
         """See to a task whose options ask for more than to be run; return what the program gets."""
         options, told = job.options, job.result
         if isinstance(job, _StreamJob):
-            job.open_stream()
+            job.gate = Gate(job)
+            job.open_stream(job.result, job.tell)
         if options.ignore_report:
             told = Result(job.function.name, job.id, job)
             told._succeed(None)
@@ -494,12 +469,12 @@ class LocalEngine:
         ended = job.result._fail(over_limit(limit))  # or it is done just now
         job.give_up()
         self._ended(job)
-        said = f"task {job.function.name} id {job.id} was ended after {limit:g} s (time_limit)"
+        said = was_ended(job.function.name, job.id, limit)
         if isinstance(job.pool, LoopPool):
             job.pool.cancel(job)
         else:
             job.pool.replace(thread)
-            said += "; its thread goes on, and another takes its place"
+            said += THREAD_GOES_ON
         if ended:
             _log.warning("%s", said)
 

@@ -22,15 +22,12 @@ from dingo_zmq.ports import (
     Taken,
     TaskPacket,
 )
+from dingo_zmq.protocol.terms import LEAST_SECONDS
 from dingo_zmq.shelf import Shelf
 
 __all__ = ["LocalBackend", "LocalBroker", "TaskQueue"]
 
 _log = logging.getLogger(__name__)
-
-
-LEAST_SECONDS = 1e-6
-"""what is left of a time that is over"""
 
 
 class _Waiting:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from dingo_zmq.errors import UsageError
 from dingo_zmq.model import Report
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.result import Door, Following, Result
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamOwner", "handing_out"]
 
 T = TypeVar("T")
 
@@ -126,3 +127,38 @@ class Stream(Following[T]):
     def __repr__(self) -> str:
         """Return the task and how far its reader is."""
         return f"<Stream {self._result!r}, {self._reading.taken} taken>"
+
+
+class StreamOwner:
+    """
+    The owner of a result whose values are read as they come.
+
+    Attributes:
+        reading: how far the reader is.
+        stream: what the program has, as long as it holds it.
+    """
+
+    def open_stream(self, result: Result[Any], tell: Callable[[], object]) -> None:
+        """Get ready for values; `tell` as for `Stream`."""
+        self.reading = Reading()
+        self._fresh: Stream[Any] | None = Stream(result, self.reading, tell)
+        self.stream = weakref.ref(self._fresh)
+
+    def hand_out(self) -> Stream[Any]:
+        """Return the stream, once; who has it keeps it alive."""
+        stream, self._fresh = self._fresh, None
+        assert stream is not None
+        return stream
+
+
+def handing_out(
+    submit: Callable[[tuple[Any, ...], dict[str, Any]], Result[Any]],
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Stream[Any]]:
+    """Return what sends tasks by `submit`, whose results have a `StreamOwner`, and gives their streams."""
+
+    def submit_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
+        owner: Any = submit(args, kwargs)._owner
+        stream: Stream[Any] = owner.hand_out()
+        return stream
+
+    return submit_stream

@@ -236,30 +236,22 @@ class MeshCaller:
     def cancel(self, entry: Entry) -> None:
         """Settle a task as cancelled, unless it is settled or known to have started."""
         now = monotonic()
-        self._take_inbox(now)
-        self.decider.cancel(entry, now)
-        self._perform(now)
+        self._happened(now, partial(self.decider.cancel, entry, now))
 
     def stream(self, entry: Entry, reading: Reading) -> None:
         """Send a task whose values are read as they come."""
         now = monotonic()
-        self._take_inbox(now)
-        self.decider.stream(entry, reading, now)
-        self._perform(now)
+        self._happened(now, partial(self.decider.stream, entry, reading, now))
 
     def took(self, entry: Entry) -> None:
         """The program has taken so many values of a stream that its node should know at once."""
         now = monotonic()
-        self._take_inbox(now)
-        self.decider.took(entry, now)
-        self._perform(now)
+        self._happened(now, partial(self.decider.took, entry, now))
 
     def stop(self, entry: Entry) -> None:
         """Cancel a task even where it runs; its final report tells."""
         now = monotonic()
-        self._take_inbox(now)
-        self.decider.stop(entry, now)
-        self._perform(now)
+        self._happened(now, partial(self.decider.stop, entry, now))
 
     def why(self, entry: Entry) -> str:
         """Return in words why a task is not done."""
@@ -390,7 +382,7 @@ class MeshCaller:
                 break
         self._happened(now, partial(self.decider.refused, key, now))
 
-    def _happened(self, now: float, tell: Callable[[], None]) -> None:
+    def _happened(self, now: float, tell: Callable[[], object]) -> None:
         """Tell the decider something, which knows by then of all that was called, and do what it asks for."""
         self._take_inbox(now)
         tell()

@@ -7,7 +7,6 @@ import os
 import secrets
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,12 +40,11 @@ from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
-from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.stream import Stream
+from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["MeshEngine", "MeshSettings"]
@@ -116,25 +114,8 @@ class Ticket(Entry):
         self.engine.events.handler_failed(error, result.name, result.id, repr(result))
 
 
-class StreamTicket(Ticket):
+class StreamTicket(StreamOwner, Ticket):
     """The same for a task whose values are read as they come."""
-
-    __slots__ = ("_fresh", "reading", "stream")
-
-    _fresh: Stream[Any] | None
-    stream: weakref.ref[Stream[Any]]
-
-    def open_stream(self, result: Result[Any]) -> None:
-        """Get ready for values."""
-        self.reading = Reading()
-        self._fresh = Stream(result, self.reading, partial(self.engine.took, self))
-        self.stream = weakref.ref(self._fresh)
-
-    def hand_out(self) -> Stream[Any]:
-        """Return the stream, once; who has it keeps it alive."""
-        stream, self._fresh = self._fresh, None
-        assert stream is not None
-        return stream
 
 
 class MeshEngine:
@@ -211,14 +192,7 @@ class MeshEngine:
         """Return what sends a task of `function` with `options`, whose values are read as they come."""
         if function.signature.by_name:
             return ByName(self.caller, function, options, self.streamer)
-        submit = self._submitter(function, options, StreamTicket)
-
-        def submit_stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
-            ticket: Any = submit(args, kwargs)._owner
-            made: Stream[Any] = ticket.hand_out()
-            return made
-
-        return submit_stream
+        return handing_out(self._submitter(function, options, StreamTicket))
 
     def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:
         self._check_key(function)
@@ -316,7 +290,7 @@ class MeshEngine:
         return told
 
     def _submit_stream(self, ticket: StreamTicket, result: Result[Any]) -> Result[Any]:
-        ticket.open_stream(result)
+        ticket.open_stream(result, partial(self.took, ticket))
         try:
             self.reactor.call(partial(self.caller.stream, ticket, ticket.reading))
         except Closed:

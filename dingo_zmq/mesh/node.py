@@ -16,7 +16,7 @@ from dingo_zmq.allocation import Own
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
-from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
+from dingo_zmq.limits import BEFORE_IT_STARTED, THREAD_GOES_ON, Limits, over_limit, stopped, was_ended
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, frozen, size
 from dingo_zmq.mesh import keys
@@ -364,7 +364,7 @@ class MeshNode:
         data, _ = encode_failure(over_limit(limit))
         pool = self._pools[bundle.function.pool]
         restart = False
-        said = f"task {name} id {plain(held.id)} was ended after {limit:g} s (time_limit)"
+        said = was_ended(name, held.id, limit)
         if isinstance(pool, LoopPool):
             pool.cancel(held)
             if self.on_restart is not None:
@@ -378,7 +378,7 @@ class MeshNode:
                 said += " while its reader was behind"
             elif not restart:
                 pool.replace(thread)
-                said += "; its thread goes on, and another takes its place"
+                said += THREAD_GOES_ON
         bundle.todo.clear()
         self._given.discard(bundle)
         _log.warning("%s", said)

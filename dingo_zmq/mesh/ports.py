@@ -44,7 +44,7 @@ from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.protocol.streams import Reading
-from dingo_zmq.protocol.terms import Terms
+from dingo_zmq.protocol.terms import LEAST_SECONDS, Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.shelf import Shelf
 from dingo_zmq.yielding import Gate
@@ -56,8 +56,6 @@ HEARD_SECONDS = 1.5
 """time for callers to say that they have heard the last reports; they do so each second"""
 REFUSED_SECONDS = 0.1
 """a worker whose task was refused waits so long before it takes another"""
-LEAST_SECONDS = 1e-6
-"""what is left of a time that is over"""
 _FAIL = int(Status.FAIL)
 _log = logging.getLogger("dingo_zmq.mesh")
 

@@ -6,11 +6,20 @@ import heapq
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from dingo_zmq.model import Code, Failure, Options
+from dingo_zmq.model import Code, Failure, Options, plain
 
 T = TypeVar("T")
 LATER = float("inf")
 SPARE = 64
+LEAST_SECONDS = 1e-6
+"""what is left of a time that is over"""
+CAUSE_MOST = 200
+"""characters of a failure where the next try is told of"""
+
+
+def cause_of(failure: Failure) -> str:
+    """Return what is said of a failure where the next try is told of."""
+    return plain(f"{failure.type}: {failure.message}".strip(": "), most=CAUSE_MOST)
 
 
 class Agenda(Generic[T]):
@@ -109,7 +118,7 @@ class Terms:
 
     def left(self, now: float) -> float:
         """Return the seconds in which it must start at a node, 0.0 for any."""
-        return max(1e-6, self.expires_at - now) if self.may_expire else 0.0
+        return max(LEAST_SECONDS, self.expires_at - now) if self.may_expire else 0.0
 
     def again(self, number: int, most: int, cause: str, now: float, chance: float) -> str:
         """It is tried again, as retry `number` of `most` for that cause; return what is said of it."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from dingo_zmq.model import Code, Failure, counted, plain
+from dingo_zmq.model import Code, Failure, counted
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Retried
 from dingo_zmq.protocol.ledger import Entry, Lane, Ledger, wire_options
 from dingo_zmq.protocol.roster import Dice, Peer
-from dingo_zmq.protocol.terms import Terms
-
-CAUSE_MOST = 200
-"""characters of a failure where the next try is told of"""
+from dingo_zmq.protocol.terms import Terms, cause_of
 
 ReadFailure: TypeAlias = Callable[[bytes, tuple[Any, ...]], Failure]
 
@@ -76,7 +73,7 @@ class Tries:
                 entry.strays.remove((lane, number))
             return True
         self._ledger.released(entry)
-        cause = plain(f"{failure.type}: {failure.message}".strip(": "), most=CAUSE_MOST)
+        cause = cause_of(failure)
         self._again(entry, terms, terms.raised, terms.retries.raised, cause, peer, now, failure)
         self._ledger.requeue([entry])
         return True

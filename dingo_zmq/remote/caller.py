@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -31,21 +30,18 @@ from dingo_zmq.ports import (
     TaskPacket,
     TellsTaken,
 )
-from dingo_zmq.protocol.streams import Reading
-from dingo_zmq.protocol.terms import Terms
+from dingo_zmq.protocol.terms import Terms, cause_of
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.stream import Stream
+from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["RemoteCaller"]
 
 _STATUSES = frozenset(Status)
 _BYTES = (bytes, bytearray, memoryview)
-CAUSE_MOST = 200
-"""characters of a failure where the next try is told of"""
 SAID_MOST = 300
 """characters of what is wrong with something that cannot be decoded, in an event"""
 
@@ -157,22 +153,12 @@ class _Ticket:
         self.caller.events.tell(Origin.CALLER, level, code, text, **details)
 
 
-class _StreamTicket(_Ticket):
+class _StreamTicket(StreamOwner, _Ticket):
     """The same for a task whose values are read as they come."""
-
-    __slots__ = ("_fresh", "reading", "stream")
 
     def __init__(self, caller: RemoteCaller, function: Function, id: str, options: Options) -> None:
         super().__init__(caller, function, id, options)
-        self.reading = Reading()
-        self._fresh: Stream[Any] | None = Stream(self.result, self.reading, self.tell)
-        self.stream = weakref.ref(self._fresh)
-
-    def hand_out(self) -> Stream[Any]:
-        """Return the stream, once; who has it keeps it alive."""
-        stream, self._fresh = self._fresh, None
-        assert stream is not None
-        return stream
+        self.open_stream(self.result, self.tell)
 
     def tell(self) -> None:
         """Tell whoever runs it how many values were taken."""
@@ -257,14 +243,7 @@ class RemoteCaller:
                 f"{function.name}: a {type(store).__qualname__} as store does not pass on how far readers of "
                 "streams are; hint: it needs a method taken"
             )
-        submit = self._submitter(function, options, _StreamTicket)
-
-        def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
-            ticket: Any = submit(args, kwargs)._owner
-            made: Stream[Any] = ticket.hand_out()
-            return made
-
-        return stream
+        return handing_out(self._submitter(function, options, _StreamTicket))
 
     def _submitter(self, function: Function, options: Options, make: type[_Ticket]) -> Submit:
         producer = self._roles.producer()
@@ -383,7 +362,7 @@ class RemoteCaller:
         terms.begun = True
         terms.raised += 1
         ticket.packet = packet._replace(attempt=attempt + 1)
-        cause = plain(f"{failure.type}: {failure.message}".strip(": "), most=CAUSE_MOST)
+        cause = cause_of(failure)
         now = monotonic()
         text = terms.again(terms.raised, terms.retries.raised, cause, now, random())  # noqa: S311
         result, options = ticket.result, ticket.options

@@ -17,7 +17,7 @@ from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, EncodeError, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.later import Later
-from dingo_zmq.limits import BEFORE_IT_STARTED, Limits, over_limit, stopped
+from dingo_zmq.limits import BEFORE_IT_STARTED, THREAD_GOES_ON, Limits, over_limit, stopped, was_ended
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, check_return, encode_failure, encode_progress, frozen, size
 from dingo_zmq.model import Code, Failure, Options, Status, counted, plain
@@ -507,12 +507,12 @@ class RemoteNode:
         ended = self._finish(job, Status.FAIL, encode_failure(over_limit(limit)))  # or it is done just now
         job.give_up()
         workers = job.served.workers
-        said = f"task {job.packet.name} id {plain(job.id)} was ended after {limit:g} s (time_limit)"
+        said = was_ended(job.packet.name, job.id, limit)
         if isinstance(workers.pool, LoopPool):
             workers.pool.cancel(job)
         else:
             workers.pool.replace(thread)
-            said += "; its thread goes on, and another takes its place"
+            said += THREAD_GOES_ON
         workers.release()
         if ended:
             _log.warning("%s", said)
