@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dingo_zmq.errors import SoftTimeLimit, TaskCancelled
+from dingo_zmq.errors import PeerError, SoftTimeLimit, TaskCancelled
 from dingo_zmq.limits import WHILE_IT_RAN, Limits
 from dingo_zmq.model import Code, Failure
 from dingo_zmq.protocol.streams import Window
@@ -15,7 +15,7 @@ from dingo_zmq.protocol.streams import Window
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Gate", "send_values", "send_values_in_loop"]
+__all__ = ["Gate", "check_called_as_it_is", "send_values", "send_values_in_loop"]
 
 NOT_WELL = "a function that yields did not end well when it was stopped"
 _log = logging.getLogger("dingo_zmq.node")
@@ -110,6 +110,19 @@ class Gate:
             finally:
                 self._bell, self.waiting = None, False
         self._check()
+
+
+def check_called_as_it_is(name: str, *, yields: bool, stream: bool) -> None:
+    """
+    Check that a function was called as what it is.
+
+    Raises:
+        PeerError: it yields and its caller does not take values, or the other way round.
+    """
+    if yields and not stream:
+        raise PeerError(f"{name} yields its values; hint: stream instead of call")
+    if stream and not yields:
+        raise PeerError(f"{name} does not yield; hint: call instead of stream")
 
 
 def send_values(values: Any, put: Callable[[Any], int], gate: Gate, limits: Limits | None) -> None:

@@ -32,7 +32,7 @@ from dingo_zmq.protocol.intake import PLAIN, Held
 from dingo_zmq.protocol.intake import Function as Served
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.registry import Function
-from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
+from dingo_zmq.yielding import Gate, check_called_as_it_is, send_values, send_values_in_loop
 
 __all__ = ["MeshNode"]
 
@@ -455,8 +455,8 @@ class MeshNode:
             if held.cancelled:
                 return _cancelled(held)
             special = held.options is not PLAIN
-            if special and held.options.stream:
-                raise PeerError(f"{function.name} does not yield; hint: call instead of stream")
+            if special:
+                check_called_as_it_is(function.name, yields=False, stream=held.options.stream)
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             value = function.callable(*args, **kwargs)  # type: ignore[misc]
             data, buffers = self._packed(function, value)
@@ -482,8 +482,7 @@ class MeshNode:
         return held, _SUCCESS, b"", ()
 
     def _stream_arguments(self, function: Function, held: Held) -> Any:
-        if not held.options.stream:
-            raise PeerError(f"{function.name} yields its values; hint: stream instead of call")
+        check_called_as_it_is(function.name, yields=True, stream=held.options.stream)
         return function.signature.unpack((held.body, held.buffers))
 
     def _put(self, function: Function, held: Held, value: Any) -> int:
@@ -538,8 +537,7 @@ class MeshNode:
             if function.is_stream:
                 await self._send_values_in_loop(function, held, pool, limits)
                 return held, _SUCCESS, b"", ()
-            if held.options.stream:
-                raise PeerError(f"{function.name} does not yield; hint: call instead of stream")
+            check_called_as_it_is(function.name, yields=False, stream=held.options.stream)
             args, kwargs = function.signature.unpack((held.body, held.buffers))
             work = function.callable(*args, **kwargs)  # type: ignore[misc]
             value = await pool.helm.steered(work, limits)

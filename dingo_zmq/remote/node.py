@@ -39,7 +39,7 @@ from dingo_zmq.ports import (
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.watchdog import Watchdog
-from dingo_zmq.yielding import Gate, send_values, send_values_in_loop
+from dingo_zmq.yielding import Gate, check_called_as_it_is, send_values, send_values_in_loop
 
 __all__ = ["RemoteNode"]
 
@@ -448,11 +448,7 @@ class RemoteNode:
     @staticmethod
     def _arguments(job: _Job) -> Any:
         function = job.served.function
-        if job.packet.stream is not function.is_stream:
-            why = "yields its values; hint: stream instead of call"
-            if job.packet.stream:
-                why = "does not yield; hint: call instead of stream"
-            raise PeerError(f"{function.name} {why}")
+        check_called_as_it_is(function.name, yields=function.is_stream, stream=job.packet.stream)
         return function.signature.unpack((job.packet.body, job.packet.buffers))
 
     def _value(self, job: _Job, value: Any) -> int:
