@@ -96,6 +96,9 @@ class App:
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
         id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1.
+        journal: file in which tasks are recorded before `call` returns, and their ends before their results have
+            them (mesh mode).  What is open when this process ends is gone on with by the next one with this
+            journal, see `recover`.  What `stream` sends is not recorded.
         wire: in local mode, encode and decode whatever goes in and out as if it had to travel, so that faults
             show early; in other modes it always does.
         marshallers: more of them by name, see `dingo_zmq.marshallers`.
@@ -124,6 +127,7 @@ class App:
         advertise: Iterable[str] = (),
         insecure_lan: bool | None = None,
         id_maker: IDMaker | None = None,
+        journal: str | os.PathLike[str] | None = None,
         wire: bool = False,
         marshallers: Mapping[str, Marshaller] | None = None,
         allow_pickle: bool = False,
@@ -131,6 +135,8 @@ class App:
         self.mode = mode or os.environ.get("DINGO_ZMQ_MODE") or "local"
         if self.mode not in MODES:
             raise UsageError(f"unknown mode {self.mode!r}; there are: {', '.join(MODES)}")
+        if journal is not None and self.mode != "mesh":
+            raise UsageError(f'a journal is for mesh mode, and this App is in {self.mode} mode; hint: App("mesh")')
         if isinstance(peers, str):
             raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
         if self.mode == "mesh":
@@ -141,6 +147,7 @@ class App:
         given["key"] = None if key is None else os.fspath(key)
         given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
         given["insecure_lan"] = insecure_lan
+        given["journal"] = None if journal is None else os.fspath(journal)
         given["mesh"] = mesh or None
         given["discovery"] = None if discovery is None else tuple(discovery)
         self._settings = {name: value for name, value in given.items() if value is not None}
@@ -428,6 +435,26 @@ class App:
     def _task_function(self, function: Function) -> TaskFunction[Any, Any]:
         return TaskFunction(function, function.options, self._submitter, self._streamer, self._flows)
 
+    def recover(self) -> list[Result[Any]]:
+        """
+        Return the results of the tasks that earlier lives of this App left in its journal, in the order of their
+        calls; each of them once.
+
+        They go on in any case, from the first call or `recover` on.  Among them are also tasks that had been
+        settled, while the program had not let go of their results, since it may not have come to use them.  What
+        a function returned is read as the program has registered or declared it by then.
+
+        A task leaves the journal when the program has let go of its `Result`, or closes the App in good order
+        once it is settled.
+
+        Raises:
+            UsageError: this App has no journal.
+            JournalError: the journal is in use, damaged, or cannot be opened.
+        """
+        if "journal" not in self._settings:
+            raise UsageError('this App has no journal; hint: App("mesh", journal="tasks.db")')
+        return _mesh(self._engine_now()).recover()
+
     def peers(self) -> list[PeerInfo]:
         """Return what is known of each node; empty in local and remote mode."""
         engine = self._engine_now()
@@ -538,7 +565,7 @@ class App:
             return RemoteEngine(self._roles, most, limit, self.events)
         from dingo_zmq.mesh.engine import MeshEngine
 
-        return MeshEngine(self.mesh_settings(), self.events)
+        return MeshEngine(self.mesh_settings(), self.events, self.registry.get)
 
     def engine(self) -> MeshEngine:
         """

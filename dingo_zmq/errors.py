@@ -13,6 +13,7 @@ Every exception that dingo-zmq raises on purpose.
     |   +-- Closed            the App was closed, or the process was forked after its start
     +-- SoftTimeLimit         raised in a function whose soft_time_limit is over
     +-- ConfigError           a key file, port, address or option that cannot be used
+    +-- JournalError          a journal that cannot be opened, read or written
     +-- PeerError             a peer sent something that we cannot accept   (.frames)
     +-- TaskError             the task itself ended badly                   (.failure)
         +-- TaskFailed        the function raised, or its arguments or return did not fit
@@ -43,6 +44,7 @@ __all__ = [
     "ConfigError",
     "DingoError",
     "EncodeError",
+    "JournalError",
     "PeerError",
     "SoftTimeLimit",
     "TaskCancelled",
@@ -118,6 +120,10 @@ class SoftTimeLimit(DingoError):
 
 class ConfigError(DingoError):
     """A key file, port, address or option that cannot be used; the text says how to repair it."""
+
+
+class JournalError(DingoError):
+    """A journal that cannot be opened, read or written; what was recorded earlier is still there."""
 
 
 class PeerError(DingoError):

@@ -40,6 +40,7 @@ class EventCode(StrEnum):
     DROPPED = "dropped"  # what cannot be read or sent, or a copy that a watcher was too slow for
     HANDLER = "handler"  # a handler raised
     DECODE = "decode"  # arguments, a return or a failure that cannot be read or do not fit
+    JOURNAL = "journal"  # tasks of an earlier life, or that the journal cannot be written
     FAILED = "failed"  # a function raised, its return cannot travel, or a task failed whose report is ignored
 
 

@@ -80,6 +80,11 @@ class OpenIDs:
         """
         return check_part(f"an id of {name}, made by its id_maker,", maker.new_id(name))
 
+    def take(self, result: Any) -> None:
+        """Note the result of a task that is open already."""
+        with self._lock:
+            self._results[result.name, result.id] = result
+
     def keep(self, result: Any) -> None:
         """
         Note the result of a new task, which is about to be sent.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from dingo_zmq.errors import UsageError
 from dingo_zmq.result import Result
@@ -14,8 +14,18 @@ from dingo_zmq.result import Result
 __all__ = ["mapped"]
 
 
+TOGETHER_MOST = 128
+
+Send: TypeAlias = Callable[[list[Sequence[Any]]], list[Result[Any]]]
+"""sends a task for each of these arguments"""
+
+
 def mapped(
-    call: Callable[..., Result[Any]], tuples: Iterable[Sequence[Any]], ahead: int, ordered: bool
+    call: Callable[..., Result[Any]],
+    tuples: Iterable[Sequence[Any]],
+    ahead: int,
+    ordered: bool,
+    together: Callable[[], Send | None] = lambda: None,
 ) -> Iterator[Any]:
     """
     Return an iterator over the returns of ``call(*args)`` for each args of `tuples`.
@@ -28,45 +38,69 @@ def mapped(
         tuples: read only as far as needed.
         ahead: tasks open at a time, at least 1.
         ordered: in the order of `tuples`, or as they are done.
+        together: returns what sends several tasks at once, None where there is no such way; asked at the first
+            task.
 
     Raises:
         UsageError: for `ahead` below 1.
     """
     if ahead < 1:
         raise UsageError(f"ahead must be at least 1, not {ahead}")
-    return (_in_order if ordered else _as_done)(call, iter(tuples), ahead)
+    return (_in_order if ordered else _as_done)(call, together, iter(tuples), ahead)
 
 
-def _in_order(call: Callable[..., Result[Any]], tuples: Iterator[Sequence[Any]], ahead: int) -> Iterator[Any]:
+def _way(call: Callable[..., Result[Any]], together: Callable[[], Send | None], ahead: int) -> tuple[Send, int]:
+    """Return what sends tasks, and how many at a time."""
+    many = together()
+    if many is None:
+        return lambda tuples: [call(*args) for args in tuples], 1
+    return many, max(1, min(TOGETHER_MOST, ahead // 4))
+
+
+def _in_order(
+    call: Callable[..., Result[Any]],
+    together: Callable[[], Send | None],
+    tuples: Iterator[Sequence[Any]],
+    ahead: int,
+) -> Iterator[Any]:
+    send, step = _way(call, together, ahead)
     results: deque[Result[Any]] = deque()
     try:
-        for args in islice(tuples, ahead):
-            results.append(call(*args))
+        while len(results) < ahead and (some := list(islice(tuples, min(step, ahead - len(results))))):
+            results += send(some)
         while results:
             value = results.popleft().result()
-            for args in islice(tuples, 1):
-                results.append(call(*args))
+            if ahead - len(results) >= step:
+                results += send(list(islice(tuples, step)))
             yield value
     finally:
         _cancel(results)
 
 
-def _as_done(call: Callable[..., Result[Any]], tuples: Iterator[Sequence[Any]], ahead: int) -> Iterator[Any]:
+def _as_done(
+    call: Callable[..., Result[Any]],
+    together: Callable[[], Send | None],
+    tuples: Iterator[Sequence[Any]],
+    ahead: int,
+) -> Iterator[Any]:
+    send, step = _way(call, together, ahead)
     done: SimpleQueue[Result[Any]] = SimpleQueue()
     pending: set[Result[Any]] = set()
 
-    def send(count: int) -> None:
-        for args in islice(tuples, count):
-            result = call(*args)
-            pending.add(result)
-            result.add_done_callback(done.put)
+    def fill(most: int) -> None:
+        while most > 0 and (some := list(islice(tuples, min(step, most)))):
+            most -= len(some)
+            for result in send(some):
+                pending.add(result)
+                result.add_done_callback(done.put)
 
     try:
-        send(ahead)
+        fill(ahead)
         while pending:
             result = done.get()
             pending.discard(result)
-            send(1)
+            if ahead - len(pending) >= step:
+                fill(step)
             yield result.result()
     finally:
         _cancel(pending)

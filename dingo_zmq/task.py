@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overlo
 
 from dingo_zmq.errors import ArgumentError, EncodeError, UsageError
 from dingo_zmq.flow import Call, Keeper, has_results, later
-from dingo_zmq.mapping import mapped
+from dingo_zmq.mapping import Send, mapped
 from dingo_zmq.model import Options
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
@@ -186,11 +186,28 @@ class TaskFunction(Generic[P, R]):
             ahead: tasks open at a time.
             ordered: in the order of the arguments, or as they are done.
         """
-        return mapped(self.call, zip(*iterables, strict=False), ahead, ordered)
+        return mapped(self.call, zip(*iterables, strict=False), ahead, ordered, self._together)
 
     def starmap(self, tuples: Iterable[Sequence[Any]], *, ahead: int = 1000, ordered: bool = True) -> Iterator[R]:
         """Like `map`, with the arguments of each task in one sequence."""
-        return mapped(self.call, tuples, ahead, ordered)
+        return mapped(self.call, tuples, ahead, ordered, self._together)
+
+    def _together(self) -> Send | None:
+        """Return what sends several tasks at once, where the App has such a way."""
+        if self._submit == self._first:
+            self._prepare()
+        many: Send | None = getattr(self._submit, "many", None)
+        if many is None:
+            return None
+
+        def send(tuples: list[Sequence[Any]]) -> list[Result[Any]]:
+            try:
+                return many(tuples)
+            except (ArgumentError, EncodeError):  # nothing of this kind travels together
+                call: Callable[..., Result[Any]] = self.call
+                return [call(*args) for args in tuples]
+
+        return send
 
     @property
     def function(self) -> Function:
@@ -202,9 +219,12 @@ class TaskFunction(Generic[P, R]):
             raise UsageError(f"{self.__name__} yields its values; hint: for value in {self.__name__}.stream(...)")
 
     def _first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[R]:
+        self._prepare()
+        return self._submit(args, kwargs)
+
+    def _prepare(self) -> None:
         self._refuse_stream()
         self._submit = self._submitter(self._function, self._options)
-        return self._submit(args, kwargs)
 
     def __repr__(self) -> str:
         return f"<task {self.__name__}{self._function.signature.text}>"

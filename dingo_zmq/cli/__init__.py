@@ -1,4 +1,6 @@
-"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``keygen``, ``config``, ``doctor``."""
+"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``keygen``, ``dead``, ``config``,
+``doctor``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from dingo_zmq import __version__, interrupts
 from dingo_zmq.cli.call import call
 from dingo_zmq.cli.common import INTERRUPTED
 from dingo_zmq.cli.config import config
+from dingo_zmq.cli.dead import dead
 from dingo_zmq.cli.doctor import doctor
 from dingo_zmq.cli.keygen import keygen
 from dingo_zmq.cli.node import node, node_process
@@ -50,5 +53,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (node, node_process, call, peers, watch, keygen, config, doctor):
+for command in (node, node_process, call, peers, watch, keygen, dead, config, doctor):
     main.add_command(command)

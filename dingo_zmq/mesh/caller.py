@@ -23,6 +23,7 @@ from dingo_zmq.mesh.connections import Connection, Connections
 from dingo_zmq.mesh.discovery.port import Event
 from dingo_zmq.mesh.info import Load, PeerInfo, shared_slots
 from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.mesh.recorder import Recorder
 from dingo_zmq.model import Code, Failure, plain
 from dingo_zmq.protocol import caller as decider
 from dingo_zmq.protocol import messages as m
@@ -39,6 +40,8 @@ FRAMES_A_ROUND = 32
 LAST_ROUNDS = 100
 """in which we read what was published, before a node is taken for dead"""
 TRIED_MOST = 1000
+JOURNAL_SECONDS = 2.0
+"""longest time that the end waits for the journal to be written"""
 _NEWS = frozenset(EventCode) - {EventCode.REDELIVERED, EventCode.REPEATED}
 """what changes how nodes stand"""
 
@@ -56,6 +59,10 @@ class MeshCaller:
         told: called by the I/O thread with each report that is not final, and each further try.
         sources_of: tells how a node was found.
         events: where to tell what happens.
+        life: how often the caller's journal was opened, 0 where it has none.
+
+    Attributes:
+        recorder: set where there is a journal, before `open`.
     """
 
     def __init__(
@@ -68,9 +75,13 @@ class MeshCaller:
         told: Callable[[decider.Told | decider.Retried], None],
         sources_of: Callable[[str], tuple[str, ...]] = lambda node: (),
         events: Events | None = None,
+        life: int = 0,
     ) -> None:
         self._events = events or Events()
-        self.decider = decider.Caller(name, mesh, _dice(), _read_failure)
+        self.decider = decider.Caller(name, mesh, _dice(), _read_failure, life)
+        self.recorder: Recorder | None = None
+        self.on_recorded: Callable[[list[Entry]], None] = lambda entries: None
+        self.on_fenced: Callable[[str], None] = lambda text: None
         self.inbox: deque[Entry] = deque()
         self.wakeup = float("inf")
         self._readable = False
@@ -106,8 +117,8 @@ class MeshCaller:
         self._readable = True
 
     def pending(self) -> bool:
-        """Whether tasks wait to be sent."""
-        return bool(self.inbox)
+        """Whether tasks wait to be sent, or what was recorded to be done."""
+        return bool(self.inbox) or (self.recorder is not None and self.recorder.pending)
 
     def subscribe(self, prefix: str) -> None:
         """Also receive what is published under another prefix, such as "pulse/" or "watch/"."""
@@ -117,6 +128,8 @@ class MeshCaller:
         """Send what was called, take what was reported, and look at the time."""
         caller = self.decider
         busy = self._take_inbox(now)
+        if self.recorder is not None and self.recorder.pending:
+            self._go_on(self.recorder, now)
         if self._readable:
             busy |= self._read(now)
         if now >= self.wakeup:
@@ -133,6 +146,8 @@ class MeshCaller:
 
     def hand_out(self) -> None:
         """Tell other threads what was reported, in order."""
+        if self.recorder is not None:
+            self.recorder.flush()
         done, self._done = self._done, []
         for action in done:
             if isinstance(action, decider.Settled):
@@ -141,7 +156,7 @@ class MeshCaller:
                     settle(entry, node)
             else:
                 self._told(action)
-        if self._route is not None and self._place is None:
+        if self._route is not None and self._place is None and self.recorder is None:
             self._place = self.decider.express(self._route, monotonic())
 
     def close(self, now: float) -> None:
@@ -150,6 +165,11 @@ class MeshCaller:
         self.decider.close(now)
         self._perform(now)
         self.hand_out()
+        if self.recorder is not None:
+            self.recorder.flush()
+            self.recorder.journal.close(JOURNAL_SECONDS)
+            self._go_on(self.recorder, now)
+            self.hand_out()
         self._connections.close()
         self._reactor.unwatch(self._sub)
         self._sub.close(0)
@@ -298,17 +318,19 @@ class MeshCaller:
         self._perform(now)
 
     def _perform(self, now: float) -> None:
-        caller = self.decider
+        caller, recorder = self.decider, self.recorder
         while caller.out:
             for action in caller.take():
-                if isinstance(action, decider.Settled):
+                if recorder is not None and self._is_recorded(recorder, action):
+                    continue
+                if isinstance(action, decider.Settled | decider.Told | decider.Retried):
                     self._done.append(action)
                 elif isinstance(action, decider.Send):
                     self._send(action, now)
-                elif isinstance(action, decider.Told | decider.Retried):
-                    self._done.append(action)
                 elif isinstance(action, decider.Note):
                     self._note(action)
+                elif isinstance(action, decider.Fenced):
+                    self.on_fenced(action.text)
                 elif isinstance(action, decider.Reached):
                     self._reached.append(action)
                 else:
@@ -316,6 +338,29 @@ class MeshCaller:
         while self._reached:  # only now, since this makes the decider act anew
             reached = self._reached.popleft()
             self._connections.answered(reached.key, reached.node, reached.doubles, now)
+
+    def _is_recorded(self, recorder: Recorder, action: decider.Action) -> bool:
+        """Hand an action over to be recorded; return whether nothing else is to be done with it for now."""
+        if isinstance(action, decider.Send):
+            return recorder.must_wait(action)
+        if isinstance(action, decider.Settled):
+            others = recorder.settled(action)
+            if others is not None:
+                self._done.append(others)
+            return True
+        if isinstance(action, decider.Note | decider.Retried):
+            recorder.noted(action)
+        return False
+
+    def _go_on(self, recorder: Recorder, now: float) -> None:
+        """Do what waited until it was recorded."""
+        sends, settled = recorder.take(now)
+        for action in settled:
+            self.on_recorded(action.entries)
+        self._done += settled
+        for send in sends:
+            self._send(send, now)
+        self._perform(now)
 
     def _note(self, note: decider.Note) -> None:
         events, level = self._events, note.level

@@ -18,14 +18,16 @@ from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, P
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
+from dingo_zmq.journal import Journal, JournalFile
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, frozen, size
-from dingo_zmq.mesh import keys, sockets
+from dingo_zmq.mesh import keys, recorder, sockets
 from dingo_zmq.mesh.by_name import ByName, rewrite
 from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
+from dingo_zmq.mesh.durable import KeptSubmit, call_of, end_of, recovered
 from dingo_zmq.mesh.follower import Follower
 from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.info import Load, PeerInfo
@@ -34,7 +36,19 @@ from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
 from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part, plain
+from dingo_zmq.mesh.tickets import KeptTicket, StreamTicket, Ticket
+from dingo_zmq.model import (
+    BODY_LIMIT,
+    MAX_OPEN,
+    Code,
+    Failure,
+    Options,
+    Report,
+    Status,
+    check_part,
+    counted,
+    plain,
+)
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
@@ -44,7 +58,7 @@ from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room
-from dingo_zmq.stream import StreamOwner, handing_out
+from dingo_zmq.stream import handing_out
 from dingo_zmq.task import Submit, SubmitStream
 
 __all__ = ["MeshEngine", "MeshSettings"]
@@ -73,6 +87,7 @@ class MeshSettings:
         bind: addresses or interfaces to keep to; none for all of them.
         advertise: where others are told that a node is, instead of its addresses; "host" or "host:port".
         insecure_lan: use no key at all, and be open all the same.
+        journal: file in which tasks are recorded before `call` returns, None for none.
     """
 
     mesh: str = "default"
@@ -84,38 +99,11 @@ class MeshSettings:
     bind: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
     insecure_lan: bool = False
+    journal: str | None = None
 
     def credentials(self) -> tuple[keys.Key | None, Reach]:
         """Return the key and the reach; see `reach.credentials`."""
         return credentials(self.key, insecure_lan=self.insecure_lan, bind=self.bind, advertise=self.advertise)
-
-
-class Ticket(Entry):
-    """A ledger entry that is also the owner of its `Result`."""
-
-    __slots__ = ("engine", "unpack")
-
-    engine: MeshEngine
-    unpack: Callable[[Any], Any]
-
-    def cancel(self, result: Result[Any]) -> bool:
-        return self.engine.cancel(self, result)
-
-    def stop(self, result: Result[Any]) -> bool:
-        return self.engine.stop(self)
-
-    def why(self, result: Result[Any]) -> str:
-        return self.engine.why(self)
-
-    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
-        self.engine.call_soon(fn, *args)
-
-    def handler_failed(self, result: Result[Any], error: Exception) -> None:
-        self.engine.events.handler_failed(error, result.name, result.id, repr(result))
-
-
-class StreamTicket(StreamOwner, Ticket):
-    """The same for a task whose values are read as they come."""
 
 
 class MeshEngine:
@@ -125,14 +113,27 @@ class MeshEngine:
     Args:
         settings: what the App was told.
         events: where to tell what happens.
+        find: returns the function that the program knows under a name; for tasks of an earlier life.
+
+    Raises:
+        JournalError: the journal cannot be opened.
     """
 
-    def __init__(self, settings: MeshSettings, events: Events | None = None) -> None:
+    def __init__(
+        self,
+        settings: MeshSettings,
+        events: Events | None = None,
+        find: Callable[[str], Function | None] = lambda name: None,
+    ) -> None:
         check_part("the name of a mesh", settings.mesh)
         self.settings = settings
-        self.id = secrets.token_hex(8)
         self.key, self.reach = settings.credentials()
         self.events = events or Events()
+        self.journal = self._open_journal(settings.journal)
+        state = None if self.journal is None else self.journal.state
+        self.id, self._life = (secrets.token_hex(8), 0) if state is None else (state.caller, state.life)
+        self._records = itertools.count(1 if state is None else state.last + 1)
+        self._left: list[Result[Any]] = []  # of an earlier life, and not handed out yet
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
         self._settled = 0
@@ -151,8 +152,9 @@ class MeshEngine:
             self._told,
             self._finder.sources_of,
             self.events,
+            self._life,
         )
-        self.caller.rewrite = rewrite
+        self.caller.rewrite = self._rewrite
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = threading.Condition(), 0
         self.node: MeshNode | None = None
@@ -163,6 +165,8 @@ class MeshEngine:
         self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
+        if self.journal is not None:
+            self._resume(self.journal, find)
         self.reactor.start()
         self._finder.start(lambda event: self._later(partial(self.caller.discovered, event)))
 
@@ -180,12 +184,82 @@ class MeshEngine:
     def _forked(self) -> None:
         self._unusable = FORKED
 
+    # ------------------------------------------------------------------ the journal
+
+    def _open_journal(self, path: str | None) -> Journal | None:
+        if path is None:
+            return None
+
+        def say(text: str) -> None:
+            self.events.tell(Origin.CALLER, Level.WARNING, EventCode.JOURNAL, f"journal {path}: {text}")
+
+        def fenced(text: str) -> None:
+            self._later(partial(self._fenced, text))
+
+        return Journal(JournalFile(path, partial(secrets.token_hex, 8)), say, fenced)
+
+    def _resume(self, journal: Journal, find: Callable[[str], Function | None]) -> None:
+        """Go on with what earlier lives left; before the loop runs."""
+        found = recovered(journal.state, journal, find, self)
+        self._ids = itertools.count(1 + len(found.waiting) + len(found.held))
+        self._left = found.results
+        for result in self._left:
+            self._open_ids.take(result)
+        self.caller.recorder = recorder.Recorder(self.caller.decider, journal, self.reactor.wake)
+        self.caller.on_recorded, self.caller.on_fenced = self._recorded, self._fenced
+        self.caller.decider.resume(found.waiting, found.held, time.monotonic())
+        for ticket, end in found.ended:
+            end_of(ticket, end)
+            self._finish(ticket, end.node)
+        if self._left:
+            text = f"journal {self.settings.journal}: {counted(len(self._left), 'task')} of an earlier life: "
+            text += f"{len(found.waiting) + len(found.held)} open, {len(found.ended)} done; hint: app.recover()"
+            self.events.tell(Origin.CALLER, Level.INFO, EventCode.JOURNAL, text)
+
+    def recover(self) -> list[Result[Any]]:
+        """Return the results of the tasks of earlier lives, in the order of their calls, each once."""
+        found, self._left = self._left, []
+        return found
+
+    def _recorded(self, entries: Iterable[Entry]) -> None:
+        """The ends of these tasks are in the journal."""
+        journal = self.journal
+        assert journal is not None
+        for entry in entries:
+            if isinstance(entry, KeptTicket) and not recorder.is_dead(entry):
+                entry.let_go = journal.let_go
+
+    def _rewrite(self, entry: Entry, how: str) -> Route:
+        route = rewrite(entry, how)
+        if self.journal is not None and entry.record and route is not entry.route:
+            before, entry.route = entry.route, route
+            self.journal.note(calls=[call_of(entry)])
+            entry.route = before
+        return route
+
+    def _fenced(self, text: str) -> None:
+        """Another life has the journal: end, and leave all of it to that."""
+        if self._unusable:
+            return
+        self._unusable = f"{text}; this one is fenced off: what was open here is the other's now"
+        assert self.journal is not None
+        self.journal.fence()
+        self.caller.decider.fence()
+        self.events.tell(Origin.CALLER, Level.ERROR, EventCode.JOURNAL, self._unusable)
+        for entry in (*self.caller.inbox, *self.caller.decider.everything()):
+            if entry.result is not None:
+                entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
+        self._room.freed()
+        self._changed()
+
     # ------------------------------------------------------------------ calling
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`."""
         if function.signature.by_name:
             return ByName(self.caller, function, options, self.submitter)
+        if self.journal is not None:
+            return self._kept(function, options)
         return self._submitter(function, options, Ticket)
 
     def streamer(self, function: Function, options: Options) -> SubmitStream:
@@ -210,8 +284,7 @@ class MeshEngine:
             data, buffers = pack(args, kwargs)
             way = route
             if buffers or len(data) > sockets.LARGE:
-                way = route._replace(size=_checked_size(name, (data, buffers), limit))
-                data, buffers = frozen((data, buffers))  # the program may go on to change them
+                way, (data, buffers) = _large(route, (data, buffers), limit)
             if self._unusable:
                 raise Closed(self._unusable)
             number = next(ids)
@@ -233,13 +306,64 @@ class MeshEngine:
 
         return submit
 
+    def _kept(self, function: Function, options: Options) -> Submit:
+        """Return what records a task, and sends it then."""
+        self._check_key(function)
+        signature, name = function.signature, function.name
+        route = Route(name, signature.fingerprint, 0, options.node, options.needs, options.priority)
+        wired, limit = wire_options(options), self.settings.limit
+        new_id, new_result = self._id_makers(function)
+        unpack = MethodType(_nothing, self) if options.ignore_report else signature.unpack_return
+
+        def make(args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeptTicket:
+            (data, buffers), way = signature.pack(args, kwargs), route
+            if buffers or len(data) > sockets.LARGE:
+                way, (data, buffers) = _large(route, (data, buffers), limit)
+            if self._unusable:
+                raise Closed(self._unusable)
+            number = next(self._ids)
+            if number - self._settled - self._turned_away > self.settings.max_open:
+                self._wait_for_room(number)
+            ticket = KeptTicket(way, new_id(number), data, buffers, options, wired, None)
+            ticket.engine, ticket.unpack, ticket.let_go = self, unpack, None
+            ticket.record = next(self._records)
+            if options.on_terms:
+                ticket.terms = Terms(options)
+            ticket.result = new_result(name, ticket.id, ticket)
+            return ticket
+
+        return KeptSubmit(make, self._send_kept, self._is_full)
+
+    def _send_kept(self, tickets: list[KeptTicket]) -> list[Result[Any]]:
+        """Send tasks as soon as they are recorded; return what the program gets."""
+        assert self.journal is not None
+        results = [ticket.result for ticket in tickets]
+        try:
+            self.journal.record([call_of(ticket) for ticket in tickets])
+        except BaseException:
+            for _ in tickets:
+                self._turn_away()
+            raise
+        self.caller.inbox.extend(tickets)
+        if self.reactor.sleeping:
+            self.reactor.wake()
+        if not self.reactor.running:
+            for result in results:
+                result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+        ignored = tickets[0].options.ignore_report
+        return [_told_at_once(result) if ignored else result for result in results]
+
+    def _is_full(self) -> bool:
+        """Whether the next call would have to wait."""
+        return self.caller.decider.ledger.open + len(self.caller.inbox) >= self.settings.max_open
+
     def _id_makers(
         self, function: Function
     ) -> tuple[Callable[[int], str], Callable[[str, str, Ticket], Result[Any]]]:
         """Return what makes the id of a task (of its number, where there is no id maker), and its result."""
         maker, name = function.id_maker, function.name
         if maker is None:
-            return str, Result
+            return (str if not self._life else f"{self._life}-{{}}".format), Result
 
         def new_id(_: int) -> str:
             try:
@@ -280,8 +404,7 @@ class MeshEngine:
         told = result
         if ticket.options.ignore_report:
             ticket.unpack = MethodType(_nothing, getattr(ticket.unpack, "__self__", self))
-            told = Result(result.name, result.id, ticket)
-            told._succeed(None)
+            told = _told_at_once(result)
         self.caller.inbox.append(ticket)
         if self.reactor.sleeping:
             self.reactor.wake()
@@ -349,12 +472,16 @@ class MeshEngine:
     # ------------------------------------------------------------------ in the I/O thread
 
     def _settle(self, entry: Entry, node: str) -> None:
-        ticket: Any = entry
-        result = entry.result
-        entry.result = None
         self._settled += 1
         if self._room.waiting:
             self._room.freed()
+        self._finish(entry, node)
+
+    def _finish(self, entry: Entry, node: str) -> None:
+        """Tell the program what came of a task."""
+        ticket: Any = entry
+        result = entry.result
+        entry.result = None
         if entry.status == _SUCCESS:
             try:
                 if type(entry) is StreamTicket:
@@ -620,7 +747,7 @@ class MeshEngine:
         if self._herald is not None:
             self._herald.close()
         self._finder.stop()
-        self.reactor.stop(timeout)
+        self.reactor.stop(timeout)  # which closes the journal, too
         tell_left_undone(self.events, self._left_undone)
         self._room.freed()
         self._callbacks.close()
@@ -630,11 +757,19 @@ def _nothing(signature: Any, body: Body) -> None:
     """Take the return of a task whose report is ignored."""
 
 
-def _checked_size(name: str, body: Body, limit: int) -> int:
+def _told_at_once(result: Result[Any]) -> Result[Any]:
+    """Return what the program gets of a task whose report is ignored."""
+    told: Result[Any] = Result(result.name, result.id, result._owner)
+    told._succeed(None)
+    return told
+
+
+def _large(route: Route, body: Body, limit: int) -> tuple[Route, Body]:
+    """Return the route of a large body, and a copy of what the program may go on to change."""
     total = size(body)
     if total > limit:
         raise BodyTooLarge(
-            f"the arguments of {name}() take {total:,} bytes, over the body limit of {limit:,}; "
+            f"the arguments of {route.name}() take {total:,} bytes, over the body limit of {limit:,}; "
             "hint: send less at a time, or raise the limit of callers and nodes"
         )
-    return total
+    return route._replace(size=total), frozen(body)

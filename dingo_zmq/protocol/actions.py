@@ -67,6 +67,13 @@ class Reached:
 
 
 @dataclass(slots=True)
+class Fenced:
+    """A later life of this caller is known to nodes: this one is to end, and to write to its journal no more."""
+
+    text: str
+
+
+@dataclass(slots=True)
 class Note:
     """
     Something that happened, for the log and for whoever listens.
@@ -84,7 +91,7 @@ class Note:
     entries: Sequence[Entry] = ()
 
 
-Action = Send | Settled | Told | Retried | Drop | Reached | Note
+Action = Send | Settled | Told | Retried | Drop | Reached | Fenced | Note
 
 
 @dataclass(slots=True, eq=False)

@@ -7,15 +7,28 @@ from typing import Any
 
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Drop, Express, Note, Reached, Retried, Send, Settled, Told
+from dingo_zmq.protocol.actions import Action, Drop, Express, Fenced, Note, Reached, Retried, Send, Settled, Told
 from dingo_zmq.protocol.contacts import Contacts
+from dingo_zmq.protocol.former import Hold
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Dice, Peer, Side
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.tasks import OpenTasks
 from dingo_zmq.protocol.tries import ReadFailure, unread
 
-__all__ = ["Action", "Caller", "Drop", "Express", "Note", "Reached", "Retried", "Send", "Settled", "Told"]
+__all__ = [
+    "Action",
+    "Caller",
+    "Drop",
+    "Express",
+    "Fenced",
+    "Note",
+    "Reached",
+    "Retried",
+    "Send",
+    "Settled",
+    "Told",
+]
 
 
 class Caller:
@@ -25,21 +38,26 @@ class Caller:
     `OpenTasks` keeps the tasks, `Contacts` the nodes; this brings both together for the doer.
 
     Args:
-        name: the caller's part of all topics; unique and unguessable, drawn anew by each process.
+        name: the caller's part of all topics; unique and unguessable, drawn anew by each process that has no
+            journal.
         mesh: name of the mesh.
         dice: chance, from the doer.
         read_failure: returns what the body of a FAIL says.
+        life: how often the caller's journal was opened, 0 where it has none.  With a journal the doer does no
+            `Send` before what the actions up to it say is recorded, and tells `recorded` of it; see `recording`.
 
     Every method takes `now`, monotonic seconds.  What is to be done is appended to `out`; the doer takes it
     with `take()`.
     """
 
-    def __init__(self, name: str, mesh: str, dice: Dice, read_failure: ReadFailure = unread) -> None:
-        self.name, self.mesh = name, mesh
+    def __init__(
+        self, name: str, mesh: str, dice: Dice, read_failure: ReadFailure = unread, life: int = 0
+    ) -> None:
+        self.name, self.mesh, self.life = name, mesh, life
         self.out: list[Action] = []
         self.peers: dict[str, Peer] = {}
         self._tasks = tasks = OpenTasks(name, dice, self.peers, self.out, read_failure)
-        self._contacts = contacts = Contacts(name, mesh, dice, tasks)
+        self._contacts = contacts = Contacts(name, mesh, dice, tasks, life)
         self.ledger, self.links, self.streams = tasks.ledger, contacts.links, tasks.streams
         self._pump, self._reports = tasks.pump, tasks.reports
         self._handlers: dict[type, Callable[[Peer, Any, float], None]] = {
@@ -120,9 +138,34 @@ class Caller:
         return self._tasks.everything()
 
     def close(self, now: float) -> None:
-        """Settle what is open with FAIL/SHUTDOWN and say good-bye."""
+        """
+        Settle what is open with FAIL/SHUTDOWN and say good-bye.
+
+        Not where tasks are open that a journal has: nodes go on with them, for the next life.
+        """
+        left = [entry for entry in self.everything() if entry.record]
         self._tasks.close(now)
-        self._contacts.good_bye()
+        if not left:
+            self._contacts.good_bye()
+
+    # ------------------------------------------------------------------ where there is a journal
+
+    def resume(self, waiting: list[Entry], held: list[tuple[Entry, Hold]], now: float) -> None:
+        """Take over what was open when the life before ended; before anything else."""
+        self._contacts.resume(held, now)
+        self._tasks.submit(waiting, now)
+
+    def fence(self) -> None:
+        """Do nothing any more, for another life has the tasks."""
+        self._tasks.closed = True
+
+    def marks(self) -> list[tuple[bytes, int]]:
+        """Return what has been reported and not recorded, for `recorded`; see `Contacts.marks`."""
+        return self._contacts.marks()
+
+    def recorded(self, marks: list[tuple[bytes, int]], now: float) -> None:
+        """All that was settled when `marks` was asked for is in the journal."""
+        self._contacts.recorded(marks, now)
 
     # ------------------------------------------------------------------ what connections do
 

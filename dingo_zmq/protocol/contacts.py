@@ -5,8 +5,9 @@ from __future__ import annotations
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.actions import Action, Drop, Note, Reached, Send
-from dingo_zmq.protocol.ledger import Lane
+from dingo_zmq.protocol.actions import Action, Drop, Fenced, Note, Reached, Send
+from dingo_zmq.protocol.former import FormerPeer, Hold, resumed
+from dingo_zmq.protocol.ledger import Entry, Lane
 from dingo_zmq.protocol.roster import (
     BEAT_SECONDS,
     HELLO_MOST,
@@ -15,6 +16,7 @@ from dingo_zmq.protocol.roster import (
     SUSPECT_SECONDS,
     Dice,
     Peer,
+    RecordedHeard,
     Side,
     Stage,
 )
@@ -36,14 +38,16 @@ class Contacts:
         mesh: name of the mesh.
         dice: chance, from the doer.
         tasks: what becomes of the tasks of a node that is lost.
+        life: how often the journal of this caller was opened, 0 where it has none.
 
     Attributes:
         peers: the nodes, by key.
         links: those with a link, by its token.
     """
 
-    def __init__(self, name: str, mesh: str, dice: Dice, tasks: OpenTasks) -> None:
-        self.name, self.mesh = name, mesh
+    def __init__(self, name: str, mesh: str, dice: Dice, tasks: OpenTasks, life: int = 0) -> None:
+        self.name, self.mesh, self.life = name, mesh, life
+        self._former: dict[bytes, FormerPeer] = {}  # by base
         self.peers: dict[str, Peer] = tasks.peers
         self.links: dict[bytes, Peer] = {}
         self.out: list[Action] = tasks.out
@@ -83,13 +87,43 @@ class Contacts:
             if peer.token:
                 self._send(peer, m.Bye(peer.token))
 
+    # ------------------------------------------------------------------ an earlier life
+
+    def resume(self, held: list[tuple[Entry, Hold]], now: float) -> None:
+        """These tasks were held by nodes when the life before ended."""
+        for entry, hold in held:
+            peer = self._former.get(hold.base)
+            if peer is None:
+                peer = self._former[hold.base] = FormerPeer(hold, now)
+                self.peers[peer.key] = peer
+            peer.holds(self._tasks.ledger, entry, hold.number, now)
+        self._last_tick = self._last_tick or now
+
+    def _look_after_former(self, peer: FormerPeer, now: float) -> None:
+        if peer.overdue(now):
+            self._lost(peer, "it is not back since the journal was opened", now, proved=False)
+        elif peer.forgettable(now):
+            self._tasks.forget(peer)
+            self._end_former(peer)
+
+    def _end_former(self, peer: FormerPeer) -> None:
+        del self._former[peer.base], self.peers[peer.key]
+
+    def _take_up(self, peer: Peer, welcome: m.Welcome) -> None:
+        """A link was taken over: go on with the lanes that the journal knows of it."""
+        former = self._former.get(welcome.base)
+        if former is not None and former.incarnation == welcome.incarnation:
+            former.move(peer, welcome)
+            self._end_former(former)
+        resumed(peer, welcome)
+
     # ------------------------------------------------------------------ what the doer tells
 
     def found(self, key: str, now: float, label: str = "") -> None:
         """A node was found, and is called `label` until it says its name; the doer connects to it."""
         peer = self.peers.get(key)
         if peer is None:
-            self.peers[key] = Peer(key, self._hellos)
+            self.peers[key] = Peer(key, self._hellos, journal=self.life > 0)
             self._last_tick = self._last_tick or now
         else:
             peer.announced = True
@@ -168,6 +202,9 @@ class Contacts:
     # ------------------------------------------------------------------ links
 
     def _look_after(self, peer: Peer, now: float) -> None:
+        if isinstance(peer, FormerPeer):
+            self._look_after_former(peer, now)
+            return
         if not peer.announced and peer.hopeless:
             self._close_link(peer)
             del self.peers[peer.key]
@@ -212,7 +249,8 @@ class Contacts:
             return
         peer.number = max(self._hellos, peer.number)
         self._hellos = number = peer.numbered(now)
-        self._send(peer, m.Hello(peer.token, self.name, number, peer.incarnation, self.mesh, [m.VERSION]))
+        life = self.life
+        self._send(peer, m.Hello(peer.token, self.name, number, peer.incarnation, self.mesh, [m.VERSION], life))
 
     def _beat_if_due(self, peer: Peer, now: float) -> None:
         if peer.stage is not Stage.READY or now < peer.next_beat:
@@ -236,6 +274,8 @@ class Contacts:
         if peer.incarnation and welcome.incarnation != peer.incarnation:
             self._lost(peer, "it was started anew", now, proved=True)
             return
+        if welcome.base and not peer.incarnation:
+            self._take_up(peer, welcome)
         self._tasks.settle_blame(peer, welcome.incarnation, now)
         doubles = self._close_doubles(peer, welcome, now)
         if doubles or peer.welcome is None or peer.welcome.node != welcome.node:
@@ -248,7 +288,9 @@ class Contacts:
                 slots, signature, fingerprint, at_most_once = told
                 lane = Lane(peer.key, name, slots, plain(signature), fingerprint, at_most_once)
                 peer.lanes[name] = lane
-            lane.slots = told[0]
+            lane.slots, _, lane.fingerprint, lane.at_most_once = told
+            lane.signature = lane.signature or plain(told[1])
+            lane.sent = max(lane.sent, welcome.seen.get(name, 0))
             lane.told(welcome.credit.get(name, 0), 0, now)
         self.echoed(peer, welcome.echo, now)
         peer.stage, peer.next_hello = Stage.READY, LATER
@@ -304,6 +346,8 @@ class Contacts:
             peer.stage, peer.next_hello, peer.next_beat = Stage.BARRED, LATER, LATER
             if peer.barred != before:
                 self._note(f"refused us: {peer.barred}", peer, EventCode.REFUSED, Level.WARNING)
+        elif refused.reason == m.REFUSED_LIFE:
+            self.out.append(Fenced(f"{peer.name} says: {plain(refused.text, most=REFUSAL_MOST)}"))
         else:
             self._lost(peer, "it knows our link no more", now, proved=False)
             self._close_link(peer)
@@ -324,9 +368,23 @@ class Contacts:
     def credit(self, peer: Peer, message: m.Credit, now: float) -> None:
         """The answer to a BEAT."""
         self.echoed(peer, message.echo, now)
-        if message.draining and peer.told_heard < peer.heard.total:
+        if message.draining and peer.told_heard < peer.heard.told:
             peer.next_beat = now
         peer.draining = peer.leaving = message.draining
+
+    def recorded(self, marks: list[tuple[bytes, int]], now: float) -> None:
+        """What was reported up to these numbers is in the journal: the nodes may be told."""
+        for token, number in marks:
+            peer = self.links.get(token)
+            if peer is not None and isinstance(peer.heard, RecordedHeard):
+                peer.heard.recorded = max(peer.heard.recorded, number)
+                if peer.leaving:
+                    peer.next_beat = now
+
+    def marks(self) -> list[tuple[bytes, int]]:
+        """Return the links on which more was reported than nodes may be told, with the numbers."""
+        heard = [(token, peer.heard) for token, peer in self.links.items()]
+        return [(token, numbers.total) for token, numbers in heard if numbers.total > numbers.told]
 
     def _give_up(self, peer: Peer, now: float, *, proved: bool) -> None:
         """

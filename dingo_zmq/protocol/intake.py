@@ -190,15 +190,18 @@ class Link:
     `kept` holds the answers not yet heard, by report number, oldest first; their number is bounded since
     beyond a few allowances they eat credit (see `credit.grant`).  `partial` of them are values of streams, which
     are bounded by the window of each.
+    `life` is not 0 for a caller with a journal, whose next life may take the link over; `base` is the first token.
     """
 
     __slots__ = (
+        "base",
         "caller",
         "dead",
         "hello",
         "kept",
         "lanes",
         "last_beat",
+        "life",
         "partial",
         "pending",
         "previous_beat",
@@ -209,8 +212,11 @@ class Link:
         "touched",
     )
 
-    def __init__(self, token: bytes, caller: str, functions: Iterable[Function], now: float) -> None:
+    def __init__(
+        self, token: bytes, caller: str, functions: Iterable[Function], now: float, life: int = 0
+    ) -> None:
         self.token, self.caller, self.touched = token, caller, now
+        self.base, self.life = token, life
         self.lanes = {function.name: Lane(function) for function in functions}
         for lane in self.lanes.values():
             lane.function.lanes.append(lane)
@@ -221,6 +227,30 @@ class Link:
         self.pending: deque[Answer] = deque()
         self.report_number = self.partial = 0
         self.running = 0  # of our tasks, in the hands of workers
+
+    def taken_over(self, token: bytes, life: int) -> None:
+        """
+        Another life of the caller goes on with this link, under a token of its own.
+
+        It knows nothing of report numbers: those of the final reports that are kept begin anew.  Values of streams
+        are dropped, for whoever read them is gone.
+        """
+        self.token, self.life = token, life
+        self.proved = False
+        self.hello = 0
+        self.previous_beat = self.last_beat = NEVER
+        answers = [answer for answer in self.kept.values() if answer.item[4] != _PARTIAL]
+        for number, answer in enumerate(answers, 1):
+            answer.item = (number, *answer.item[1:])
+            answer.at = NEVER
+        self.kept = {answer.item[0]: answer for answer in answers}
+        self.pending = deque(answer for answer in self.pending if answer.item[4] != _PARTIAL)
+        self.report_number, self.partial = len(answers), 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the answers that are kept."""
+        return sum(len(a.item[5]) + sum(map(memory_of, a.buffers)) for a in self.kept.values())
 
     def heard(self, number: int) -> None:
         """Free the answers up to a report number."""
@@ -359,3 +389,8 @@ class Link:
         self.kept.clear()
         self.pending.clear()
         return held
+
+
+def memory_of(buffer: Any) -> int:
+    """Return the bytes of something with the buffer protocol."""
+    return memoryview(buffer).nbytes

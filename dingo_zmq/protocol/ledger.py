@@ -72,6 +72,7 @@ class Entry:
         recalls: how often it was recalled.
         strays: other links' lanes that it was sent on, with its numbers there.
         stopping: whether its node was asked to stop it and to tell: it is sent nowhere else any more.
+        record: its number in the journal, 0 where it is in none.
         terms: when it may start and how often it is tried, None where its options say nothing of that.  Tasks that
             share a route object either all have terms, or none has.
         settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
@@ -89,6 +90,7 @@ class Entry:
         "number",
         "options",
         "recalls",
+        "record",
         "result",
         "route",
         "settled",
@@ -113,7 +115,7 @@ class Entry:
         self.route, self.id, self.body, self.buffers = route, id, body, buffers
         self.options, self.wire_options, self.result = options, wire_options, result
         self.lane: Lane | None = None
-        self.number = self.attempt = self.losses = self.recalls = 0
+        self.number = self.attempt = self.losses = self.recalls = self.record = 0
         self.started = self.settled = self.stopping = False
         self.strays: list[tuple[Lane, int]] | None = None
         self.terms: Terms | None = None
@@ -299,6 +301,18 @@ class Ledger:
         """Record a task that never waited."""
         self.open += 1
         self.held(entry, lane, number)
+
+    def resume(self, entry: Entry, lane: Lane, number: int, now: float) -> None:
+        """Record a task that was sent on a lane in an earlier life of its caller."""
+        self.open += 1
+        entry.lane, entry.number = lane, number
+        lane.open[number] = entry
+        lane.sent = max(lane.sent, number)
+        if entry.terms is not None:
+            entry.terms.called(now)
+            entry.terms.pauses = False
+            self.dated = self.dated or entry.terms.may_expire
+            self._parked(entry, entry.terms)
 
     def reroute(self, route: Route, change: Callable[[Entry], Route]) -> None:
         """Ask `change` for a new route of each task that waits on a route, oldest first, and queue it there."""

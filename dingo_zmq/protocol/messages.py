@@ -59,7 +59,12 @@ class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
 
 
 class Hello(Message):
-    """Open a link, or ask whether it still stands; `incarnation` is empty or the one believed in."""
+    """
+    Open a link, or ask whether it still stands; `incarnation` is empty or the one believed in.
+
+    `life` is 0, or of a caller with a journal how often that was opened.  Its first HELLO of a higher life takes
+    over the link of the life before, with all that is held and kept there; a lower life is refused from then on.
+    """
 
     link: Token
     caller: Part
@@ -67,6 +72,7 @@ class Hello(Message):
     incarnation: Annotated[bytes, Meta(max_length=8)]
     mesh: Part
     versions: Versions
+    life: Total = 0
 
 
 class Tasks(Message):
@@ -148,6 +154,8 @@ class Welcome(Message):
 
     Where bodies of a function are not msgpack, "/" and the name of their marshaller stand behind the fingerprint,
     or the names of both, "/tasks/reports", where they differ.  No other body is to be sent there.
+    `base` is set where the link was taken over from an earlier life of the caller: the first token it ever had.
+    Then `seen` tells the highest task number of each lane that has come, and reports are numbered anew.
     """
 
     link: Token
@@ -163,6 +171,8 @@ class Welcome(Message):
     pace: Total  # relative speed of the machine, any unit, the same on all
     credit: dict[Part, Total]
     draining: bool
+    base: Annotated[bytes, Meta(max_length=8)] = b""
+    seen: dict[Part, Total] = {}
 
 
 class Reports(Message):
@@ -235,6 +245,7 @@ class Pulse(Message):
 REFUSED_UNKNOWN = "unknown link"
 REFUSED_VERSION = "version"
 REFUSED_MESH = "mesh"
+REFUSED_LIFE = "life"
 
 GIVEN_BACK = "given back"
 DRAINING = "draining"

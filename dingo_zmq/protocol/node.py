@@ -28,6 +28,8 @@ from dingo_zmq.protocol.starter import Bundle, Starter
 __all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publish", "Resume", "Start"]
 
 FORGET_SECONDS = 60.0
+KEEP_SECONDS, KEEP_BYTES = 600.0, 256 * 1024 * 1024
+"""how long links of silent callers with a journal are kept instead, and how many bytes of answers for all"""
 DEAF_SECONDS = 5.0
 PULSE_SECONDS = 1.0
 BURIED_MOST = 4096
@@ -61,10 +63,11 @@ class Node:
         self.out, self._watches = self._publisher.out, self._publisher.watches
         self._next_pulse = self._ticked = now
         self._restart_at = LATER
-        self._given_up: set[tuple[bytes, str, int]] = set()  # what ran when it was to restart, as link and ref
+        self._given_up: set[tuple[bytes, str, int]] = set()  # what ran when it was to restart: base of link, ref
         self._dirty: dict[Link, None] = {}
         self._owed: dict[Link, None] = {}  # links whose credit has risen without a report that tells
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
+        self._lives: dict[str, int] = {}  # the latest of each caller with a journal
         self._refusals = Refusals()
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
@@ -209,7 +212,7 @@ class Node:
             for held in running:
                 link.drop(held)
                 link.running -= 1
-                self._given_up.add((link.token, held.lane.function.name, held.number))
+                self._given_up.add((link.base, held.lane.function.name, held.number))
             if running:
                 self._publisher.tell(link, m.Recalled(link.token, refs_of(running), m.RESTARTING))
         for bundle in list(self.starter.active):
@@ -275,14 +278,30 @@ class Node:
                     self.out.append(Overrun(bundle, held))
         if now >= self._next_pulse:
             self._next_pulse = now + PULSE_SECONDS
-            for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
-                self._forget(link)
-                self.out.append(Note("forgotten after a minute of silence", link.caller, code=EventCode.LOST))
+            self._forget_the_silent(now)
             self.out += self._refusals.tick(now)
             self._publisher.pulse(now)
         self._start(now)
         if self._owed:
             self._give_credit(now)
+
+    def _forget_the_silent(self, now: float) -> None:
+        silent = [link for link in self.links.values() if now - link.touched > FORGET_SECONDS]
+        kept = [link for link in silent if link.life and now - link.touched <= KEEP_SECONDS]
+        size = sum(link.kept_bytes for link in kept)
+        kept.sort(key=lambda link: link.touched)
+        for link in silent:
+            if link not in kept:
+                seconds = KEEP_SECONDS if link.life else FORGET_SECONDS
+                text = f"forgotten after {seconds:.0f} s of silence"
+                self._forget(link)
+                self.out.append(Note(text, link.caller, code=EventCode.LOST))
+        while size > KEEP_BYTES:
+            link = kept.pop(0)
+            size -= link.kept_bytes
+            text = f"forgotten before its journal is opened again: over {KEEP_BYTES:,} bytes of answers are kept"
+            self._forget(link)
+            self.out.append(Note(text, link.caller, Level.WARNING, EventCode.LOST))
 
     def drain(self, now: float) -> None:
         """Take no more tasks, give back what has not started, and let the rest finish."""
@@ -309,19 +328,45 @@ class Node:
             self.out += self._refusals.refused(hello.caller, *refusal, now)
             return
         if link is None:
-            older = self.by_caller.get(hello.caller)
-            if older is not None:
-                if hello.number <= older.hello:
-                    return
-                self._forget(older)
-            link = Link(hello.link, hello.caller, self.functions.values(), now)
-            self.links[link.token] = self.by_caller[link.caller] = link
+            link = self._new_link(hello, now)
+            if link is None:
+                return
         link.touched = now
         link.hello = max(link.hello, hello.number)
         self._publisher.welcome(link, hello.number, now)
 
+    def _new_link(self, hello: m.Hello, now: float) -> Link | None:
+        """Return the link that a HELLO opens or takes over; None where a newer one is here already."""
+        older = self.by_caller.get(hello.caller)
+        if hello.life:
+            self._lives.pop(hello.caller, None)
+            self._lives[hello.caller] = hello.life
+            if len(self._lives) > BURIED_MOST:
+                del self._lives[next(iter(self._lives))]
+        if older is not None:
+            if hello.life > older.life > 0:
+                self._take_over(older, hello)
+                return older
+            if hello.number <= older.hello:
+                return None
+            self._forget(older)
+        link = Link(hello.link, hello.caller, self.functions.values(), now, hello.life)
+        self.links[link.token] = self.by_caller[link.caller] = link
+        return link
+
+    def _take_over(self, link: Link, hello: m.Hello) -> None:
+        del self.links[link.token]
+        self._bury(link.token)
+        link.taken_over(hello.link, hello.life)
+        self.links[link.token] = link
+        held = sum(len(lane.held) for lane in link.lanes.values())
+        text = f"its journal was opened again: {counted(held, 'task')} held, {len(link.kept)} answers kept"
+        self.out.append(Note(text, link.caller, code=EventCode.FOUND))
+
     def _objection(self, hello: m.Hello, link: Link | None) -> tuple[str, str] | None:
         me = self.identity
+        if hello.life < self._lives.get(hello.caller, 0):
+            return m.REFUSED_LIFE, "another program has opened the journal of this caller since"
         if m.VERSION not in hello.versions:
             return m.REFUSED_VERSION, f"{me.name} speaks protocol version {m.VERSION}, not {hello.versions}"
         if hello.mesh != me.mesh:
@@ -450,7 +495,7 @@ class Node:
         given_up: dict[str, list[int]] = {}
         for name, numbers in refs.items():
             for number in numbers:
-                where = given_up if (link.token, name, number) in self._given_up else missing
+                where = given_up if (link.base, name, number) in self._given_up else missing
                 where.setdefault(name, []).append(number)
         if missing:
             self._publisher.tell(link, m.Missing(link.token, missing))
@@ -459,13 +504,16 @@ class Node:
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.token, None)
-        self._buried[link.token] = None
-        if len(self._buried) > BURIED_MOST:
-            del self._buried[next(iter(self._buried))]
+        self._bury(link.token)
         if self.by_caller.get(link.caller) is link:
             del self.by_caller[link.caller]
         for held in link.bury():
             self._stop(held)
+
+    def _bury(self, token: bytes) -> None:
+        self._buried[token] = None
+        if len(self._buried) > BURIED_MOST:
+            del self._buried[next(iter(self._buried))]
 
     def _give_credit(self, now: float) -> None:
         """Tell the callers whose tasks were cancelled or given back that there is room again."""

@@ -143,7 +143,7 @@ class Publisher:
     def welcome(self, link: Link, echo: int, now: float) -> None:
         """The link stands; who the node is."""
         me = self.identity
-        links = len(self._links)
+        links, taken_over = len(self._links), link.base != link.token
         for lane in link.lanes.values():
             if not self.draining:
                 lane.granted = max(lane.granted, credit.first_grant(lane.function.slots, links))
@@ -163,6 +163,8 @@ class Publisher:
                 pace=me.pace,
                 credit={name: lane.granted for name, lane in link.lanes.items()},
                 draining=self.draining,
+                base=link.base if taken_over else b"",
+                seen={name: lane.seen for name, lane in link.lanes.items() if lane.seen} if taken_over else {},
             ),
         )
 

@@ -51,9 +51,14 @@ READY = Stage.READY  # looking a member up on its class is slow, and `usable` is
 
 
 class Heard:
-    """Report numbers heard on a link: `total` is the highest with none missing below it."""
+    """Report numbers heard on a link: `total` is the highest with none missing below it, `told` may be told."""
 
     __slots__ = ("ahead", "total")
+
+    @property
+    def told(self) -> int:
+        """The highest number that the node may know of: it frees its answers up to that."""
+        return self.total
 
     def __init__(self) -> None:
         self.total = 0
@@ -69,6 +74,21 @@ class Heard:
                 ahead.discard(self.total)
         elif number > self.total:
             self.ahead.add(number)
+
+
+class RecordedHeard(Heard):
+    """The same where answers are recorded in a journal: what is not recorded yet is not told."""
+
+    __slots__ = ("recorded",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorded = 0
+
+    @property
+    def told(self) -> int:
+        """The highest number that the node may know of."""
+        return self.recorded
 
 
 class Early(NamedTuple):
@@ -94,10 +114,21 @@ class Peer:
     `busy` is set where it was said to get no new tasks, being silent.
     `early` has reports of streams, by number, that came after a gap: they wait for those before them.
     `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
+    `base` is the first token that its link had, in this life of the caller or in one before.
+    `former` is set for what a journal knows of a link of an earlier life: nobody is reached by it, but a node may
+    have that life's tasks; see `contacts`.
+
+    Args:
+        key: the node's, as its caller knows it.
+        number: of the last HELLO sent to anybody.
+        journal: whether answers are recorded in one.
     """
 
-    def __init__(self, key: str, number: int) -> None:
+    former = False
+
+    def __init__(self, key: str, number: int, *, journal: bool = False) -> None:
         self.key = key
+        self._heard = RecordedHeard if journal else Heard
         self.stage = Stage.APART
         self.up: set[Side] = set()
         self.broke = False
@@ -115,10 +146,10 @@ class Peer:
 
     def open_link(self, token: bytes, number: int, now: float) -> None:
         """Start a new link: lanes, numbers and reports begin anew."""
-        self.token = token
+        self.token = self.base = token
         self.incarnation = b""
         self.lanes: dict[str, Lane] = {}
-        self.heard = Heard()
+        self.heard = self._heard()
         self.early: dict[int, Early] = {}
         self.number = self.valid_from = number  # of the last HELLO or BEAT; the first that proves anything
         self.sent_at: dict[int, float] = {}
@@ -197,6 +228,8 @@ class Peer:
             return f"refused us: {self.barred}"
         if self.locked_out:
             return "locked out"
+        if self.former:
+            return "not back yet"
         if self.stage is not Stage.READY:
             return "greeting" if self.connected else "apart"
         if self.draining:
@@ -265,13 +298,13 @@ class Peer:
             numbers = [number for number in lane.open if number <= covered]
             if numbers:
                 opens[lane.name] = numbers
-        number, heard = self.numbered(now), self.heard.total
+        number, heard = self.numbered(now), self.heard.told
         return m.Beat(self.token, caller, number, heard, lanes, opens, self.incarnation)
 
     def beaten(self) -> None:
         """The BEAT has left."""
         self.resync = False
-        self.told_heard = self.heard.total
+        self.told_heard = self.heard.told
         for lane in self.lanes.values():
             lane.covered = lane.sent
 

@@ -69,8 +69,8 @@ class OpenTasks:
         lane, number = entry.lane, entry.number
         if lane is not None and peer.token and reading.due((lane, number)):
             taken = {lane.name: [(number, reading.tell((lane, number)))]}
-            peer.told_heard = peer.heard.total
-            self._send(peer, m.Taken(peer.token, peer.heard.total, taken))
+            peer.told_heard = peer.heard.told
+            self._send(peer, m.Taken(peer.token, peer.heard.told, taken))
 
     def taken(self, peer: Peer) -> dict[str, list[tuple[int, int]]]:
         """Return how many values were taken of each stream that a node has, to be told in a BEAT."""
@@ -95,7 +95,7 @@ class OpenTasks:
         if lane.at_most_once and route.by_name:
             return None
         peer = self.peers[lane.key]
-        return Express(route, lane, peer.token, lane.sent + 1, peer.heard.total)
+        return Express(route, lane, peer.token, lane.sent + 1, peer.heard.told)
 
     def expressed(self, entry: Entry, place: Express, now: float) -> None:
         """
@@ -149,6 +149,9 @@ class OpenTasks:
         """Settle what is open with FAIL/SHUTDOWN."""
         self.closed = True
         for entry in self.everything():
+            if entry.record:  # its node goes on with it
+                self.ledger.unhold(entry)
+                entry.strays = None
             self._end(entry, Failure(Code.SHUTDOWN, "the App was closed before the task was done"), now)
         self.ledger.agenda.items.clear()
 
@@ -489,8 +492,8 @@ class OpenTasks:
             self._send_frame(peer, items, ())
 
     def _send_frame(self, peer: Peer, items: list[m.TaskItem], buffers: tuple[Any, ...]) -> None:
-        peer.told_heard = peer.heard.total
-        tasks = m.Tasks(peer.token, self.name, peer.heard.total, self.wanted(peer), items)
+        peer.told_heard = peer.heard.told
+        tasks = m.Tasks(peer.token, self.name, peer.heard.told, self.wanted(peer), items)
         self._send(peer, tasks, buffers)
 
     def wanted(self, peer: Peer) -> dict[str, int]:

@@ -69,7 +69,7 @@ class Terms:
     What holds of one task with a delay, an expiry or retries, at its caller; other tasks have none.
 
     Attributes:
-        options: of the task.
+        options: of the task, which was called `age` seconds before this is known.
         due: when it may be sent, monotonic seconds.
         expires_at: until when it must have started, LATER where it never expires.
         begun: whether it has started anywhere, or may have.
@@ -79,6 +79,7 @@ class Terms:
     """
 
     __slots__ = (
+        "_age",
         "attempt",
         "begun",
         "cause",
@@ -92,20 +93,20 @@ class Terms:
         "retries",
     )
 
-    def __init__(self, options: Options) -> None:
-        self.options, self.retries = options, options.tries
+    def __init__(self, options: Options, age: float = 0.0) -> None:
+        self.options, self.retries, self._age = options, options.tries, age
         self.due, self.expires_at = -LATER, LATER
         self.begun = self.pauses = False
         self.raised = self.lost = self.refused = 0
         self.attempt = self.cause = ""
 
     def called(self, now: float) -> None:
-        """The task was called."""
-        options = self.options
-        if options.delay:
-            self.due, self.pauses = now + options.delay, True
+        """The task was called, `age` seconds ago."""
+        options, at = self.options, now - self._age
+        if options.delay > self._age:
+            self.due, self.pauses = at + options.delay, True
         if options.expires is not None:
-            self.expires_at = now + options.expires
+            self.expires_at = at + options.expires
 
     @property
     def may_expire(self) -> bool:

@@ -72,7 +72,7 @@ def _history(entry: Entry) -> str:
 
 
 def _no_node(caller: Caller, route: Route, now: float) -> str:
-    peers = list(caller.peers.values())
+    peers = [peer for peer in caller.peers.values() if not peer.former]
     if not peers:
         return f"no node of mesh {caller.mesh!r} has been found"
     ready = [peer for peer in peers if peer.stage is Stage.READY]
@@ -214,6 +214,8 @@ def _standing(peer: Peer) -> tuple[str, str]:
     if peer.locked_out:
         cause = peer.locked_out.removeprefix("it ")
         return cause, cause.replace("does not", "do not", 1).replace("has ", "have ", 1)
+    if peer.former:
+        return "has not been back since this program was started again", ""
     if peer.barred:
         return f"refused us: {peer.barred}", f"refused us: {peer.barred}"
     if peer.connected:

@@ -1,0 +1,292 @@
+"""The file of a journal: SQLite with a write-ahead log, each row with a checksum."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from dingo_zmq.errors import JournalError
+from dingo_zmq.journal.lock import Lock
+from dingo_zmq.journal.rows import Batch, Call, Dead, End, Hold, Open, State
+
+__all__ = ["JournalFile"]
+
+APPLICATION = 0x64696E67  # "ding"
+VERSION = 1
+DEAD_MOST = 10_000
+"""dead letters kept, the newest"""
+_READ = {
+    "calls": "SELECT record, data, sum FROM calls ORDER BY record",
+    "holds": "SELECT record, data, sum FROM holds ORDER BY record",
+    "ends": "SELECT record, data, sum FROM ends ORDER BY record",
+}
+_PUT = {"calls": "REPLACE INTO calls VALUES (?, ?, ?)", "holds": "REPLACE INTO holds VALUES (?, ?, ?)"}
+_DROP = {
+    "calls": "DELETE FROM calls WHERE record = ?",
+    "holds": "DELETE FROM holds WHERE record = ?",
+    "ends": "DELETE FROM ends WHERE record = ?",
+}
+_OLD_LETTERS = "SELECT record FROM ends WHERE dead ORDER BY record DESC LIMIT -1 OFFSET ?"
+_SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE calls (record INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE holds (record INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE ends (record INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL, dead INTEGER NOT NULL);
+CREATE INDEX dead_ends ON ends (record) WHERE dead;
+"""
+_encode = msgspec.msgpack.Encoder().encode
+T = TypeVar("T", Call, Hold, End)
+_DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Call, Hold, End)
+}
+
+
+class JournalFile:
+    """
+    A journal that is open; no other process can open it meanwhile.
+
+    What `write` has returned from outlives a crash of the process and, as far as the disk keeps its word, of the
+    machine (``synchronous=FULL``).  Only one thread at a time may use it.
+
+    Args:
+        path: the file; ``-wal``, ``-shm``, ``-open`` and ``-lock`` are beside it.
+        new_caller: makes the id of the caller of a new journal; None where the file must be there.
+        read_only: whether to look only, also while another process has it open.
+
+    Raises:
+        JournalError: it is in use, cannot be opened or made, is damaged, or is no journal.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        new_caller: Callable[[], str] | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        self.path, self._read_only = Path(path).absolute(), read_only
+        if new_caller is None and not self.path.is_file():
+            raise JournalError(f"journal {path}: there is no such file")
+        self._lock = None if read_only else Lock(self.path.with_name(f"{self.path.name}-lock"))
+        try:
+            if not read_only:
+                self._check_log()
+            self._db = self._connect()
+            try:
+                self._prepare(new_caller)
+            except BaseException:
+                self._db.close()
+                raise
+        except BaseException:
+            if self._lock is not None:
+                self._lock.close()
+            raise
+
+    def _check_log(self) -> None:
+        """What was written last may be in the log alone; SQLite would not miss it."""
+        if self.path.exists() and self._stamp.exists() and not self._log.exists():
+            raise JournalError(
+                f"journal {self.path}: it is damaged: {self._log.name} is missing, which had what was written "
+                f"last; hint: put it back, or remove {self._stamp.name} to go on without what it had"
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    @property
+    def _stamp(self) -> Path:
+        """A file that is there while the journal is open, and after a crash."""
+        return self.path.with_name(f"{self.path.name}-open")
+
+    def _connect(self) -> sqlite3.Connection:
+        new = not self.path.exists()
+        try:
+            if new:
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            where = f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rw'}"
+            return sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        except (OSError, sqlite3.Error) as exc:
+            raise JournalError(f"journal {self.path}: cannot be opened: {exc}") from exc
+
+    def _prepare(self, new_caller: Callable[[], str] | None) -> None:
+        with self._in_words():
+            application = self._one("PRAGMA application_id")
+            version = self._one("PRAGMA user_version")
+            empty = self._one("SELECT count(*) FROM sqlite_master") == 0
+        if empty and new_caller is not None:
+            with self._in_words():
+                self._create(new_caller())
+        elif application != APPLICATION:
+            raise JournalError(f"journal {self.path}: it is no journal of dingo-zmq; hint: name another file")
+        elif version != VERSION:
+            raise JournalError(
+                f"journal {self.path}: it is of version {version}, and this program knows version {VERSION}; "
+                "hint: use the program that made it until nothing in it is open"
+            )
+        with self._in_words():
+            if not self._read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+            problem = self._one("PRAGMA quick_check(1)")
+        if problem != "ok":
+            raise self._damaged(str(problem))
+
+    def _create(self, caller: str) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+        self._db.executemany("INSERT INTO about VALUES (?, ?)", [("caller", caller), ("life", 0), ("last", 0)])
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("COMMIT")
+
+    # ------------------------------------------------------------------ reading
+
+    def begin_life(self) -> State:
+        """
+        Count one more life, and return what is there.
+
+        Raises:
+            JournalError: something in it is damaged, or it cannot be written.
+        """
+        with self._in_words():
+            about = dict(self._db.execute("SELECT key, value FROM about"))
+            caller, life, last = about.get("caller"), about.get("life"), about.get("last")
+        if not isinstance(caller, str) or not isinstance(life, int) or not isinstance(last, int):
+            raise self._damaged("it does not say whose it is")
+        found = {call.record: Open(call) for call in self._rows(Call, "calls")}
+        for hold in self._rows(Hold, "holds"):
+            if hold.record in found:
+                found[hold.record].hold = hold
+        for end in self._rows(End, "ends"):
+            if end.record in found:
+                found[end.record].end = end
+        tasks = [task for task in found.values() if task.end is None or not task.end.dead]
+        last = max([last, *found])
+        with self._in_words(), self._transaction():
+            self._db.execute("UPDATE about SET value = ? WHERE key = 'life'", (life + 1,))
+            self._db.execute("UPDATE about SET value = ? WHERE key = 'last'", (last,))
+        self._stamp.touch(mode=0o600)
+        self._life = life + 1
+        return State(caller, life + 1, tasks, last)
+
+    def dead(self) -> list[Dead]:
+        """
+        Return the dead letters, oldest first.
+
+        Raises:
+            JournalError: something in it is damaged.
+        """
+        calls = {call.record: call for call in self._rows(Call, "calls")}
+        return [
+            Dead(calls[end.record], end) for end in self._rows(End, "ends") if end.dead and end.record in calls
+        ]
+
+    def _rows(self, kind: type[T], table: str) -> Iterator[T]:
+        decode = _DECODERS[kind].decode
+        with self._in_words():
+            for record, data, total in self._db.execute(_READ[table]):
+                if not isinstance(data, bytes) or crc32(data) != total:
+                    raise self._damaged(f"the checksum of task {record} in {table} does not fit")
+                try:
+                    row: T = decode(data)
+                except (msgspec.MsgspecError, ValueError) as exc:
+                    raise self._damaged(f"task {record} in {table} cannot be read: {exc}") from exc
+                if row.record != record:
+                    raise self._damaged(f"task {record} in {table} is another one")
+                yield row
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, batch: Batch) -> None:
+        """
+        Write all of a batch, or nothing.
+
+        Raises:
+            sqlite3.Error: it cannot be written now; nothing of it was.
+            JournalError: another life has begun, and this one is to write no more.
+        """
+        with self._transaction():
+            if self._one("SELECT value FROM about WHERE key = 'life'") != self._life:
+                raise JournalError(f"journal {self.path}: another program has opened it since")
+            self._put("calls", batch.calls.values())
+            self._put("holds", batch.holds.values())
+            if batch.ends:
+                ends = [(end.record, data := _encode(end), crc32(data), end.dead) for end in batch.ends.values()]
+                self._db.executemany("REPLACE INTO ends VALUES (?, ?, ?, ?)", ends)
+                settled = [(record,) for record in batch.ends]
+                self._db.executemany(_DROP["holds"], settled)
+                if any(end.dead for end in batch.ends.values()):
+                    self._drop_old_letters()
+            if batch.gone:
+                gone = [(record,) for record in batch.gone]
+                for statement in _DROP.values():
+                    self._db.executemany(statement, gone)
+
+    def _put(self, table: str, rows: Iterable[Call | Hold]) -> None:
+        values = [(row.record, data := _encode(row), crc32(data)) for row in rows]
+        if values:
+            self._db.executemany(_PUT[table], values)
+
+    def _drop_old_letters(self) -> None:
+        old = self._db.execute(_OLD_LETTERS, (DEAD_MOST,)).fetchall()
+        for table in ("calls", "ends"):
+            self._db.executemany(_DROP[table], old)
+
+    def requeue(self, letters: Iterable[Dead]) -> None:
+        """
+        Make dead letters open tasks again, as if they had just been called; the next life sends them.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        with self._in_words(), self._transaction():
+            self._db.executemany(_DROP["ends"], [(dead.call.record,) for dead in letters])
+            self._put("calls", [dead.call for dead in letters])
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+        if self._lock is not None:
+            if not self._log.exists():  # all of it is in the file itself
+                self._stamp.unlink(missing_ok=True)
+            self._lock.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _one(self, query: str) -> Any:
+        return self._db.execute(query).fetchone()[0]
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as exc:
+            raise JournalError(f"journal {self.path}: {exc}") from exc
+        except sqlite3.DatabaseError as exc:
+            raise self._damaged(str(exc)) from exc
+
+    def _damaged(self, what: str) -> JournalError:
+        return JournalError(
+            f"journal {self.path}: it is damaged: {what}; nothing was changed; hint: keep a copy, and begin with "
+            "another file, or put an undamaged copy of it and of its -wal in its place"
+        )

@@ -1,0 +1,158 @@
+"""Tasks that are in a journal: recorded when they are called, and found again by the next life of their caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from dingo_zmq.journal import Call, End, Journal, Open, State
+from dingo_zmq.marshal import Body
+from dingo_zmq.marshallers import spoken
+from dingo_zmq.mesh.tickets import KeptTicket
+from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of, wire_options
+from dingo_zmq.protocol.terms import Terms
+from dingo_zmq.registry import Function
+from dingo_zmq.result import Result
+
+__all__ = ["KeptSubmit", "Recovered", "call_of", "end_of", "recovered"]
+
+Find = Callable[[str], Function | None]
+"""returns what the program has registered or declared under a name"""
+
+
+def call_of(ticket: Entry) -> Call:
+    """Return what the journal is to have of a task; it is called now."""
+    route = ticket.route
+    buffers = [bytes(buffer) for buffer in ticket.buffers]
+    call = (ticket.record, route.name, ticket.id, time.time(), route.fingerprint, route.size)
+    return Call(*call, ticket.options, ticket.body, buffers)
+
+
+class KeptSubmit:
+    """
+    Sends tasks of one function that are recorded before.
+
+    Args:
+        make: makes the ticket of one call.
+        send: records tasks and sends them.
+        full: whether `make` would wait for others to be settled.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[tuple[Any, ...], dict[str, Any]], KeptTicket],
+        send: Callable[[list[KeptTicket]], list[Result[Any]]],
+        full: Callable[[], bool],
+    ) -> None:
+        self._make, self._send, self._full = make, send, full
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        """Send one task, as soon as it is recorded."""
+        return self._send([self._make(args, kwargs)])[0]
+
+    def many(self, tuples: Iterable[Sequence[Any]]) -> list[Result[Any]]:
+        """Send several tasks, as soon as all of them are recorded; in parts where there is no room for all."""
+        results: list[Result[Any]] = []
+        tickets: list[KeptTicket] = []
+        for args in tuples:
+            if tickets and self._full():
+                results += self._send(tickets)
+                tickets = []
+            tickets.append(self._make(tuple(args), {}))
+        return results + self._send(tickets) if tickets else results
+
+
+class Recovered:
+    """
+    What a life takes over from those before.
+
+    Attributes:
+        waiting: tasks that no node has.
+        held: those that nodes had when the life before ended.
+        ended: those that had been settled, while the program had not let go of their results, with their ends.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Entry] = []
+        self.held: list[tuple[Entry, Hold]] = []
+        self.ended: list[tuple[KeptTicket, End]] = []
+
+    @property
+    def results(self) -> list[Result[Any]]:
+        """The results of all of them that the program waits for, in the order of their calls."""
+        tickets: list[Any] = [
+            *self.waiting,
+            *(entry for entry, _ in self.held),
+            *(ended for ended, _ in self.ended),
+        ]
+        tickets.sort(key=lambda ticket: ticket.record)
+        return [ticket.result for ticket in tickets if not ticket.options.ignore_report]
+
+
+def recovered(state: State, journal: Journal, find: Find, owner: Any) -> Recovered:
+    """
+    Make tickets of the tasks in a journal.
+
+    Args:
+        state: what it has.
+        journal: hears which results the program has let go of.
+        find: tells how returns are to be read, when they come.
+        owner: the engine.
+    """
+    found, now = Recovered(), time.time()
+    for task in state.open:
+        ticket = _ticket(task, find, owner, now)
+        if task.end is not None:
+            ticket.let_go = journal.let_go
+            found.ended.append((ticket, task.end))
+        elif task.hold is not None and task.hold.base:
+            hold = task.hold
+            ticket.started = hold.started
+            found.held.append((ticket, Hold(hold.base, hold.incarnation, hold.node, hold.number)))
+        else:
+            found.waiting.append(ticket)
+    return found
+
+
+def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
+    call, hold = task.call, task.hold
+    options = call.options
+    route = Route(call.name, call.fingerprint, call.size, options.node, options.needs, options.priority)
+    body, buffers = call.body, tuple(call.buffers)
+    ticket = KeptTicket(route, call.id, body, buffers, options, wire_options(options), None)
+    ticket.engine, ticket.record, ticket.let_go = owner, call.record, None
+    ticket.unpack = _Unpack(find, call)
+    ticket.result = Result(call.name, call.id, ticket)
+    if options.on_terms:
+        ticket.terms = Terms(options, max(0.0, now - call.called))
+    if hold is not None:
+        ticket.attempt, ticket.losses = hold.attempt, hold.losses
+        if ticket.terms is not None:
+            ticket.terms.raised = hold.raised
+            ticket.terms.begun = hold.attempt > 0
+    return ticket
+
+
+class _Unpack:
+    """Reads the return of a task of an earlier life, by what the program says of its function by then."""
+
+    def __init__(self, find: Find, call: Call) -> None:
+        self._find, self._name, self._how = find, call.name, marshallers_of(call.fingerprint)
+        self._nobody = call.options.ignore_report
+
+    def __call__(self, body: Body) -> Any:
+        if self._nobody:
+            return None
+        function = self._find(self._name)
+        if function is not None and not function.signature.by_name:
+            return function.signature.unpack_return(body)
+        return spoken(self._name, self._how).unpack_return(body)
+
+
+def end_of(ticket: KeptTicket, end: End) -> None:
+    """Put into a ticket how its task ended in an earlier life."""
+    ticket.settled = True
+    ticket.status, ticket.body, ticket.buffers = end.status, end.body, tuple(end.buffers)
+    ticket.failure, ticket.attempt = end.failure, end.attempt

@@ -1,0 +1,156 @@
+"""What a caller with a journal does is recorded first: its sends, and what it tells the program, wait for that."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dingo_zmq.errors import PeerError
+from dingo_zmq.events import EventCode
+from dingo_zmq.journal import End, Hold, Journal
+from dingo_zmq.marshal import decode_failure
+from dingo_zmq.model import Code, Failure, Status
+from dingo_zmq.protocol import caller as decider
+from dingo_zmq.protocol.ledger import Entry
+from dingo_zmq.protocol.recording import holds
+
+__all__ = ["Recorder", "is_dead"]
+
+DEAD = frozenset((Code.POISON, Code.UNKNOWN, Code.EXPIRED, Code.TIMEOUT, Code.REFUSED))
+"""failures with which the mesh gives a task up, other than what a function raises: dead letters"""
+_FAIL = int(Status.FAIL)
+
+
+@dataclass(slots=True)
+class _Commit:
+    """What may go on once it is recorded: the first `sends` that wait, and these settlements."""
+
+    sends: int
+    settled: list[decider.Settled]
+    marks: list[tuple[bytes, int]]
+
+
+class Recorder:
+    """
+    Stands between a `Caller` and what it wants done.  Only the I/O thread uses it, but for what the journal calls.
+
+    Args:
+        caller: the decider.
+        journal: where it is recorded.
+        wake: has the I/O thread come round, to look at `committed`.
+    """
+
+    def __init__(self, caller: decider.Caller, journal: Journal, wake: Callable[[], object]) -> None:
+        self.journal = journal
+        self._caller, self._wake = caller, wake
+        self._holds: list[Hold] = []
+        self._ends: list[End] = []
+        self._settled: list[decider.Settled] = []
+        self._waiting: deque[decider.Send] = deque()
+        self._owed = 0  # of those that wait, sends that a commit under way will release
+        self._commits: deque[_Commit] = deque()
+        self._under_way = 0
+
+    # ------------------------------------------------------------------ what the decider wants done
+
+    def must_wait(self, send: decider.Send) -> bool:
+        """Return whether a message is to wait until what it says, or one before it, is recorded; then it does."""
+        for entry, hold in holds(self._caller, send):
+            self._holds.append(_row(entry, *hold))
+        if self._holds or self._waiting:
+            self._waiting.append(send)
+            return True
+        return False
+
+    def settled(self, action: decider.Settled) -> decider.Settled | None:
+        """Take those settled tasks that are in the journal; return the rest."""
+        kept = [entry for entry in action.entries if entry.record]
+        left = [entry for entry in kept if _was_left(entry)]
+        kept = [entry for entry in kept if not _was_left(entry)]
+        if kept:
+            now = time.time()
+            self._ends += [_end(entry, action.node, now) for entry in kept]
+            self._settled.append(decider.Settled(kept, action.node))
+        others = [entry for entry in action.entries if not entry.record] + left
+        return decider.Settled(others, action.node) if others else None
+
+    def noted(self, action: decider.Note | decider.Retried) -> None:
+        """Tasks are to be sent again."""
+        if isinstance(action, decider.Retried):
+            entries: Iterable[Entry] = (action.entry,)
+        elif action.code is EventCode.REDELIVERED:
+            entries = action.entries
+        else:
+            return
+        self._holds += [_row(entry) for entry in entries if entry.record and entry.lane is None]
+
+    def flush(self) -> None:
+        """Have recorded what has come up; the last thing in a round."""
+        marks = self._caller.marks()
+        if not (self._holds or self._ends or marks):
+            return
+        commit = _Commit(len(self._waiting) - self._owed, self._settled, marks)
+        self._owed = len(self._waiting)
+        rows, ends = self._holds, self._ends
+        self._holds, self._ends, self._settled = [], [], []
+        self._under_way += 1
+        self.journal.note(holds=rows, ends=ends, then=lambda: self._committed(commit))
+
+    def _committed(self, commit: _Commit) -> None:
+        """Called by the journal's thread."""
+        self._commits.append(commit)
+        self._wake()
+
+    # ------------------------------------------------------------------ what is recorded
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was recorded since `take`."""
+        return bool(self._commits)
+
+    def take(self, now: float) -> tuple[list[decider.Send], list[decider.Settled]]:
+        """Return what may be done since it is recorded, in order."""
+        sends: list[decider.Send] = []
+        settled: list[decider.Settled] = []
+        while self._commits:
+            commit = self._commits.popleft()
+            self._under_way -= 1
+            self._owed -= commit.sends
+            sends += [self._waiting.popleft() for _ in range(commit.sends)]
+            settled += commit.settled
+            self._caller.recorded(commit.marks, now)
+        if not self._under_way and not self._holds:  # what waits only for its turn
+            sends += self._waiting
+            self._waiting.clear()
+            self._owed = 0
+        return sends, settled
+
+
+def _row(entry: Entry, base: bytes = b"", incarnation: bytes = b"", node: str = "", number: int = 0) -> Hold:
+    raised = 0 if entry.terms is None else entry.terms.raised
+    started = entry.started and entry.lane is not None
+    return Hold(entry.record, base, incarnation, node, number, entry.attempt, entry.losses, raised, started)
+
+
+def _end(entry: Entry, node: str, now: float) -> End:
+    failure, buffers = entry.failure, [bytes(buffer) for buffer in entry.buffers]
+    return End(entry.record, now, entry.status, node, entry.attempt, entry.body, buffers, failure, is_dead(entry))
+
+
+def is_dead(entry: Entry) -> bool:
+    """Whether a task that is settled was given up by the mesh, rather than failed by its function."""
+    if entry.status != _FAIL:
+        return False
+    try:
+        failure = entry.failure or decode_failure((entry.body, entry.buffers))
+    except PeerError:
+        return False
+    return failure.code in DEAD
+
+
+def _was_left(entry: Entry) -> bool:
+    """Whether a task was settled only because the App is closed: the next life goes on with it."""
+    failure: Failure | None = entry.failure
+    return failure is not None and failure.code is Code.SHUTDOWN

@@ -1,0 +1,27 @@
+"""What of a caller's actions belongs into its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.actions import Send
+from dingo_zmq.protocol.caller import Caller
+from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.ledger import Entry
+
+
+def holds(caller: Caller, send: Send) -> Iterator[tuple[Entry, Hold]]:
+    """Yield the recorded tasks that a message is about to send, or to let start, and who will hold them."""
+    message = send.message
+    if isinstance(message, m.Tasks):
+        refs = [(item[0], item[1]) for item in message.items]
+    elif isinstance(message, m.Go):
+        refs = [(name, number) for name, numbers in message.refs.items() for number in numbers]
+    else:
+        return
+    peer = caller.peers[send.key]
+    for name, number in refs:
+        entry = peer.lanes[name].open.get(number)
+        if entry is not None and entry.record:
+            yield entry, Hold(peer.base, peer.incarnation, peer.name, number)
