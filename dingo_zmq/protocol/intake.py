@@ -114,6 +114,7 @@ class Held:
         cancelled: whether nobody wants its result any more.
         awaited: whether its caller waits for its report although it is cancelled.
         expires_at: when it must have started; only where its options say that there is such a time.
+        yielded: how many values it has yielded.
     """
 
     __slots__ = (
@@ -133,6 +134,7 @@ class Held:
         "options",
         "state",
         "told",
+        "yielded",
     )
 
     def __init__(self, link: Link, lane: Lane, item: TaskItem, buffers: tuple[Any, ...]) -> None:
@@ -145,6 +147,7 @@ class Held:
             self.options = options
             self.alone = options.time_limit > 0 or options.soft_time_limit > 0
         self.state = QUEUED
+        self.yielded = 0
         self.expires_at: float
         self.told = False  # whether it was said that it is about to run; it may be taken back from its worker
         self.asked = NEVER
@@ -321,7 +324,14 @@ class Link:
     def value(self, held: Held, body: bytes, buffers: tuple[Any, ...]) -> None:
         """Keep one value of a stream, and have it published by the next flush."""
         self.partial += 1
+        held.yielded += 1
         self._keep(held, _PARTIAL, body, buffers)
+
+    def values_heard(self, held: Held) -> int:
+        """Return how many values of a stream are kept no more."""
+        mine = held.lane.function.name, held.number
+        items = [answer.item for answer in self.kept.values()]
+        return held.yielded - sum(item[4] == _PARTIAL and (item[1], item[2]) == mine for item in items)
 
     def _keep(self, held: Held, status: int, body: bytes, buffers: tuple[Any, ...]) -> None:
         self.report_number = report = self.report_number + 1

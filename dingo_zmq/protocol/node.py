@@ -426,7 +426,9 @@ class Node:
         for name, totals in taken.items():
             for number, total in totals:
                 for held in link.find({name: [number]}):
-                    self.out.append(Resume(held, total))
+                    # A caller with a journal takes values before it may say that it has heard them.
+                    known = min(total, link.values_heard(held)) if link.life else total
+                    self.out.append(Resume(held, known))
 
     def _cancel(self, link: Link, cancel: m.Cancel, now: float) -> None:
         found = link.find(cancel.refs)

@@ -466,7 +466,8 @@ def faults_happened(cast: Cast) -> Iterator[str]:
         amo = cast.scene.plan.at_most_once(job)  # ends UNKNOWN, if the node dies before
         if job.killer and not amo and not cast.scene.history.executions.get(entry.id):
             yield f"the killer {entry.id} never ran"
-        told = entry.id in cast.scene.history.cancelled or entry.id in cast.scene.history.stopped
+        history = cast.scene.history
+        told = entry.id in history.cancelled or entry.id in history.stopped or history.carried_over[entry.id]
         if job.cancel_after == 0 and not told:
             yield f"{entry.id} was not cancelled"
 

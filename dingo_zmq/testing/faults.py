@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from dingo_zmq.protocol.roster import Side
+from dingo_zmq.testing.durable import DurableHost
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.network import Connection, Way
 from dingo_zmq.testing.node_host import NodeHost
@@ -61,6 +62,7 @@ class Faults:
             Kind.ALIAS: self._alias,
             Kind.CALLER_DIES: self._die,
             Kind.CALLER_LEAVES: self._die,
+            Kind.CALLER_RESTARTS: self._restart,
             **dict.fromkeys(_SIDES, self._break),
             **dict.fromkeys((Kind.CUT_UP, Kind.CUT_DOWN, Kind.CUT_BOTH), self._cut),
             **dict.fromkeys((Kind.HOLE_UP, Kind.HOLE_DOWN), self._hole),
@@ -127,6 +129,7 @@ class Faults:
 
     def _caller(self, fault: Fault) -> CallerHost | None:
         callers = [caller for caller in self.callers if not caller.dead and caller.awake and caller.caller.peers]
+        callers = [caller for caller in callers if not isinstance(caller, DurableHost) or caller.up]
         callers = [caller for caller in callers if not self.scene.stuck[caller.name]] or callers
         return callers[fault.caller % len(callers)] if callers else None
 
@@ -271,11 +274,23 @@ class Faults:
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 
+    def _restart(self, fault: Fault) -> bool:
+        durable = [caller for caller in self.callers if isinstance(caller, DurableHost) and caller.up]
+        durable = [caller for caller in durable if not caller.dead]
+        if not durable:
+            return False
+        caller = durable[fault.caller % len(durable)]
+        self.scene.note("crashes", caller.name)
+        caller.crash()
+        self.scene.after(self._clamped(fault), caller.restart)
+        return self._count(fault)
+
     def _die(self, fault: Fault) -> bool:
         living = [caller for caller in self.callers if not caller.dead]
-        caller = self._caller(fault)
-        if caller is None or len(living) < 2:  # noqa: PLR2004
+        mortal = [caller for caller in living if not isinstance(caller, DurableHost)]
+        if not mortal or len(living) < 2:  # noqa: PLR2004
             return False
+        caller = mortal[fault.caller % len(mortal)]
         self.scene.note("dies", caller.name)
         caller.die(good_bye=fault.kind is Kind.CALLER_LEAVES)
         return self._count(fault)

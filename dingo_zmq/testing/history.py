@@ -89,6 +89,7 @@ class History:
         found: callers, and nodes that they said to have found.
         cancelled: tasks whose cancelling succeeded.
         stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
+        carried_over: how often each was open when its caller was started again.
         restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
         faults: rules broken that are noticed on the spot.
@@ -114,6 +115,7 @@ class History:
         self.cancelled: set[str] = set()
         self.stopped: dict[str, int] = {}
         self.restarts: set[tuple[str, int]] = set()
+        self.carried_over: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
@@ -138,7 +140,9 @@ class History:
             life = self.lives[peer.incarnation]
             for name, numbers in message.refs.items():
                 for number in numbers:
-                    self.trials[peer.lanes[name].open[number].id][life] = None
+                    entry = peer.lanes[name].open.get(number)
+                    if entry is not None:  # given up, while it was to be recorded that it may start
+                        self.trials[entry.id][life] = None
 
     def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
@@ -184,7 +188,7 @@ class History:
         """A worker calls the function."""
         fingerprint = held.lane.function.fingerprint
         execution = Execution(
-            self.now, node, life, held.body, tuple(held.buffers), fingerprint, held.link.token, held.number
+            self.now, node, life, held.body, tuple(held.buffers), fingerprint, held.link.base, held.number
         )
         self.executions[held.id].append(execution)
 

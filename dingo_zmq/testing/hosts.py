@@ -25,7 +25,8 @@ MESH = "test"
 TICK_LEAST = 1e-4
 
 
-def _read_failure(body: bytes, buffers: tuple[Any, ...]) -> Failure:
+def read_failure(body: bytes, buffers: tuple[Any, ...]) -> Failure:
+    """Return what the body of a FAIL says in this world."""
     return Failure(Code.RAISED, "no", "ValueError") if body == FAILED else Failure(Code.CANCELLED)
 
 
@@ -93,7 +94,7 @@ class CallerHost(Host):
     def __init__(self, scene: Scene, name: str) -> None:
         super().__init__(scene, name)
         self.dead = False
-        self.caller = calling.Caller(name, MESH, scene.dice, _read_failure)
+        self.caller = calling.Caller(name, MESH, scene.dice, read_failure)
         scene.callers[name] = self.caller
         self._route: Route | None = None  # of the last task
         self._place: calling.Express | None = None
@@ -124,19 +125,26 @@ class CallerHost(Host):
 
     def submit(self, job: Job) -> None:
         """A program calls a function."""
-        if self.dead:
-            return
+        if not self.dead:
+            self._accept(job)
+
+    def _accept(self, job: Job, record: int = 0) -> None:
+        entry = self._entry(job)
+        entry.record = record
+        self.scene.history.accepted[job.id] = entry
+        self.scene.history.called[job.id] = self.scene.now
+        self.handle("user", self._submit_stream if job.stream else self._submit, entry)
+        if job.cancel_after is not None:
+            self.scene.after(job.cancel_after, self._cancel_soon, job.id)
+
+    def _entry(self, job: Job) -> Entry:
         options = job.options
         route = Route(job.function, job.fingerprint, 0, options.node, options.needs, options.priority)
         wired = wire_options(options, stream=job.stream)
         entry = Entry(route, job.id, job.body, job.buffers, options, wired, job)
         if options.on_terms:
             entry.terms = Terms(options)
-        self.scene.history.accepted[job.id] = entry
-        self.scene.history.called[job.id] = self.scene.now
-        self.handle("user", self._submit_stream if job.stream else self._submit, entry)
-        if job.cancel_after is not None:
-            self.scene.after(job.cancel_after, self._cancel_soon, entry)
+        return entry
 
     def die(self, *, good_bye: bool) -> None:
         """Close the App, or just die."""
@@ -152,7 +160,8 @@ class CallerHost(Host):
         """Where there is a place for a lone task, who calls sends it; the decider hears of it later."""
         place, self._place = self._place, None
         self._route = entry.route
-        if place is None or place.route != entry.route or entry.buffers or entry.terms is not None:
+        unfit = entry.buffers or entry.terms is not None or entry.record
+        if place is None or place.route != entry.route or unfit:
             self._do(self.caller.submit, [entry])
             return
         self._expressed.append((entry, place))
@@ -226,11 +235,12 @@ class CallerHost(Host):
             return
         self._do(self.caller.received, message, tuple(frames[1:]))
 
-    def _cancel_soon(self, entry: Entry) -> None:
-        self.handle("user", self._cancel, entry)
+    def _cancel_soon(self, id: str) -> None:  # noqa: A002
+        self.handle("user", self._cancel, id)
 
-    def _cancel(self, entry: Entry) -> None:
-        if not self.dead:
+    def _cancel(self, id: str) -> None:  # noqa: A002
+        entry = self.scene.history.accepted.get(id)
+        if not self.dead and entry is not None and not entry.settled:
             self._settle_up()
             if entry.result.stop:
                 self.scene.history.stopped[entry.id] = entry.attempt
@@ -248,23 +258,28 @@ class CallerHost(Host):
     def _perform(self) -> None:
         while actions := self.caller.take():
             for action in actions:
-                match action:
-                    case calling.Send():
-                        self._send(action)
-                    case calling.Settled():
-                        self.scene.history.settled(action.entries, action.node)
-                    case calling.Told() | calling.Retried():
-                        self._told(action)
-                    case calling.Drop(key=key):
-                        self._drop([key])
-                    case calling.Reached(doubles=doubles):
-                        self._drop(doubles)
-                    case calling.Note():
-                        self.scene.history.noted(self.name, action)
-                        self.scene.note("log", self.name, action.node, action.text)
+                self._act(action)
         self._set_alarm()
         if self._route is not None:
             self._place = self.caller.express(self._route, self.scene.now)
+
+    def _act(self, action: calling.Action) -> None:
+        match action:
+            case calling.Send():
+                self._send(action)
+            case calling.Settled():
+                self.scene.history.settled(action.entries, action.node)
+            case calling.Told() | calling.Retried():
+                self._told(action)
+            case calling.Drop(key=key):
+                self._drop([key])
+            case calling.Reached(doubles=doubles):
+                self._drop(doubles)
+            case calling.Note():
+                self.scene.history.noted(self.name, action)
+                self.scene.note("log", self.name, action.node, action.text)
+            case calling.Fenced(text=text):
+                self.scene.history.fault("fenced", f"{self.name}: {text}")
 
     def _told(self, action: calling.Told | calling.Retried) -> None:
         if isinstance(action, calling.Told) and action.status == Status.PARTIAL:
@@ -308,13 +323,12 @@ class CallerHost(Host):
         self._tick_at = float("inf")
         self._do(self.caller.tick)
         for route, how in misread(self.caller, lambda how: True):
-            self._do(self.caller.reroute, route, partial(_written, how))
+            self._do(self.caller.reroute, route, partial(self._write_anew, how))
 
-
-def _written(how: str, entry: Entry) -> Route:
-    """Write anew a task that was never sent, for nodes that read it otherwise; return its route."""
-    if entry.attempt or entry.strays or entry.result.fingerprint:
-        return entry.route
-    fingerprint = how and f"/{how}"
-    entry.body = entry.result.written(fingerprint)
-    return entry.route._replace(fingerprint=fingerprint)
+    def _write_anew(self, how: str, entry: Entry) -> Route:
+        """Write anew a task that was never sent, for nodes that read it otherwise; return its route."""
+        if entry.attempt or entry.strays or entry.result.fingerprint:
+            return entry.route
+        fingerprint = how and f"/{how}"
+        entry.body = entry.result.written(fingerprint)
+        return entry.route._replace(fingerprint=fingerprint)

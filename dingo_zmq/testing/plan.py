@@ -50,12 +50,13 @@ class Kind(Enum):
     ALIAS = "alias"  # a node found under a second key
     CALLER_DIES = "caller dies"
     CALLER_LEAVES = "caller leaves"
+    CALLER_RESTARTS = "caller restarts"  # one with a journal dies, and is started again
 
 
 COMMON = [
     *([Kind.CRASH] * 3),
     *([Kind.BREAK_TASKS, Kind.BREAK_REPORTS, Kind.BREAK_BOTH] * 2),
-    *[kind for kind in Kind if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES)],
+    *[kind for kind in Kind if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS)],
 ]
 
 
@@ -197,6 +198,8 @@ class Plan:
     loss: float = 0.0
     repeats: float = 0.0
     heal_at: float = HEAL_AT
+    journals: frozenset[int] = frozenset()
+    """callers that have one"""
     delicate: frozenset[str] = frozenset()
     """functions that all nodes say are never to be started twice, to callers that know only their name"""
 
@@ -233,6 +236,8 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         dice.uniform(0, 0.5) if chance(dice, 0.8) else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))
     ]
     heal_at = LATE_HEAL_AT if faults and chance(dice, 0.2) else HEAL_AT
+    planned = _faults(dice, heal_at) if faults else []
+    journals, restarts = _journals(seed, len(callers), heal_at, planned) if faults else (frozenset[int](), [])
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -240,8 +245,9 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         jobs=_streams(
             seed, _on_terms(seed, _with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at)))
         ),
-        faults=_faults(dice, heal_at) if faults else [],
+        faults=planned + restarts,
         heal_at=heal_at,
+        journals=journals,
         delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
         delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
         harsh=harsh,
@@ -408,6 +414,17 @@ def _faults(dice: Random, heal_at: float) -> list[Fault]:
     if chance(dice, 0.15):
         kinds.append(dice.choice((Kind.CALLER_DIES, Kind.CALLER_LEAVES)))
     return [_fault(dice, kind, heal_at) for kind in kinds]
+
+
+def _journals(seed: int, callers: int, heal_at: float, planned: list[Fault]) -> tuple[frozenset[int], list[Fault]]:
+    """Have some callers keep a journal, and be started again; in one seed of two."""
+    dice = Random(f"journals {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.5):
+        return frozenset(), []
+    mortal = any(fault.kind in (Kind.CALLER_DIES, Kind.CALLER_LEAVES) for fault in planned)
+    chosen = frozenset(n for n in range(callers - mortal) if chance(dice, 0.6)) or frozenset((0,))
+    number = dice.choice((0, 1, 1, 2, 4))
+    return chosen, [_fault(dice, Kind.CALLER_RESTARTS, heal_at) for _ in range(number)]
 
 
 def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:

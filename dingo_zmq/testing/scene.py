@@ -12,7 +12,7 @@ from zlib import crc32
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.testing.history import History
 from dingo_zmq.testing.network import Network, NodeEnd
-from dingo_zmq.testing.plan import STALE_KEY, Job, Plan
+from dingo_zmq.testing.plan import Job, Plan
 
 Trace = Callable[[str], None]
 
@@ -71,7 +71,7 @@ class Scene:
 
     def node_at(self, key: str) -> NodeEnd | None:
         """Return the node behind a key, if there is one."""
-        return None if key == STALE_KEY else self.nodes[key.partition("@")[0]]
+        return self.nodes.get(key.partition("@")[0])
 
     def keys_of(self, node: str) -> tuple[str, str]:
         """Return the keys that a node may be found by."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dingo_zmq.testing import checkers
 from dingo_zmq.testing.cast import Cast
+from dingo_zmq.testing.durable import DurableHost
 from dingo_zmq.testing.faults import Faults
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
@@ -52,7 +53,10 @@ class World:
         self.plan = plan
         self.scene = Scene(plan, trace)
         self.nodes = [NodeHost(self.scene, f"n{i}", node) for i, node in enumerate(plan.nodes)]
-        self.callers = [CallerHost(self.scene, f"c{i}") for i in range(len(plan.callers))]
+        self.callers = [
+            (DurableHost if i in plan.journals else CallerHost)(self.scene, f"c{i}")
+            for i in range(len(plan.callers))
+        ]
         self.faults = Faults(self.scene, self.nodes, self.callers)
         self.cast = Cast(self.scene, self.nodes, self.callers, self.faults)
         self.rested_at = 0.0

@@ -1,0 +1,269 @@
+"""A caller with a journal in the simulated world: it dies, loses what was not written, and goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from dingo_zmq.journal import End, Hold
+from dingo_zmq.mesh.recorder import Recorder
+from dingo_zmq.protocol import caller as calling
+from dingo_zmq.protocol.former import Hold as FormerHold
+from dingo_zmq.protocol.ledger import Entry, Route
+from dingo_zmq.protocol.terms import Terms
+from dingo_zmq.testing.hosts import MESH, CallerHost, read_failure
+from dingo_zmq.testing.plan import Job
+from dingo_zmq.testing.scene import Scene
+
+WRITE_SECONDS = (0.0001, 0.001, 0.001, 0.01, 0.3)
+"""what writing to the journal takes"""
+BACK_SECONDS = 0.5
+"""a program that is down calls later"""
+
+
+class Paper:
+    """
+    A journal on paper: what is written takes its time, in order, and what is not written at a crash is lost.
+
+    Attributes:
+        calls, holds, ends: what is written, by record.
+        anew: what was written anew for another marshaller, by record: the fingerprint.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self.calls: dict[int, Job] = {}
+        self.anew: dict[int, str] = {}
+        self.holds: dict[int, Hold] = {}
+        self.ends: dict[int, End] = {}
+        self._orders: deque[tuple[Callable[[], None], Callable[[], None] | None]] = deque()
+        self._crashes = 0
+
+    def note(
+        self,
+        *,
+        holds: Iterable[Hold] = (),
+        ends: Iterable[End] = (),
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Write soon what happened to tasks."""
+        rows, last = list(holds), list(ends)
+
+        def write() -> None:
+            self.holds.update((hold.record, hold) for hold in rows)
+            for end in last:
+                self.ends[end.record] = end
+                self.holds.pop(end.record, None)
+
+        self._order(write, then)
+
+    def record(self, number: int, job: Job, then: Callable[[], None]) -> None:
+        """Write soon that a task is called."""
+        self._order(partial(self.calls.__setitem__, number, job), then)
+
+    def write_anew(self, number: int, fingerprint: str) -> None:
+        """Write soon for whom the arguments of a task are."""
+        self._order(partial(self.anew.__setitem__, number, fingerprint), None)
+
+    def let_go(self, record: int) -> None:
+        """The program has what came of a task."""
+        for rows in (self.calls, self.holds, self.ends, self.anew):
+            rows.pop(record, None)
+
+    def crash(self) -> None:
+        """Lose what is not written."""
+        self._orders.clear()
+        self._crashes += 1
+
+    def _order(self, write: Callable[[], None], then: Callable[[], None] | None) -> None:
+        self._orders.append((write, then))
+        if len(self._orders) == 1:
+            self._write_later()
+
+    def _write_later(self) -> None:
+        self._scene.after(self._scene.dice.choice(WRITE_SECONDS), self._write_all, self._crashes)
+
+    def _write_all(self, crashes: int) -> None:
+        if crashes != self._crashes:
+            return
+        orders = list(self._orders)
+        for write, _ in orders:
+            write()
+        for _ in orders:
+            self._orders.popleft()
+        if self._orders:
+            self._write_later()
+        for _, then in orders:
+            if then is not None and crashes == self._crashes:
+                then()
+
+
+class DurableHost(CallerHost):
+    """
+    The doer around a `Caller` with a journal.
+
+    Attributes:
+        up: whether its process lives; `dead` is for good.
+    """
+
+    def __init__(self, scene: Scene, name: str) -> None:
+        super().__init__(scene, name)
+        self.up = True
+        self._paper = Paper(scene)
+        self._life = self._records = 0
+        self._begin()
+
+    # ------------------------------------------------------------------ what happens to it
+
+    def submit(self, job: Job) -> None:
+        """A program calls a function; the task is accepted when that is written."""
+        if not self.up and not self.dead:
+            self.scene.after(BACK_SECONDS, self.submit, job)
+        elif self.dead or job.stream:
+            super().submit(job)
+        else:
+            self._records += 1
+            self._paper.record(self._records, job, partial(self._accepted, self._records, job))
+
+    def _accepted(self, record: int, job: Job) -> None:
+        if not self.dead:
+            self._accept(job, record)
+
+    def crash(self) -> bool:
+        """Its process dies; return whether it was alive."""
+        if self.dead or not self.up:
+            return False
+        self.up = False
+        self.forget()
+        self._paper.crash()
+        history = self.scene.history
+        mine = [e for e in history.accepted.values() if e.result.caller == self.number]
+        for entry in [e for e in mine if not history.endings.get(e.id)]:
+            if entry.record in self._paper.calls:
+                history.carried_over[entry.id] += 1
+                history.stopped.pop(entry.id, None)
+            else:
+                del history.accepted[entry.id]
+        for connection in self.scene.network.of(self.name, ""):
+            self.scene.network.close(self.name, connection.key)
+        return True
+
+    def restart(self) -> None:
+        """Its program is started again."""
+        if self.up or self.dead:
+            return
+        self.up = True
+        self._begin()
+        for node in self.scene.nodes.values():
+            self.scene.after(self.scene.dice.uniform(0, 1.0), self.found, node.name)
+
+    def rouse(self) -> None:
+        """End its sleep, or have it started again."""
+        super().rouse()
+        self.restart()
+
+    @property
+    def number(self) -> int:
+        """Which of the callers it is."""
+        return int(self.name[1:])
+
+    # ------------------------------------------------------------------ doing
+
+    def _begin(self) -> None:
+        """Begin a life with what the journal has."""
+        self._life += 1
+        scene, paper = self.scene, self._paper
+        self.caller = scene.callers[self.name] = calling.Caller(
+            self.name, MESH, scene.dice, read_failure, self._life
+        )
+        self._route = self._place = None
+        self._expressed.clear()
+        self._refused.clear()
+        self._tick_at = float("inf")
+        self._ticks += 1
+        life = self._life
+        self._recorder: Recorder = Recorder(self.caller, self._paper, lambda: self._written(life))  # type: ignore[arg-type]
+        waiting: list[Entry] = []
+        held: list[tuple[Entry, FormerHold]] = []
+        for record, job in list(paper.calls.items()):
+            end, hold = paper.ends.get(record), paper.holds.get(record)
+            entry = self._entry(job)
+            entry.record = record
+            if record in paper.anew:
+                entry.route = entry.route._replace(fingerprint=paper.anew[record])
+                entry.body = job.written(entry.route.fingerprint)
+            scene.history.accepted[job.id] = entry
+            if end is not None:
+                entry.status, entry.body, entry.buffers = end.status, end.body, tuple(end.buffers)
+                entry.failure, entry.attempt, entry.settled = end.failure, end.attempt, True
+                scene.history.settled([entry], end.node)
+                paper.let_go(record)
+                continue
+            if entry.terms is not None:
+                age = scene.now - scene.history.called[job.id]
+                entry.terms = Terms(entry.options, age)
+            if hold is not None:
+                entry.attempt, entry.losses = hold.attempt, hold.losses
+                if entry.terms is not None:
+                    entry.terms.raised, entry.terms.begun = hold.raised, hold.attempt > 0
+            if hold is not None and hold.base:
+                entry.started = hold.started
+                held.append((entry, FormerHold(hold.base, hold.incarnation, hold.node, hold.number)))
+            else:
+                waiting.append(entry)
+        self.caller.resume(waiting, held, scene.now)
+        self._perform()
+
+    def _perform(self) -> None:
+        super()._perform()
+        self._recorder.flush()
+
+    def _act(self, action: calling.Action) -> None:
+        recorder = self._recorder
+        if isinstance(action, calling.Send) and recorder.must_wait(action):
+            return
+        if isinstance(action, calling.Settled):
+            others = recorder.settled(action)
+            if others is not None:
+                super()._act(others)
+            return
+        if isinstance(action, calling.Note | calling.Retried):
+            recorder.noted(action)
+        super()._act(action)
+
+    def _write_anew(self, how: str, entry: Entry) -> Route:
+        route = super()._write_anew(how, entry)
+        if entry.record and route is not entry.route:
+            self._paper.write_anew(entry.record, route.fingerprint)
+        return route
+
+    def _written(self, life: int) -> None:
+        """Something is in the journal: the I/O thread goes on with it, if it still lives."""
+        if life == self._life and self.up and not self.dead:
+            self.handle("journal", self._go_on, life)
+
+    def _go_on(self, life: int) -> None:
+        if life != self._life or not self.up or self.dead:
+            return
+        sends, settled = self._recorder.take(self.scene.now)
+        for action in settled:
+            for entry in action.entries:
+                self._paper.let_go(entry.record)
+            super()._act(action)
+        for send in sends:
+            super()._act(send)
+        self._perform()
+
+    def _do(self, call: Callable[..., Any], *arguments: Any) -> None:
+        if self.up:
+            super()._do(call, *arguments)
+
+    def _cancel(self, id: str) -> None:  # noqa: A002
+        if self.up:
+            super()._cancel(id)
+
+    def _message(self, frames: Any) -> None:
+        if self.up:
+            super()._message(frames)
