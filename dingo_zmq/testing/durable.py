@@ -260,6 +260,10 @@ class DurableHost(CallerHost):
         if self.up:
             super()._do(call, *arguments)
 
+    def _found(self, key: str) -> None:
+        if self.up:
+            super()._found(key)
+
     def _cancel(self, id: str) -> None:  # noqa: A002
         if self.up:
             super()._cancel(id)

@@ -252,6 +252,8 @@ class Faults:
         if caller is None:
             return False
         keys = [key for key in caller.caller.peers if self.scene.node_at(key) is not None]
+        if not keys:
+            return False
         key = keys[fault.node % len(keys)]
         caller.gone(key)
         self.scene.after(fault.seconds, caller.found, key)
