@@ -610,6 +610,8 @@ class App:
             _wait_for(lambda: [*engine.results(), *self._flows.results()], timeout)
             if isinstance(engine, RemoteEngine):
                 engine.drain(None if end is None else max(0.0, end - time.monotonic()))
+            elif not isinstance(engine, LocalEngine):
+                _mesh(engine).leave_nothing()
         with self._lock:
             if self._closed:
                 return

@@ -253,6 +253,13 @@ class JournalFile:
             self._db.executemany(_DROP["ends"], [(dead.call.record,) for dead in letters])
             self._put("calls", [dead.call for dead in letters])
 
+    def drop_settled(self) -> None:
+        """Drop all tasks that are settled, but for dead letters; where that cannot be written they stay."""
+        with suppress(sqlite3.Error), self._transaction():
+            settled = self._db.execute("SELECT record FROM ends WHERE NOT dead").fetchall()
+            for statement in _DROP.values():
+                self._db.executemany(statement, settled)
+
     def close(self) -> None:
         """Close the file."""
         with suppress(sqlite3.Error):

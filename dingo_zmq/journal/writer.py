@@ -71,6 +71,7 @@ class Journal:
     Attributes:
         state: what was there when it was opened.
         trouble: why it cannot be written now, or "".
+        clean: whether, when it is closed, the program has let go of all results.
 
     Raises:
         JournalError: something in it is damaged.
@@ -86,6 +87,7 @@ class Journal:
             file.close()
             raise
         self.trouble = ""
+        self.clean = False
         self._orders: list[_Order] = []
         self._gone: deque[int] = deque()
         self._changed = threading.Condition()
@@ -180,6 +182,8 @@ class Journal:
             for order in work.orders:
                 if order.turned_away is not None:
                     order.turned_away(self._error("it is closed"))
+            if self.clean and not self._fenced:
+                self._file.drop_settled()
             self._file.close()
 
     def _take(self, work: _Work) -> bool:

@@ -35,33 +35,35 @@ class KeptSubmit:
     Sends tasks of one function that are recorded before.
 
     Args:
-        make: makes the ticket of one call.
+        make: makes the ticket of one call, and does what it is told before it waits for room.
         send: records tasks and sends them.
-        full: whether `make` would wait for others to be settled.
     """
 
     def __init__(
         self,
-        make: Callable[[tuple[Any, ...], dict[str, Any]], KeptTicket],
+        make: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], None]], KeptTicket],
         send: Callable[[list[KeptTicket]], list[Result[Any]]],
-        full: Callable[[], bool],
     ) -> None:
-        self._make, self._send, self._full = make, send, full
+        self._make, self._send = make, send
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
         """Send one task, as soon as it is recorded."""
-        return self._send([self._make(args, kwargs)])[0]
+        return self._send([self._make(args, kwargs, lambda: None)])[0]
 
     def many(self, tuples: Iterable[Sequence[Any]]) -> list[Result[Any]]:
         """Send several tasks, as soon as all of them are recorded; in parts where there is no room for all."""
         results: list[Result[Any]] = []
         tickets: list[KeptTicket] = []
+
+        def send() -> None:
+            if tickets:
+                results.extend(self._send(tickets))
+                tickets.clear()
+
         for args in tuples:
-            if tickets and self._full():
-                results += self._send(tickets)
-                tickets = []
-            tickets.append(self._make(tuple(args), {}))
-        return results + self._send(tickets) if tickets else results
+            tickets.append(self._make(tuple(args), {}, send))
+        send()
+        return results
 
 
 class Recovered:

@@ -221,6 +221,11 @@ class MeshEngine:
         found, self._left = self._left, []
         return found
 
+    def leave_nothing(self) -> None:
+        """The App is closed in good order: by its end the program has used what is settled."""
+        if self.journal is not None:
+            self.journal.clean = True
+
     def _recorded(self, entries: Iterable[Entry]) -> None:
         """The ends of these tasks are in the journal."""
         journal = self.journal
@@ -315,7 +320,7 @@ class MeshEngine:
         new_id, new_result = self._id_makers(function)
         unpack = MethodType(_nothing, self) if options.ignore_report else signature.unpack_return
 
-        def make(args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeptTicket:
+        def make(args: tuple[Any, ...], kwargs: dict[str, Any], before: Callable[[], None]) -> KeptTicket:
             (data, buffers), way = signature.pack(args, kwargs), route
             if buffers or len(data) > sockets.LARGE:
                 way, (data, buffers) = _large(route, (data, buffers), limit)
@@ -323,6 +328,7 @@ class MeshEngine:
                 raise Closed(self._unusable)
             number = next(self._ids)
             if number - self._settled - self._turned_away > self.settings.max_open:
+                before()
                 self._wait_for_room(number)
             ticket = KeptTicket(way, new_id(number), data, buffers, options, wired, None)
             ticket.engine, ticket.unpack, ticket.let_go = self, unpack, None
@@ -332,7 +338,7 @@ class MeshEngine:
             ticket.result = new_result(name, ticket.id, ticket)
             return ticket
 
-        return KeptSubmit(make, self._send_kept, self._is_full)
+        return KeptSubmit(make, self._send_kept)
 
     def _send_kept(self, tickets: list[KeptTicket]) -> list[Result[Any]]:
         """Send tasks as soon as they are recorded; return what the program gets."""
@@ -352,10 +358,6 @@ class MeshEngine:
                 result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
         ignored = tickets[0].options.ignore_report
         return [_told_at_once(result) if ignored else result for result in results]
-
-    def _is_full(self) -> bool:
-        """Whether the next call would have to wait."""
-        return self.caller.decider.ledger.open + len(self.caller.inbox) >= self.settings.max_open
 
     def _id_makers(
         self, function: Function

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from dingo_zmq.listening import Events
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.result import Result
 from dingo_zmq.stream import StreamOwner
 
-if TYPE_CHECKING:
-    from dingo_zmq.mesh.engine import MeshEngine
-
 __all__ = ["KeptTicket", "StreamTicket", "Ticket"]
+
+
+class Engine(Protocol):
+    """What a ticket needs of whoever made it."""
+
+    events: Events
+
+    def cancel(self, ticket: Any, result: Result[Any]) -> bool:
+        """Cancel a task unless it is known to have started."""
+
+    def stop(self, ticket: Any) -> bool:
+        """Cancel a task even where it runs."""
+
+    def why(self, ticket: Any) -> str:
+        """Return in words why a task is not done."""
+
+    def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        """Run a callback of the program."""
 
 
 class Ticket(Entry):
@@ -20,7 +36,7 @@ class Ticket(Entry):
 
     __slots__ = ("engine", "unpack")
 
-    engine: MeshEngine
+    engine: Engine
     unpack: Callable[[Any], Any]
 
     def cancel(self, result: Result[Any]) -> bool:
