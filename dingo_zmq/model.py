@@ -301,7 +301,7 @@ GAVE_BACK = "gave it back"
 
 
 def in_words(history: tuple[Try, ...]) -> str:
-    """Return what became of tries, but of those about which nothing is wrong: "bench-3/1 (died), bench-4 (died)"."""
+    """Return what became of tries with which something was wrong: "bench-3/1 (died), bench-4 (died)"."""
     return ", ".join([str(one) for one in history if one.end != GAVE_BACK])
 
 
