@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from itertools import zip_longest
 
-from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held
+from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held, Lane
 from dingo_zmq.protocol.terms import LATER, Agenda
+from dingo_zmq.protocol.turns import Line
 
 BUNDLE_SECONDS = 0.001
 BUNDLE_MOST = 64
@@ -14,6 +17,8 @@ STALL_SECONDS = 0.010
 SPREAD_SECONDS = 0.0001
 """tasks longer than this are spread over all free workers, shorter ones keep one worker busy"""
 CLAIM_SECONDS = 1.0
+UNKNOWN_SECONDS = 0.001
+"""what a task is thought to take of its lane's time where nothing is known"""
 
 
 class Bundle:
@@ -37,53 +42,82 @@ class Pool:
     """
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
-    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none.
+    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none; `asking` is by lane.
     """
 
     __slots__ = ("asking", "free", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
-        self.ready: deque[Held] = deque()
-        self.ranks: dict[int, deque[Held]] = {}
-        self.asking: dict[Held, None] = {}
+        self.ready = Line()
+        self.ranks: dict[int, Line] = {}
+        self.asking: dict[Lane, dict[Held, None]] = {}
 
     def resize(self, slots: int) -> None:
         """There are more or fewer workers; `free` is below 0 while more are busy than there should be."""
         self.free += slots - self.slots
         self.slots = slots
 
-    def queue(self, held: Held) -> deque[Held]:
+    def line(self, held: Held) -> Line:
         """Return where a task waits once it may start."""
         priority = held.options.priority
         if not priority:
             return self.ready
-        queue = self.ranks.get(priority)
-        if queue is None:
-            queue = self.ranks[priority] = deque()
-        return queue
+        line = self.ranks.get(priority)
+        if line is None:
+            line = self.ranks[priority] = Line(priority)
+        return line
 
-    def first(self) -> deque[Held]:
-        """Return the queue of the highest priority; empty where nothing waits."""
-        for priority in [priority for priority, queue in self.ranks.items() if not queue]:
+    def first(self) -> Line:
+        """Return the line of the highest priority; empty where nothing waits."""
+        for priority in [priority for priority, line in self.ranks.items() if not line]:
             del self.ranks[priority]
         best = max(self.ranks, default=0)
         return self.ready if self.ready and best < 0 or not best else self.ranks[best]
 
-    def in_turn(self) -> list[Held]:
-        """Return what must ask, in the order of the priorities."""
-        return sorted(self.asking, key=lambda held: -held.options.priority)
+    def ask(self, held: Held) -> None:
+        """A task must ask before it starts."""
+        tasks = self.asking.get(held.lane)
+        if tasks is None:
+            tasks = self.asking[held.lane] = {}
+            self.line(held).joins(held.lane)
+        tasks[held] = None
+
+    def asks_no_more(self, held: Held) -> bool:
+        """Return whether a task was to ask; it is not any more."""
+        tasks = self.asking.get(held.lane, {})
+        if held not in tasks:
+            return False
+        del tasks[held]
+        if not tasks:
+            del self.asking[held.lane]
+        return True
+
+    def has_before(self, held: Held) -> bool:
+        """Whether something that need not ask is to have a worker before a task that must."""
+        line = self.first() if self.ranks else self.ready
+        if line.priority != held.options.priority:
+            return bool(line) and line.priority > held.options.priority
+        return line.has_before(held.lane)
+
+    def in_turn(self, *, ranked: bool) -> Iterable[Held]:
+        """Return what must ask: by priority if there are any, then one of each lane, and so on."""
+        lanes = sorted(self.asking, key=lambda lane: lane.used)
+        rows = zip_longest(*[self.asking[lane] for lane in lanes])
+        turns = (held for row in rows for held in row if held is not None)
+        return sorted(turns, key=lambda held: -held.options.priority) if ranked else turns
 
 
 class Starter:
     """
-    Hands held tasks to the workers of a node: by priority, and then in the order of their arrival.
+    Hands held tasks to the workers of a node: by priority, and then each lane in its turn.
 
     Attributes:
         pools: the workers, by name.
         active: the bundles that workers have.
         timed: those with a time limit, and when it is over.
         agenda: when those are to be looked at that may expire.
+        passed: whether tasks that should ask were passed over for others, and are to be looked at after these.
     """
 
     def __init__(self, pools: dict[str, int]) -> None:
@@ -91,16 +125,19 @@ class Starter:
         self.active: dict[Bundle, None] = {}
         self.timed: dict[Bundle, float] = {}
         self.agenda: Agenda[Held] = Agenda(lambda held: held.state is not GONE)
-        self._ranked = False
+        self.passed = self._ranked = False
 
     def add(self, tasks: list[Held], now: float) -> None:
         """Queue tasks that have arrived."""
+        lane = queue = None
         for held in tasks:
-            pool = self.pools[held.lane.function.pool]
-            if held.options is PLAIN and held.attempt <= 1:
-                pool.ready.append(held)
-            else:
-                self._add_special(pool, held, now)
+            if held.options is not PLAIN or held.attempt > 1:
+                self._add_special(self.pools[held.lane.function.pool], held, now)
+                continue
+            if queue is None or held.lane is not lane:
+                lane = held.lane
+                queue = self.pools[lane.function.pool].ready.of(lane)
+            queue.append(held)
 
     def _add_special(self, pool: Pool, held: Held, now: float) -> None:
         options = held.options
@@ -110,9 +147,9 @@ class Starter:
         if options.priority:
             self._ranked = True
         if held.claims:
-            pool.asking[held] = None
+            pool.ask(held)
         else:
-            pool.queue(held).append(held)
+            pool.line(held).of(held.lane).append(held)
 
     def expired(self, now: float) -> list[Held]:
         """Return the tasks whose time has run out before they started."""
@@ -121,24 +158,27 @@ class Starter:
     def go(self, held: Held) -> None:
         """A task that asked may start."""
         pool = self.pools[held.lane.function.pool]
-        if held in pool.asking:
-            del pool.asking[held]
+        if pool.asks_no_more(held):
             held.go = held.alone = True
-            pool.queue(held).appendleft(held)
+            pool.line(held).put_first(held)
 
     def forget(self, held: Held) -> None:
-        """A queued task is held no more; `ready` skips it when its turn comes."""
-        self.pools[held.lane.function.pool].asking.pop(held, None)
+        """A queued task is held no more; its line skips it when its turn comes."""
+        self.pools[held.lane.function.pool].asks_no_more(held)
 
     def claims(self, now: float) -> list[Held]:
         """Return the tasks that should ask now: never more in all than there are free workers."""
         due: list[Held] = []
+        self.passed = False
         for pool in self.pools.values():
             if not pool.asking or pool.free <= 0:
                 continue
-            out = sum(1 for held in pool.asking if now - held.asked <= CLAIM_SECONDS)
-            for held in pool.in_turn() if self._ranked else pool.asking:
+            out = sum(now - held.asked <= CLAIM_SECONDS for tasks in pool.asking.values() for held in tasks)
+            for held in pool.in_turn(ranked=self._ranked):
                 if out >= pool.free:
+                    break
+                if pool.has_before(held):
+                    self.passed = True
                     break
                 if now - held.asked > CLAIM_SECONDS:
                     held.asked = now
@@ -150,8 +190,8 @@ class Starter:
         """Return the bundles that free workers are to run from now on."""
         bundles = []
         for pool in self.pools.values():
-            while pool.free > 0 and (ready := pool.first() if pool.ranks else pool.ready):
-                tasks = self._take(pool, ready, now)
+            while pool.free > 0 and (line := pool.first() if pool.ranks else pool.ready):
+                tasks = self._take(pool, line, now)
                 if not tasks:
                     continue
                 function = tasks[0].lane.function
@@ -164,27 +204,38 @@ class Starter:
                 bundles.append(bundle)
         return bundles
 
-    def _take(self, pool: Pool, ready: deque[Held], now: float) -> list[Held]:
-        first = ready.popleft()
-        if first.state is not QUEUED:
+    def _take(self, pool: Pool, line: Line, now: float) -> list[Held]:
+        queue = line.next()
+        if queue is None:
             return []
+        first = queue.popleft()
         first.state = RUNNING
         first.link.running += 1
         tasks = [first]
-        function = first.lane.function
+        lane, function = first.lane, first.lane.function
         run_time = function.run_time.estimate(now)
         if run_time is None or first.alone or function.limits:
+            line.took(lane, UNKNOWN_SECONDS if run_time is None else run_time)
             return tasks
         most = min(BUNDLE_MOST, int(BUNDLE_SECONDS / max(run_time, 1e-9)))
         if pool.free > 1 and run_time > SPREAD_SECONDS:
-            most = min(most, 1 + len(ready) // pool.free)
-        while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].alone:
-            held = ready.popleft()
-            if held.state is QUEUED:
-                held.state = RUNNING
-                held.link.running += 1
-                tasks.append(held)
-        return tasks
+            most = min(most, 1 + len(line) // pool.free)
+        counted = 0
+        while True:
+            while len(tasks) < most and queue and not queue[0].alone:
+                held = queue.popleft()
+                if held.state is QUEUED:
+                    held.state = RUNNING
+                    held.link.running += 1
+                    tasks.append(held)
+            line.took(lane, run_time * (len(tasks) - counted))
+            counted = len(tasks)
+            if counted >= most:
+                return tasks
+            queue = line.next()
+            if queue is None or queue[0].alone or queue[0].lane.function is not function:
+                return tasks
+            lane = queue[0].lane
 
     def _time(self, bundle: Bundle, held: Held, now: float) -> None:
         bundle.limits = limits = held.limits
@@ -239,7 +290,7 @@ class Starter:
             if held.state is RUNNING:
                 held.state = QUEUED
                 held.link.running -= 1
-                pool.queue(held).appendleft(held)
+                pool.line(held).put_back(held)
 
     @property
     def wakeup(self) -> float | None:
