@@ -175,7 +175,8 @@ class Lane:
     """
     One function on one link: numbers seen and granted (totals), and the tasks held.
 
-    `used` is what its turns are measured by, in seconds; see `turns`.
+    `used` is what its turns are measured by: seconds that its tasks should have taken in all, and at least as many
+    as the lane had whose turn it was when it came back after having had none.
     """
 
     __slots__ = ("function", "granted", "held", "seen", "used", "wants_until")

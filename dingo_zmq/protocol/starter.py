@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import zip_longest
 
+from dingo_zmq.protocol.credit import AHEAD_SECONDS
 from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held, Lane
 from dingo_zmq.protocol.terms import LATER, Agenda
-from dingo_zmq.protocol.turns import Line
 
 BUNDLE_SECONDS = 0.001
 BUNDLE_MOST = 64
@@ -17,6 +17,8 @@ STALL_SECONDS = 0.010
 SPREAD_SECONDS = 0.0001
 """tasks longer than this are spread over all free workers, shorter ones keep one worker busy"""
 CLAIM_SECONDS = 1.0
+SLOW_SECONDS = AHEAD_SECONDS
+"""run time from which on lanes take turns: what waits behind fewer seconds of work need not care whose it is"""
 UNKNOWN_SECONDS = 0.001
 """what a task is thought to take of its lane's time where nothing is known"""
 
@@ -43,45 +45,39 @@ class Pool:
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
     `ready` has what is of priority 0, `ranks` what is of others: empty where there are none; `asking` is by lane.
+    `clock` is what the lane had used whose turn was last.
     """
 
-    __slots__ = ("asking", "free", "ranks", "ready", "slots")
+    __slots__ = ("asking", "clock", "free", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
-        self.ready = Line()
-        self.ranks: dict[int, Line] = {}
+        self.ready: deque[Held] = deque()
+        self.ranks: dict[int, deque[Held]] = {}
         self.asking: dict[Lane, dict[Held, None]] = {}
+        self.clock = 0.0
 
     def resize(self, slots: int) -> None:
         """There are more or fewer workers; `free` is below 0 while more are busy than there should be."""
         self.free += slots - self.slots
         self.slots = slots
 
-    def line(self, held: Held) -> Line:
+    def queue(self, held: Held) -> deque[Held]:
         """Return where a task waits once it may start."""
         priority = held.options.priority
         if not priority:
             return self.ready
-        line = self.ranks.get(priority)
-        if line is None:
-            line = self.ranks[priority] = Line(priority)
-        return line
+        queue = self.ranks.get(priority)
+        if queue is None:
+            queue = self.ranks[priority] = deque()
+        return queue
 
-    def first(self) -> Line:
-        """Return the line of the highest priority; empty where nothing waits."""
-        for priority in [priority for priority, line in self.ranks.items() if not line]:
+    def first(self) -> deque[Held]:
+        """Return the queue of the highest priority; empty where nothing waits."""
+        for priority in [priority for priority, queue in self.ranks.items() if not queue]:
             del self.ranks[priority]
         best = max(self.ranks, default=0)
         return self.ready if self.ready and best < 0 or not best else self.ranks[best]
-
-    def ask(self, held: Held) -> None:
-        """A task must ask before it starts."""
-        tasks = self.asking.get(held.lane)
-        if tasks is None:
-            tasks = self.asking[held.lane] = {}
-            self.line(held).joins(held.lane)
-        tasks[held] = None
 
     def asks_no_more(self, held: Held) -> bool:
         """Return whether a task was to ask; it is not any more."""
@@ -93,13 +89,6 @@ class Pool:
             del self.asking[held.lane]
         return True
 
-    def has_before(self, held: Held) -> bool:
-        """Whether something that need not ask is to have a worker before a task that must."""
-        line = self.first() if self.ranks else self.ready
-        if line.priority != held.options.priority:
-            return bool(line) and line.priority > held.options.priority
-        return line.has_before(held.lane)
-
     def in_turn(self, *, ranked: bool) -> Iterable[Held]:
         """Return what must ask: by priority if there are any, then one of each lane, and so on."""
         lanes = sorted(self.asking, key=lambda lane: lane.used)
@@ -107,10 +96,42 @@ class Pool:
         turns = (held for row in rows for held in row if held is not None)
         return sorted(turns, key=lambda held: -held.options.priority) if ranked else turns
 
+    def waits_for_others(self, held: Held, now: float) -> bool:
+        """Whether a task that must ask, and takes long, is to leave a free worker to others that need not ask."""
+        run_time, priority = held.lane.function.run_time.estimate(now), held.options.priority
+        if run_time is None or run_time <= SLOW_SECONDS:
+            return False
+        return any(
+            other.options.priority > priority
+            or (other.options.priority == priority and (other.go or other.lane.used < held.lane.used))
+            for other in (self.first() if self.ranks else self.ready)
+            if other.state is QUEUED
+        )
+
+    def took(self, lane: Lane, seconds: float) -> None:
+        """Tasks of a lane are started that should take so long together."""
+        used = lane.used
+        used = max(used, self.clock)
+        self.clock = used
+        lane.used = used + seconds
+
+
+def bring_forward(ready: deque[Held]) -> None:
+    """Put those tasks first whose lane has used the least; among lanes alike the order stays as it is."""
+    waiting = [held.lane for held in ready if held.state is QUEUED]
+    lane = min(waiting, key=lambda lane: lane.used)
+    if lane is not ready[0].lane:
+        tasks = sorted(ready, key=lambda held: held.lane is not lane and not held.go)
+        ready.clear()
+        ready.extend(tasks)
+
 
 class Starter:
     """
-    Hands held tasks to the workers of a node: by priority, and then each lane in its turn.
+    Hands held tasks to the workers of a node: by priority, and then in the order of their arrival.
+
+    But tasks that take long are no reason for others to wait: then it is the turn of the lane that has used the
+    least time by now.  So a lane with thousands of them delays another one's by no more than one of its own.
 
     Attributes:
         pools: the workers, by name.
@@ -129,15 +150,12 @@ class Starter:
 
     def add(self, tasks: list[Held], now: float) -> None:
         """Queue tasks that have arrived."""
-        lane = queue = None
         for held in tasks:
-            if held.options is not PLAIN or held.attempt > 1:
-                self._add_special(self.pools[held.lane.function.pool], held, now)
-                continue
-            if queue is None or held.lane is not lane:
-                lane = held.lane
-                queue = self.pools[lane.function.pool].ready.of(lane)
-            queue.append(held)
+            pool = self.pools[held.lane.function.pool]
+            if held.options is PLAIN and held.attempt <= 1:
+                pool.ready.append(held)
+            else:
+                self._add_special(pool, held, now)
 
     def _add_special(self, pool: Pool, held: Held, now: float) -> None:
         options = held.options
@@ -147,9 +165,9 @@ class Starter:
         if options.priority:
             self._ranked = True
         if held.claims:
-            pool.ask(held)
+            pool.asking.setdefault(held.lane, {})[held] = None
         else:
-            pool.line(held).of(held.lane).append(held)
+            pool.queue(held).append(held)
 
     def expired(self, now: float) -> list[Held]:
         """Return the tasks whose time has run out before they started."""
@@ -160,10 +178,10 @@ class Starter:
         pool = self.pools[held.lane.function.pool]
         if pool.asks_no_more(held):
             held.go = held.alone = True
-            pool.line(held).put_first(held)
+            pool.queue(held).appendleft(held)
 
     def forget(self, held: Held) -> None:
-        """A queued task is held no more; its line skips it when its turn comes."""
+        """A queued task is held no more; `ready` skips it when its turn comes."""
         self.pools[held.lane.function.pool].asks_no_more(held)
 
     def claims(self, now: float) -> list[Held]:
@@ -173,11 +191,11 @@ class Starter:
         for pool in self.pools.values():
             if not pool.asking or pool.free <= 0:
                 continue
-            out = sum(now - held.asked <= CLAIM_SECONDS for tasks in pool.asking.values() for held in tasks)
+            out = sum([now - held.asked <= CLAIM_SECONDS for tasks in pool.asking.values() for held in tasks])
             for held in pool.in_turn(ranked=self._ranked):
                 if out >= pool.free:
                     break
-                if pool.has_before(held):
+                if pool.waits_for_others(held, now):
                     self.passed = True
                     break
                 if now - held.asked > CLAIM_SECONDS:
@@ -190,8 +208,8 @@ class Starter:
         """Return the bundles that free workers are to run from now on."""
         bundles = []
         for pool in self.pools.values():
-            while pool.free > 0 and (line := pool.first() if pool.ranks else pool.ready):
-                tasks = self._take(pool, line, now)
+            while pool.free > 0 and (ready := pool.first() if pool.ranks else pool.ready):
+                tasks = self._take(pool, ready, now)
                 if not tasks:
                     continue
                 function = tasks[0].lane.function
@@ -204,38 +222,34 @@ class Starter:
                 bundles.append(bundle)
         return bundles
 
-    def _take(self, pool: Pool, line: Line, now: float) -> list[Held]:
-        queue = line.next()
-        if queue is None:
+    def _take(self, pool: Pool, ready: deque[Held], now: float) -> list[Held]:
+        first = ready.popleft()
+        if first.state is not QUEUED:
             return []
-        first = queue.popleft()
+        run_time = first.lane.function.run_time.estimate(now)
+        if ready and run_time is not None and run_time > SLOW_SECONDS and not first.go:
+            ready.appendleft(first)
+            bring_forward(ready)
+            first = ready.popleft()
+            run_time = first.lane.function.run_time.estimate(now)
         first.state = RUNNING
         first.link.running += 1
         tasks = [first]
-        lane, function = first.lane, first.lane.function
-        run_time = function.run_time.estimate(now)
+        function = first.lane.function
         if run_time is None or first.alone or function.limits:
-            line.took(lane, UNKNOWN_SECONDS if run_time is None else run_time)
+            pool.took(first.lane, UNKNOWN_SECONDS if run_time is None else run_time)
             return tasks
         most = min(BUNDLE_MOST, int(BUNDLE_SECONDS / max(run_time, 1e-9)))
         if pool.free > 1 and run_time > SPREAD_SECONDS:
-            most = min(most, 1 + len(line) // pool.free)
-        counted = 0
-        while True:
-            while len(tasks) < most and queue and not queue[0].alone:
-                held = queue.popleft()
-                if held.state is QUEUED:
-                    held.state = RUNNING
-                    held.link.running += 1
-                    tasks.append(held)
-            line.took(lane, run_time * (len(tasks) - counted))
-            counted = len(tasks)
-            if counted >= most:
-                return tasks
-            queue = line.next()
-            if queue is None or queue[0].alone or queue[0].lane.function is not function:
-                return tasks
-            lane = queue[0].lane
+            most = min(most, 1 + len(ready) // pool.free)
+        while len(tasks) < most and ready and ready[0].lane.function is function and not ready[0].alone:
+            held = ready.popleft()
+            if held.state is QUEUED:
+                held.state = RUNNING
+                held.link.running += 1
+                tasks.append(held)
+        pool.took(first.lane, run_time * len(tasks))
+        return tasks
 
     def _time(self, bundle: Bundle, held: Held, now: float) -> None:
         bundle.limits = limits = held.limits
@@ -290,7 +304,7 @@ class Starter:
             if held.state is RUNNING:
                 held.state = QUEUED
                 held.link.running -= 1
-                pool.line(held).put_back(held)
+                pool.queue(held).appendleft(held)
 
     @property
     def wakeup(self) -> float | None:

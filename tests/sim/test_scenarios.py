@@ -293,9 +293,10 @@ def test_a_lane_that_turns_slow_leaves_workers_to_others(once: bool) -> None:
 
 
 def test_a_lane_that_turns_slow_on_all_nodes_leaves_them_to_others() -> None:
+    """As long as their caller has some there; what it may send only then waits for one more of the slow ones."""
     others = [Job(f"other{n}", 1, "steady", 4.2, 0.02) for n in range(40)]
     waited = turned_slow(*others, nodes=3, slow=120)
-    assert max(waited.values()) < 10.0
+    assert max(waited.values()) < 20.0
 
 
 def test_a_higher_priority_passes_a_lane_that_turned_slow() -> None:

@@ -65,7 +65,7 @@ def test_a_bundle_is_a_millisecond_and_of_one_function() -> None:
     bench.many(5)
     bench.add(1, "mul")
     bench.add(6)
-    assert ids(bench.start()) == [["add1", "add2", "add3", "add4", "add5", "add6"], ["mul1"]]
+    assert ids(bench.start()) == [["add1", "add2", "add3", "add4", "add5"], ["mul1"], ["add6"]]
 
 
 def test_longer_ones_are_spread_over_the_workers() -> None:
@@ -155,10 +155,10 @@ def in_turn(bench: Bench, number: int) -> list[str]:
     return order
 
 
-def test_other_lanes_get_as_much_time_as_one_with_a_thousand_tasks() -> None:
+def test_other_lanes_get_as_much_time_as_one_with_a_thousand_long_tasks() -> None:
     bench = Bench(slots=1)
-    bench.takes(0.006)
-    bench.functions[1].run_time.finished(1, 0.002)
+    bench.takes(0.6)
+    bench.functions[1].run_time.finished(1, 0.2)
     bench.many(1000)
     assert in_turn(bench, 3) == ["add1", "add2", "add3"]
     for number in range(1, 8):
@@ -170,7 +170,7 @@ def test_other_lanes_get_as_much_time_as_one_with_a_thousand_tasks() -> None:
 
 def test_a_lane_saves_up_nothing_while_it_has_no_tasks() -> None:
     bench = Bench(slots=1)
-    bench.takes(0.005)
+    bench.takes(0.5)
     bench.many(100)
     in_turn(bench, 50)
     for number in range(1, 10):
@@ -185,7 +185,15 @@ def test_quick_ones_of_several_callers_share_a_bundle() -> None:
         bench.add(number)
         bench.add(number, link=bench.other)
     bench.add(1, "mul")
-    assert ids(bench.start()) == [["add1", "add2", "add1'", "add2'"]]
+    assert ids(bench.start()) == [["add1", "add1'", "add2", "add2'"]]
+
+
+def test_short_tasks_are_taken_as_they_came() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.03)
+    bench.many(3)
+    bench.add(1, link=bench.other)
+    assert in_turn(bench, 4) == ["add1", "add2", "add3", "add1'"]
 
 
 def test_what_must_ask_does_so_lane_by_lane() -> None:
