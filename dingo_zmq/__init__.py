@@ -19,7 +19,7 @@ with interrupts.Held():
     from dingo_zmq.flow import Call, GroupResult, chain, group
     from dingo_zmq.ids import IDMaker, SequenceIDs, UUIDs
     from dingo_zmq.listening import EventStream
-    from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status
+    from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status, Try
     from dingo_zmq.result import Result
     from dingo_zmq.stream import Stream
 
@@ -45,6 +45,7 @@ __all__ = [
     "SequenceIDs",
     "Status",
     "Stream",
+    "Try",
     "UUIDs",
     "chain",
     "current_task",

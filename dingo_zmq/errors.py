@@ -31,7 +31,7 @@ Waiting too long for a result raises the builtin ``TimeoutError``: the task has 
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,12 +144,14 @@ class TaskError(DingoError):
     A task ended with FAIL.  The base class itself is raised for codes this version does not know.
 
     Attributes:
-        failure: a `dingo_zmq.model.Failure` with code, message, type, traceback, node and attempt.
+        failure: a `dingo_zmq.model.Failure` with code, message, type, traceback, node, attempt and history.
+        history: that of the failure, a tuple of `dingo_zmq.model.Try`.
     """
 
     def __init__(self, failure: object) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.history: tuple[Any, ...] = getattr(failure, "history", ())
 
 
 class TaskFailed(TaskError):

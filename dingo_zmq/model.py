@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from dingo_zmq import errors
 
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Retries",
     "Status",
+    "Try",
     "check_node_name",
     "check_part",
     "counted",
@@ -277,6 +278,33 @@ def _check_limits(hard: Any, soft: Any) -> None:
         raise errors.UsageError(f"soft_time_limit ({soft:g} s) must be below time_limit ({hard:g} s)")
 
 
+class Try(NamedTuple):
+    """
+    One time that a task was sent to a node and did not come to its end there.
+
+    Attributes:
+        node: name of the node.
+        attempt: how often the task had been sent by then, counted from 1.
+        end: what became of it, in words that follow the name of the node, such as "died".
+    """
+
+    node: str
+    attempt: int
+    end: str
+
+    def __str__(self) -> str:
+        return plain(f"{self.node} ({self.end})")
+
+
+GAVE_BACK = "gave it back"
+"""end of a try about which nothing is wrong: others were free, or the node was about to leave"""
+
+
+def in_words(history: tuple[Try, ...]) -> str:
+    """Return what became of tries with which something was wrong: "bench-3/1 (died), bench-4 (died)"."""
+    return ", ".join([str(one) for one in history if one.end != GAVE_BACK])
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """
@@ -291,6 +319,8 @@ class Failure:
         traceback: the formatted traceback on the node, or "".
         node: name of the node that reported, or "".
         attempt: how often the task had been sent by then, counted from 1; 0 where unknown.
+        history: what became of its other tries, oldest first; the twelve of most interest where there are more.
+            Empty in local and remote mode.
     """
 
     code: Code
@@ -299,17 +329,25 @@ class Failure:
     traceback: str = ""
     node: str = ""
     attempt: int = 0
+    history: tuple[Try, ...] = ()
 
     def __str__(self) -> str:
         head = f"{self.type}: {self.message}" if self.type else self.message or self.code.name.lower()
         where = f" (on {self.node})" if self.node else ""
-        return plain(f"{head}{where}", keep=_LINES)
+        tried = in_words(self.history)
+        more = f"; tried {'before ' if self.node else ''}on {tried}" if tried else ""
+        return plain(f"{head}{where}{more}", keep=_LINES)
 
     def after(self, attempts: int) -> Failure:
         """Return the same, telling that it is what came of the last of several attempts."""
         if attempts <= 1:
             return self
         return replace(self, message=f"{self.message} (the last of {attempts} attempts)".lstrip())
+
+    def with_history(self, history: tuple[Try, ...]) -> Failure:
+        """Return the same, telling what became of the other tries."""
+        others = tuple([one for one in history if one[:2] != (self.node, self.attempt)])
+        return replace(self, history=others) if others else self
 
 
 _DEFAULTS = Options()

@@ -498,7 +498,7 @@ class MeshEngine:
         entry.body, entry.buffers = b"", ()
 
     def _failure(self, entry: Entry, node: str) -> Failure:
-        failure = entry.failure or self._decoded_failure(entry, node)
+        failure = entry.failure or self._decoded_failure(entry, node).with_history(entry.history)
         if entry.terms is not None and failure.code is Code.RAISED:
             failure = failure.after(entry.terms.raised + 1)
         if entry.options.ignore_report:

@@ -175,15 +175,21 @@ class Answer:
 
 
 class Lane:
-    """One function on one link: numbers seen and granted (totals), and the tasks held."""
+    """
+    One function on one link: numbers seen and granted (totals), and the tasks held.
 
-    __slots__ = ("function", "granted", "held", "seen", "wants_until")
+    `used` is what its turns are measured by: seconds that its tasks should have taken in all, and at least as many
+    as the lane had whose turn it was when it came back after having had none.
+    """
+
+    __slots__ = ("function", "granted", "held", "seen", "used", "wants_until")
 
     def __init__(self, function: Function) -> None:
         self.function = function
         self.seen = self.granted = 0
         self.held: dict[int, Held] = {}
         self.wants_until = NEVER
+        self.used = 0.0
 
 
 class Link:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dingo_zmq.model import Code, Failure, Options
+from dingo_zmq.model import Code, Failure, Options, Try
 from dingo_zmq.protocol.messages import TaskOptions
 from dingo_zmq.protocol.terms import Agenda, Terms
 
@@ -70,6 +70,7 @@ class Entry:
         losses: how many nodes died while it may have been running.
         started: whether it may have started where it is now.
         recalls: how often it was recalled.
+        history: what became of its tries that came to nothing; see `tried`.
         strays: other links' lanes that it was sent on, with its numbers there.
         stopping: whether its node was asked to stop it and to tell: it is sent nowhere else any more.
         record: its number in the journal, 0 where it is in none.
@@ -84,6 +85,7 @@ class Entry:
         "body",
         "buffers",
         "failure",
+        "history",
         "id",
         "lane",
         "losses",
@@ -121,6 +123,7 @@ class Entry:
         self.terms: Terms | None = None
         self.status = 0
         self.failure: Failure | None = None
+        self.history: tuple[Try, ...] = ()
 
     def forbid_twice(self) -> None:
         """The node says that its function is not to be started twice, and the caller knows only its name."""

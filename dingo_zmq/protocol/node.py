@@ -455,14 +455,19 @@ class Node:
         starter = self.starter
         if starter.agenda.items:
             self._expire(now)
-        for held in starter.claims(now):
-            self._publisher.tell(held.link, m.Claim(held.link.token, refs_of([held])))
+        self._claim(now)
         for bundle in starter.start(now):
             self.out.append(Start(bundle))
             for held in bundle.all:
                 if not held.told and (held.options.monitor_progress or self._watches):
                     held.told = True
                     self._publisher.told(held, Status.PROGRESS, b"")
+        if starter.passed:
+            self._claim(now)
+
+    def _claim(self, now: float) -> None:
+        for held in self.starter.claims(now):
+            self._publisher.tell(held.link, m.Claim(held.link.token, refs_of([held])))
 
     def _expire(self, now: float) -> None:
         """Give back what has not started in time."""

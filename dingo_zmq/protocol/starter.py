@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from itertools import zip_longest
 
-from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held
+from dingo_zmq.protocol.credit import AHEAD_SECONDS
+from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held, Lane
 from dingo_zmq.protocol.terms import LATER, Agenda
 
 BUNDLE_SECONDS = 0.001
@@ -14,6 +17,10 @@ STALL_SECONDS = 0.010
 SPREAD_SECONDS = 0.0001
 """tasks longer than this are spread over all free workers, shorter ones keep one worker busy"""
 CLAIM_SECONDS = 1.0
+SLOW_SECONDS = AHEAD_SECONDS
+"""run time from which on lanes take turns: what waits behind fewer seconds of work need not care whose it is"""
+UNKNOWN_SECONDS = 0.001
+"""what a task is thought to take of its lane's time where nothing is known"""
 
 
 class Bundle:
@@ -37,16 +44,18 @@ class Pool:
     """
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
-    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none.
+    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none; `asking` is by lane.
+    `clock` is what the lane had used whose turn was last.
     """
 
-    __slots__ = ("asking", "free", "ranks", "ready", "slots")
+    __slots__ = ("asking", "clock", "free", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
         self.ready: deque[Held] = deque()
         self.ranks: dict[int, deque[Held]] = {}
-        self.asking: dict[Held, None] = {}
+        self.asking: dict[Lane, dict[Held, None]] = {}
+        self.clock = 0.0
 
     def resize(self, slots: int) -> None:
         """There are more or fewer workers; `free` is below 0 while more are busy than there should be."""
@@ -70,20 +79,66 @@ class Pool:
         best = max(self.ranks, default=0)
         return self.ready if self.ready and best < 0 or not best else self.ranks[best]
 
-    def in_turn(self) -> list[Held]:
-        """Return what must ask, in the order of the priorities."""
-        return sorted(self.asking, key=lambda held: -held.options.priority)
+    def asks_no_more(self, held: Held) -> bool:
+        """Return whether a task was to ask; it is not any more."""
+        tasks = self.asking.get(held.lane, {})
+        if held not in tasks:
+            return False
+        del tasks[held]
+        if not tasks:
+            del self.asking[held.lane]
+        return True
+
+    def in_turn(self, *, ranked: bool) -> Iterable[Held]:
+        """Return what must ask: by priority if there are any, then one of each lane, and so on."""
+        lanes = sorted(self.asking, key=lambda lane: lane.used)
+        rows = zip_longest(*[self.asking[lane] for lane in lanes])
+        turns = (held for row in rows for held in row if held is not None)
+        return sorted(turns, key=lambda held: -held.options.priority) if ranked else turns
+
+    def waits_for_others(self, held: Held, now: float) -> bool:
+        """Whether a task that must ask, and takes long, is to leave a free worker to others that need not ask."""
+        run_time, priority = held.lane.function.run_time.estimate(now), held.options.priority
+        if run_time is None or run_time <= SLOW_SECONDS:
+            return False
+        return any(
+            other.options.priority > priority
+            or (other.options.priority == priority and (other.go or other.lane.used < held.lane.used))
+            for other in (self.first() if self.ranks else self.ready)
+            if other.state is QUEUED
+        )
+
+    def took(self, lane: Lane, seconds: float) -> None:
+        """Tasks of a lane are started that should take so long together."""
+        used = lane.used
+        used = max(used, self.clock)
+        self.clock = used
+        lane.used = used + seconds
+
+
+def bring_forward(ready: deque[Held]) -> None:
+    """Put those tasks first whose lane has used the least; among lanes alike the order stays as it is."""
+    waiting = [held.lane for held in ready if held.state is QUEUED]
+    lane = min(waiting, key=lambda lane: lane.used)
+    if lane is not ready[0].lane:
+        tasks = sorted(ready, key=lambda held: held.lane is not lane and not held.go)
+        ready.clear()
+        ready.extend(tasks)
 
 
 class Starter:
     """
     Hands held tasks to the workers of a node: by priority, and then in the order of their arrival.
 
+    But tasks that take long are no reason for others to wait: then it is the turn of the lane that has used the
+    least time by now.  So a lane with thousands of them delays another one's by no more than one of its own.
+
     Attributes:
         pools: the workers, by name.
         active: the bundles that workers have.
         timed: those with a time limit, and when it is over.
         agenda: when those are to be looked at that may expire.
+        passed: whether tasks that should ask were passed over for others, and are to be looked at after these.
     """
 
     def __init__(self, pools: dict[str, int]) -> None:
@@ -91,7 +146,7 @@ class Starter:
         self.active: dict[Bundle, None] = {}
         self.timed: dict[Bundle, float] = {}
         self.agenda: Agenda[Held] = Agenda(lambda held: held.state is not GONE)
-        self._ranked = False
+        self.passed = self._ranked = False
 
     def add(self, tasks: list[Held], now: float) -> None:
         """Queue tasks that have arrived."""
@@ -110,7 +165,7 @@ class Starter:
         if options.priority:
             self._ranked = True
         if held.claims:
-            pool.asking[held] = None
+            pool.asking.setdefault(held.lane, {})[held] = None
         else:
             pool.queue(held).append(held)
 
@@ -121,24 +176,27 @@ class Starter:
     def go(self, held: Held) -> None:
         """A task that asked may start."""
         pool = self.pools[held.lane.function.pool]
-        if held in pool.asking:
-            del pool.asking[held]
+        if pool.asks_no_more(held):
             held.go = held.alone = True
             pool.queue(held).appendleft(held)
 
     def forget(self, held: Held) -> None:
         """A queued task is held no more; `ready` skips it when its turn comes."""
-        self.pools[held.lane.function.pool].asking.pop(held, None)
+        self.pools[held.lane.function.pool].asks_no_more(held)
 
     def claims(self, now: float) -> list[Held]:
         """Return the tasks that should ask now: never more in all than there are free workers."""
         due: list[Held] = []
+        self.passed = False
         for pool in self.pools.values():
             if not pool.asking or pool.free <= 0:
                 continue
-            out = sum(1 for held in pool.asking if now - held.asked <= CLAIM_SECONDS)
-            for held in pool.in_turn() if self._ranked else pool.asking:
+            out = sum([now - held.asked <= CLAIM_SECONDS for tasks in pool.asking.values() for held in tasks])
+            for held in pool.in_turn(ranked=self._ranked):
                 if out >= pool.free:
+                    break
+                if pool.waits_for_others(held, now):
+                    self.passed = True
                     break
                 if now - held.asked > CLAIM_SECONDS:
                     held.asked = now
@@ -168,12 +226,18 @@ class Starter:
         first = ready.popleft()
         if first.state is not QUEUED:
             return []
+        run_time = first.lane.function.run_time.estimate(now)
+        if ready and run_time is not None and run_time > SLOW_SECONDS and not first.go:
+            ready.appendleft(first)
+            bring_forward(ready)
+            first = ready.popleft()
+            run_time = first.lane.function.run_time.estimate(now)
         first.state = RUNNING
         first.link.running += 1
         tasks = [first]
         function = first.lane.function
-        run_time = function.run_time.estimate(now)
         if run_time is None or first.alone or function.limits:
+            pool.took(first.lane, UNKNOWN_SECONDS if run_time is None else run_time)
             return tasks
         most = min(BUNDLE_MOST, int(BUNDLE_SECONDS / max(run_time, 1e-9)))
         if pool.free > 1 and run_time > SPREAD_SECONDS:
@@ -184,6 +248,7 @@ class Starter:
                 held.state = RUNNING
                 held.link.running += 1
                 tasks.append(held)
+        pool.took(first.lane, run_time * len(tasks))
         return tasks
 
     def _time(self, bundle: Bundle, held: Held, now: float) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dingo_zmq.events import EventCode, Level
-from dingo_zmq.model import Code, Failure, Status, counted, plain
+from dingo_zmq.model import GAVE_BACK, Code, Failure, Status, counted, plain
 from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import tried
 from dingo_zmq.protocol.actions import Action, Express, Note, Send, Settled, Told
 from dingo_zmq.protocol.dispatcher import WAITING_MOST, Dispatcher
 from dingo_zmq.protocol.ledger import NEVER, Entry, Lane, Ledger, Route
@@ -163,6 +164,7 @@ class OpenTasks:
         back, ended = [], []
         for entry in entries:
             self.ledger.unhold(entry)
+            tried.note_lost(entry, peer.name, proved=proved)
             failure = self.ledger.lost(entry, proved=proved)
             if failure is None and entry.terms is not None:
                 failure = self._tries.lost(entry, entry.terms, peer, now)
@@ -193,6 +195,7 @@ class OpenTasks:
         blamed, peer.blamed = peer.blamed, []
         for before, entry in blamed:
             if before != incarnation and not entry.settled:
+                tried.note_died(entry, peer.name)
                 failure = self.ledger.counted(entry)
                 if failure is not None:
                     self._end(entry, failure, now)
@@ -323,7 +326,7 @@ class OpenTasks:
         """Settle a task here, without a report of a node."""
         if not entry.settled:
             self._settle(entry, None, now)
-            entry.status, entry.failure = _FAIL, failure
+            entry.status, entry.failure = _FAIL, failure.with_history(entry.history)
             entry.body, entry.buffers = b"", ()
             self.out.append(Settled([entry]))
 
@@ -351,6 +354,7 @@ class OpenTasks:
         for entry in entries:
             if entry.terms is not None and entry.started:
                 entry.terms.begun = True
+            tried.note(entry, peer.name, "does not have it")
         self._put_back(entries, peer, "it never arrived there", now)
 
     def recalled(self, peer: Peer, message: m.Recalled, now: float) -> None:
@@ -361,15 +365,20 @@ class OpenTasks:
         if message.reason == m.UNKNOWN_FUNCTION:  # nothing of such a lane can be there
             lanes = [lane for name in message.refs if (lane := peer.lanes.pop(name, None))]
             entries = [entry for lane in lanes for entry in lane.open.values()]
+        routine = message.reason in (m.GIVEN_BACK, m.DRAINING)
+        reason = plain(message.reason, most=REASON_MOST)
+        if message.reason != m.CANCELLED:
+            for entry in entries:
+                tried.note(entry, peer.name, GAVE_BACK if routine else f"{GAVE_BACK}: {reason}")
         if message.reason == m.RESTARTING:
             entries = self._given_up(peer, entries, now)
         elif message.reason == m.EXPIRED:
             entries = self._tries.expired_there(entries, now)
         elif message.reason != m.CANCELLED:
             entries = self._tries.refused(entries, message.reason, peer, now)
-        routine = message.reason in (m.GIVEN_BACK, m.DRAINING)
-        why = f"the node gave it back: {plain(message.reason, most=REASON_MOST)}"
-        self._put_back(entries, peer, why, now, Level.DEBUG if routine else Level.INFO)
+        self._put_back(
+            entries, peer, f"the node gave it back: {reason}", now, Level.DEBUG if routine else Level.INFO
+        )
 
     def _given_up(self, peer: Peer, entries: list[Entry], now: float) -> list[Entry]:
         """End what may have started and must not start twice, or not once more; return the rest."""

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from dingo_zmq.model import Code, Failure, counted
 from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import tried
 from dingo_zmq.protocol.actions import Action, Retried
 from dingo_zmq.protocol.ledger import Entry, Lane, Ledger, wire_options
 from dingo_zmq.protocol.roster import Dice, Peer
@@ -74,6 +75,7 @@ class Tries:
             return True
         self._ledger.released(entry)
         cause = cause_of(failure)
+        tried.note(entry, peer.name, f"raised {cause}")
         self._again(entry, terms, terms.raised, terms.retries.raised, cause, peer, now, failure)
         self._ledger.requeue([entry])
         return True

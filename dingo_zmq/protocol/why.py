@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 
-from dingo_zmq.model import counted, plain
+from dingo_zmq.model import counted, in_words, plain
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.protocol.ledger import PASSED_SECONDS, Entry, Lane, Route, fits, marshallers_of
 from dingo_zmq.protocol.roster import Peer, Stage
@@ -65,7 +65,9 @@ def _behind(caller: Caller, entry: Entry) -> str:
 def _history(entry: Entry) -> str:
     if entry.attempt <= 1:
         return ""
-    return f" (sent {entry.attempt} times, {counted(entry.losses, 'node')} died with it)"
+    tried = in_words(entry.history)
+    more = f"; tried on {tried}" if tried else ""
+    return f" (sent {entry.attempt} times, {counted(entry.losses, 'node')} died with it{more})"
 
 
 # ---------------------------------------------------------------------- why no node takes it

@@ -248,3 +248,60 @@ def test_workers_come_and_go() -> None:
     world = told([*jobs(50, seconds=0.1), *jobs(20, function="slow", at=2.2)], faults)
     assert succeeded(world)
     assert runs(world) == [1] * 70
+
+
+# ---------------------------------------------------------------------- one lane must not starve the rest
+
+
+def turned_slow(*others: Job, nodes: int = 1, slow: int = 60, **more: Any) -> dict[str, float]:
+    """
+    A caller has many tasks of a quick function at the nodes, and from one on they take 10 s each.
+
+    Return for how many seconds each of the others had to wait in all, which come two seconds later.
+    """
+    quick = jobs(400, function="quick", seconds=0.0002)
+    stuck = jobs(slow, function="quick", at=2.2, seconds=10.0, **more)
+    plan = Plan(
+        seed=7,
+        nodes=[NodePlan({"shared": 2}, EVERYTHING) for _ in range(nodes)],
+        callers=[0.5, 0.5],
+        jobs=[*quick, *stuck, *others],
+        heal_at=10.0 + 10 * slow,
+    )
+    world = World(plan)
+    world.scene.until(4.1)
+    assert sum(node.node.held for node in world.nodes if node.node) == slow  # the harm is done
+    assert world.run().failures == []
+    assert succeeded(world)
+    assert runs(world) == [1] * len(plan.jobs)
+    return {job.id: world.scene.history.endings[job.id][0].at - job.at for job in others}
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_lane_that_turns_slow_leaves_workers_to_others(once: bool) -> None:
+    """Not sooner than one of the slow ones is done, or two, but then it is their turn: whoever calls them."""
+    waited = turned_slow(
+        Job("own", 0, "steady", 4.2, 0.02),
+        Job("own once", 0, "steady", 4.2, 0.02, at_most_once=True),
+        Job("other", 1, "steady", 4.2, 0.02),
+        Job("same function", 1, "quick", 4.2, 0.0002),
+        Job("other once", 1, "steady", 4.2, 0.02, at_most_once=True),
+        at_most_once=once,
+    )
+    assert max(waited.values()) < 20.0
+    assert once or max(waited[id] for id in ("own", "other", "same function")) < 10.0
+
+
+def test_a_lane_that_turns_slow_on_all_nodes_leaves_them_to_others() -> None:
+    """As long as their caller has some there; what it may send only then waits for one more of the slow ones."""
+    others = [Job(f"other{n}", 1, "steady", 4.2, 0.02) for n in range(40)]
+    waited = turned_slow(*others, nodes=3, slow=120)
+    assert max(waited.values()) < 20.0
+
+
+def test_a_higher_priority_passes_a_lane_that_turned_slow() -> None:
+    waited = turned_slow(
+        Job("first", 0, "quick", 4.2, 0.0002, priority=1), Job("last", 1, "steady", 4.2, 0.02, priority=-1)
+    )
+    assert waited["first"] < 10.0
+    assert waited["last"] > 200.0

@@ -12,13 +12,22 @@ class Bench:
 
     def __init__(self, slots: int = 2) -> None:
         self.functions = [Function(name, "shared", slots) for name in ("add", "mul")]
-        self.link = Link(b"12345678", "me", self.functions, 0.0)
-        for lane in self.link.lanes.values():
+        self.link, self.other = (Link(b"1234567%d" % n, f"me{n}", self.functions, 0.0) for n in range(2))
+        for lane in (*self.link.lanes.values(), *self.other.lanes.values()):
             lane.granted = 1000
         self.starter = Starter({"shared": slots})
 
-    def add(self, number: int, name: str = "add", attempt: int = 1, options: TaskOptions | None = None) -> Held:
-        (held,), _ = self.link.accept([(name, number, f"{name}{number}", attempt, options, b"")], ())
+    def add(
+        self,
+        number: int,
+        name: str = "add",
+        attempt: int = 1,
+        options: TaskOptions | None = None,
+        link: Link | None = None,
+    ) -> Held:
+        link = link or self.link
+        mark = "" if link is self.link else "'"
+        (held,), _ = link.accept([(name, number, f"{name}{number}{mark}", attempt, options, b"")], ())
         self.starter.add([held], 0.0)
         return held
 
@@ -133,3 +142,79 @@ def test_a_task_held_no_more_is_passed_over() -> None:
     (bundle,) = bench.start()
     assert [held.state for held in bundle.all] == [RUNNING]
     assert ids([bundle]) == [["add3"]]
+
+
+def in_turn(bench: Bench, number: int) -> list[str]:
+    """One worker runs one after the other, and each is as long as was thought; return their ids."""
+    order = []
+    for _ in range(number):
+        (bundle,) = bench.start()
+        order += [held.id for held in bundle.all]
+        bundle.todo.clear()
+        bench.starter.ended(bundle)
+    return order
+
+
+def test_other_lanes_get_as_much_time_as_one_with_a_thousand_long_tasks() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.6)
+    bench.functions[1].run_time.finished(1, 0.2)
+    bench.many(1000)
+    assert in_turn(bench, 3) == ["add1", "add2", "add3"]
+    for number in range(1, 8):
+        bench.add(number, "mul")
+    bench.add(1, link=bench.other)
+    order = ["mul1", "add1'", "mul2", "mul3", "mul4", "add4", "mul5", "mul6", "mul7", "add5", "add6", "add7"]
+    assert in_turn(bench, 12) == order
+
+
+def test_a_lane_saves_up_nothing_while_it_has_no_tasks() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.5)
+    bench.many(100)
+    in_turn(bench, 50)
+    for number in range(1, 10):
+        bench.add(number, link=bench.other)
+    assert in_turn(bench, 6) == ["add1'", "add2'", "add51", "add52", "add3'", "add4'"]
+
+
+def test_quick_ones_of_several_callers_share_a_bundle() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.00001)
+    for number in (1, 2):
+        bench.add(number)
+        bench.add(number, link=bench.other)
+    bench.add(1, "mul")
+    assert ids(bench.start()) == [["add1", "add1'", "add2", "add2'"]]
+
+
+def test_short_tasks_are_taken_as_they_came() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.03)
+    bench.many(3)
+    bench.add(1, link=bench.other)
+    assert in_turn(bench, 4) == ["add1", "add2", "add3", "add1'"]
+
+
+def test_what_must_ask_does_so_lane_by_lane() -> None:
+    bench = Bench(slots=3)
+    tasks = [bench.add(number, attempt=2) for number in (1, 2, 3)]
+    other = bench.add(1, attempt=2, link=bench.other)
+    assert bench.starter.claims(0.0) == [tasks[0], other, tasks[1]]
+
+
+def test_what_must_ask_lets_those_go_first_whose_turn_it_is() -> None:
+    bench = Bench(slots=1)
+    bench.takes(5.0)
+    asks = [bench.add(number, attempt=2) for number in (1, 2)]
+    assert bench.starter.claims(0.0) == asks[:1]
+    bench.starter.go(asks[0])
+    (bundle,) = bench.start()
+    bench.add(1, "mul")
+    bundle.todo.clear()
+    bench.starter.ended(bundle)
+    assert bench.starter.claims(0.1) == []
+    assert bench.starter.passed
+    assert in_turn(bench, 1) == ["mul1"]
+    assert bench.starter.claims(0.1) == asks[1:]
+    assert not bench.starter.passed
