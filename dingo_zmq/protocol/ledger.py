@@ -74,6 +74,7 @@ class Entry:
         stopping: whether its node was asked to stop it and to tell: it is sent nowhere else any more.
         terms: when it may start and how often it is tried, None where its options say nothing of that.  Tasks that
             share a route object either all have terms, or none has.
+        since: when it was called, monotonic seconds; set as it is recorded.
         settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
             `failure` are what it said.
     """
@@ -92,6 +93,7 @@ class Entry:
         "result",
         "route",
         "settled",
+        "since",
         "started",
         "status",
         "stopping",
@@ -119,6 +121,7 @@ class Entry:
         self.terms: Terms | None = None
         self.status = 0
         self.failure: Failure | None = None
+        self.since: float
 
     def forbid_twice(self) -> None:
         """The node says that its function is not to be started twice, and the caller knows only its name."""
@@ -246,6 +249,7 @@ class Ledger:
         """Record tasks, and queue them."""
         route = queue = None
         for entry in entries:
+            entry.since = now
             if queue is None or entry.route is not route:
                 if entry.terms is not None:
                     queue = None
@@ -295,8 +299,9 @@ class Ledger:
             routes.sort(key=lambda route: -route.priority)
         return routes
 
-    def add_held(self, entry: Entry, lane: Lane, number: int) -> None:
+    def add_held(self, entry: Entry, lane: Lane, number: int, now: float) -> None:
         """Record a task that never waited."""
+        entry.since = now
         self.open += 1
         self.held(entry, lane, number)
 
