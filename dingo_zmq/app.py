@@ -49,6 +49,7 @@ PATIENCE_SECONDS = 2.0
 """after this, `close` says what it waits for"""
 
 _log = logging.getLogger("dingo_zmq")
+_ledger_log = logging.getLogger("dingo_zmq.ledger")
 GRACE_SECONDS = 30.0
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
@@ -653,9 +654,9 @@ def _tell_ledger(engine: Engine) -> None:
         return
     undone = ledger.codes.get(Code.SHUTDOWN, 0) + ledger.open
     if undone:
-        _log.warning("closed; %s ended with FAIL/SHUTDOWN; %s", counted(undone, "task"), ledger)
+        _ledger_log.warning("closed; %s ended with FAIL/SHUTDOWN; %s", counted(undone, "task"), ledger)
     elif ledger.called:
-        _log.info("closed; %s", ledger)
+        _ledger_log.info("closed; %s", ledger)
 
 
 def _load(engine: MeshEngine) -> str:
