@@ -14,6 +14,7 @@ with interrupts.Held():
     from dingo_zmq import errors
     from dingo_zmq.allocation import Allocation
     from dingo_zmq.app import App
+    from dingo_zmq.balance import Ledger, OpenTask
     from dingo_zmq.current import current_task
     from dingo_zmq.events import Event, EventCode, Level, Origin
     from dingo_zmq.flow import Call, GroupResult, chain, group
@@ -36,7 +37,9 @@ __all__ = [
     "Failure",
     "GroupResult",
     "IDMaker",
+    "Ledger",
     "Level",
+    "OpenTask",
     "Options",
     "Origin",
     "Report",

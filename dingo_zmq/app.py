@@ -13,6 +13,7 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.allocation import Allocation, check_count
+from dingo_zmq.balance import Ledger
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.events import Event, Level, Origin
 from dingo_zmq.flow import Call, Keeper
@@ -21,7 +22,7 @@ from dingo_zmq.interrupts import Held
 from dingo_zmq.listening import SIZE, Events, EventStream
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.marshallers import Marshallers
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Options, check_part, counted
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Options, check_part, counted
 from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Reporter, Store
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function, Registry
@@ -48,6 +49,7 @@ PATIENCE_SECONDS = 2.0
 """after this, `close` says what it waits for"""
 
 _log = logging.getLogger("dingo_zmq")
+_ledger_log = logging.getLogger("dingo_zmq.ledger")
 GRACE_SECONDS = 30.0
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
@@ -64,6 +66,9 @@ class Engine(Protocol):
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
+
+    def ledger(self) -> Ledger:
+        """Return what became of the tasks called."""
 
     def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
@@ -465,6 +470,19 @@ class App:
         engine = self._engine_now()
         return [] if isinstance(engine, LocalEngine | RemoteEngine) else _mesh(engine).waiting()
 
+    def ledger(self) -> Ledger:
+        """
+        Return what became of all tasks called so far, in counts that balance, and who holds those that are open.
+
+        Any thread may ask, and also after the end; `close` logs the line that it makes as a text.
+
+        Raises:
+            TimeoutError: in mesh mode, where the I/O thread does not answer within 10 s.
+            Closed: in mesh mode, in a process that was forked.
+        """
+        engine = self._engine
+        return Ledger() if engine is None else engine.ledger()
+
     def listen(
         self,
         origins: Origin | str | Iterable[Origin | str] | None = None,
@@ -620,6 +638,7 @@ class App:
         try:
             if engine is not None:
                 engine.close(CLOSE_SECONDS)
+                _tell_ledger(engine)
             self._roles.close()
             self._flows.close(CLOSE_SECONDS)
         finally:
@@ -655,6 +674,18 @@ def _load_mesh() -> None:
     """Import what mesh mode needs while the program begins, not in the middle of its first call."""
     with Held():
         import dingo_zmq.mesh.engine  # noqa: F401
+
+
+def _tell_ledger(engine: Engine) -> None:
+    try:
+        ledger = engine.ledger()
+    except (Closed, TimeoutError):
+        return
+    undone = ledger.codes.get(Code.SHUTDOWN, 0) + ledger.open
+    if undone:
+        _ledger_log.warning("closed; %s ended with FAIL/SHUTDOWN; %s", counted(undone, "task"), ledger)
+    elif ledger.called:
+        _ledger_log.info("closed; %s", ledger)
 
 
 def _load(engine: MeshEngine) -> str:

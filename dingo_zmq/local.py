@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from dingo_zmq.allocation import Own
+from dingo_zmq.balance import Counts, Ledger, OpenTask, balanced, drawn
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
@@ -55,6 +56,7 @@ class _Job:
         "options",
         "pool",
         "result",
+        "since",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class _Job:
         self.attempt = 1
         self.cancelled = False
         self.claim = [None]
+        self.since = monotonic()
         self.result: Result[Any]
 
     # -- as the owner of its result
@@ -84,8 +87,7 @@ class _Job:
         except IndexError:
             return False
         self.cancelled = True
-        self.engine._ended(self)
-        return result._fail(Failure(Code.CANCELLED, BEFORE_IT_STARTED))
+        return self.engine._settle(self, Failure(Code.CANCELLED, BEFORE_IT_STARTED))
 
     def stop(self, result: Result[Any]) -> bool:
         if result.done() or self.cancel(result):
@@ -203,6 +205,9 @@ class LocalEngine:
         self._room = Room(max_open)
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
+        self._counts = Counts()
+        self._turned_away = 0  # numbers drawn by calls that raised
+        self._turning_away = threading.Lock()
         self._closed = False
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
         self._making = threading.Lock()
@@ -254,7 +259,9 @@ class LocalEngine:
             job.result = result
             opened(job)
             if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                self._ended(job)
+                if not self._ended(job):
+                    return result
+                self._turn_away()
                 raise Closed("this App is closed")
             if monitor:
                 result._report(Report(name, job.id, Status.SENT, attempt=1, options=options))
@@ -273,12 +280,28 @@ class LocalEngine:
         if maker is None:
             return str, Result
 
+        def new_id(_: int) -> str:
+            try:
+                return OpenIDs.new(maker, name)
+            except BaseException:
+                self._turn_away()
+                raise
+
         def new_result(name: str, id: str, job: _Job) -> Result[Any]:
             result: Result[Any] = Result(name, id, job)
-            self._open_ids.keep(result)
+            try:
+                self._open_ids.keep(result)
+            except BaseException:
+                self._turn_away()
+                raise
             return result
 
-        return lambda _: OpenIDs.new(maker, name), new_result
+        return new_id, new_result
+
+    def _turn_away(self) -> None:
+        """A call that has drawn its number raises."""
+        with self._turning_away:
+            self._turned_away += 1
 
     def _submit_special(self, job: _Job) -> Result[Any]:
         """See to a task whose options ask for more than to be run; return what the program gets."""
@@ -339,8 +362,7 @@ class LocalEngine:
 
     def _end(self, job: _Job, failure: Failure, error: BaseException | None = None) -> None:
         """Settle a task that has failed."""
-        self._ended(job)
-        if job.result._fail(self._carried(failure)) and job.options.ignore_report:
+        if self._settle(job, self._carried(failure)) and job.options.ignore_report:
             tell_ignored(self.events, job.function.name, job.id, failure, error)
 
     def _carried(self, failure: Failure) -> Failure:
@@ -349,12 +371,25 @@ class LocalEngine:
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
 
-    def _ended(self, job: _Job) -> None:
-        self._open.discard(job)
+    def _ended(self, job: _Job) -> bool:
+        """Take a task out of the open ones; whoever is told True settles it."""
+        try:
+            self._open.remove(job)
+        except KeyError:
+            return False
         if self.pauses:
             self.pauses.pop(job, None)
         if self._room.waiting:
             self._room.freed()
+        return True
+
+    def _settle(self, job: _Job, failure: Failure) -> bool:
+        """Settle a task that has failed, unless it is settled; return whether it was."""
+        ended = self._ended(job)
+        if ended:
+            self._counts.went_wrong(failure.code)
+            job.result._fail(failure)
+        return ended
 
     def _pool_for(self, function: Function) -> ThreadPool[_Job] | LoopPool[_Job]:
         own = self._own.get(function.name)
@@ -425,7 +460,6 @@ class LocalEngine:
         try:
             job.claim.pop()
         except IndexError:
-            self._ended(job)
             return None
         if job.monitor:
             self._progress(job, None)
@@ -443,8 +477,9 @@ class LocalEngine:
         self._succeed(job, job.reading.had)
 
     def _succeed(self, job: _Job, value: Any) -> None:
-        self._ended(job)
-        job.result._succeed(value, "", job.attempt)
+        if self._ended(job):
+            self._counts.went_well()
+            job.result._succeed(value, "", job.attempt)
 
     def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> Callable[[], None] | None:
         """A task has failed; return what has it tried again, to be called when its worker is done with it."""
@@ -466,9 +501,8 @@ class LocalEngine:
 
     def _overran(self, job: _Job, thread: threading.Thread, limit: float) -> None:
         """The time of a task is over: it ends for its caller, and its thread is taken for lost."""
-        ended = job.result._fail(over_limit(limit))  # or it is done just now
+        ended = self._settle(job, over_limit(limit))  # or it is done just now
         job.give_up()
-        self._ended(job)
         said = was_ended(job.function.name, job.id, limit)
         if isinstance(job.pool, LoopPool):
             job.pool.cancel(job)
@@ -525,6 +559,13 @@ class LocalEngine:
         """Return the results of all tasks not settled."""
         return [job.result for job in list(self._open)]
 
+    def ledger(self) -> Ledger:
+        """Return what became of the tasks called; see `App.ledger`."""
+        ok, codes, turned_away = self._counts.ok, self._counts.codes(), self._turned_away
+        called, now = drawn(self._ids) - turned_away, monotonic()
+        still = [job for job in list(self._open) if not job.result.done()]
+        return balanced(called, ok, codes, [_open_task(job, now) for job in still])
+
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
         self._closed = True
@@ -536,8 +577,12 @@ class LocalEngine:
             job.give_up()
             if job.claim:
                 job.claim.clear()
-            job.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+            self._settle(job, Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
         for pool in self._pools.values():  # where nothing is open, workers may still be settling the last results
             pool.close(0.0 if still else timeout)
         self._watchdog.close()
         self._callbacks.close(timeout)
+
+
+def _open_task(job: _Job, now: float) -> OpenTask:
+    return OpenTask(job.function.name, job.id, "", job.attempt, now - job.since, not job.claim)

@@ -20,7 +20,7 @@ FLOORS = [
     "marshal invoke marshallers",
     "registry result config current limits mapping",
     "protocol",
-    "pool journal task room flow shelf allocation steering watchdog later ignored stream yielding",
+    "balance pool journal task room flow shelf allocation steering watchdog later ignored stream yielding",
     "local local_broker remote",
     "mesh",
     "app",

@@ -151,7 +151,15 @@ def mesh_app(**flags: Any) -> App:
     with Held():
         found = settings(flags.pop("config"), flags)
         log_to_stderr(found["log_level"])
+        _say_nothing_at_close()
         return App("mesh", **given(found, flags))
+
+
+def _say_nothing_at_close() -> None:
+    """The command itself says what became of its task."""
+    log = logging.getLogger("dingo_zmq.ledger")
+    log.setLevel(logging.ERROR)
+    click.get_current_context().call_on_close(lambda: log.setLevel(logging.NOTSET))
 
 
 def how_to_find(engine: MeshEngine) -> str:

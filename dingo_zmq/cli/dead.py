@@ -121,7 +121,7 @@ def _failure(letter: Dead) -> Failure | None:
     if end.failure is not None:
         return end.failure
     try:
-        return decode_failure((end.body, tuple(end.buffers)), end.node, end.attempt)
+        return decode_failure((end.body, tuple(end.buffers)), end.node, end.attempt).with_history(end.history)
     except DingoError:
         return None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from dingo_zmq.model import Failure, Options
+from dingo_zmq.model import Failure, Options, Try
 
 __all__ = ["Batch", "Call", "Dead", "End", "Hold", "Open", "State"]
 
@@ -47,6 +47,7 @@ class Hold(Struct, array_like=True):
         attempt, losses, raised: how often it was sent, how many nodes died with it, how often it was tried again
             since it had raised.
         started: whether it may have started.
+        history: what became of its tries that came to nothing.
     """
 
     record: int
@@ -58,6 +59,7 @@ class Hold(Struct, array_like=True):
     losses: int = 0
     raised: int = 0
     started: bool = False
+    history: tuple[Try, ...] = ()
 
 
 class End(Struct, array_like=True):
@@ -69,6 +71,7 @@ class End(Struct, array_like=True):
         ended: seconds since 1970, by this machine's clock.
         status, body, buffers: of the report; where the caller itself ended the task `failure` says how.
         node, attempt: who reported, and of which attempt.
+        history: what became of its tries that came to nothing.
         dead: whether the mesh gave the task up, rather than the function: it is a dead letter.
     """
 
@@ -80,6 +83,7 @@ class End(Struct, array_like=True):
     body: bytes = b""
     buffers: list[bytes] = []
     failure: Failure | None = None
+    history: tuple[Try, ...] = ()
     dead: bool = False
 
 

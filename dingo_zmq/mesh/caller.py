@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 
+from dingo_zmq.balance import OpenTask
 from dingo_zmq.errors import PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.listening import Events
@@ -89,6 +90,7 @@ class MeshCaller:
         self._expressed: deque[tuple[Entry, decider.Express]] = deque()
         self._route: Route | None = None  # of the last task
         self._done: list[decider.Settled | decider.Told | decider.Retried] = []
+        self._handed_out: list[decider.Settled | decider.Told | decider.Retried] = []
         self._reached: deque[decider.Reached] = deque()
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
@@ -148,14 +150,16 @@ class MeshCaller:
         """Tell other threads what was reported, in order."""
         if self.recorder is not None:
             self.recorder.flush()
-        done, self._done = self._done, []
-        for action in done:
-            if isinstance(action, decider.Settled):
-                settle, node = self._settle, action.node
-                for entry in action.entries:
-                    settle(entry, node)
-            else:
-                self._told(action)
+        if self._done:
+            self._handed_out, self._done = self._done, []
+            for action in self._handed_out:
+                if isinstance(action, decider.Settled):
+                    settle, node = self._settle, action.node
+                    for entry in action.entries:
+                        settle(entry, node)
+                else:
+                    self._told(action)
+            self._handed_out = []
         if self._route is not None and self._place is None and self.recorder is None:
             self._place = self.decider.express(self._route, monotonic())
 
@@ -297,6 +301,32 @@ class MeshCaller:
         """Return the results of all tasks not settled."""
         self._take_inbox(monotonic())
         return [entry.result for entry in self.decider.everything()]
+
+    def open_tasks(self) -> list[tuple[Any, Entry]]:
+        """Return the results of all tasks not settled, with their entries; also after the end."""
+        if self._reactor.is_current:
+            self._take_inbox(monotonic())
+        said = [action for action in (*self._handed_out, *self._done) if isinstance(action, decider.Settled)]
+        places = [*self.inbox, *(entry for entry, _ in self._expressed), *self.decider.everything()]
+        places += [entry for action in said for entry in action.entries]
+        if self.recorder is not None:
+            places += self.recorder.unfinished()
+        return [(result, entry) for entry in places if (result := entry.result) is not None]
+
+    def open_task(self, entry: Entry) -> OpenTask:
+        """Return what is said of a task that is open; any thread may ask."""
+        lane, route = entry.lane, entry.route
+        peer = None if lane is None else self.decider.peers.get(lane.key)
+        blamed = any(other is entry for peer in list(self.decider.peers.values()) for _, other in peer.blamed)
+        age = monotonic() - getattr(entry, "since", monotonic())
+        return OpenTask(
+            name=route.name,
+            id=entry.id,
+            holder="" if peer is None else peer.name,
+            attempt=entry.attempt,
+            age=max(0.0, age),
+            started=entry.losses > 0 or blamed or (lane is not None and entry.may_run),
+        )
 
     # ------------------------------------------------------------------ in and out
 

@@ -74,9 +74,11 @@ class Recovered:
         waiting: tasks that no node has.
         held: those that nodes had when the life before ended.
         ended: those that had been settled, while the program had not let go of their results, with their ends.
+        ages: seconds since the calls of those that are open.
     """
 
     def __init__(self) -> None:
+        self.ages: dict[Entry, float] = {}
         self.waiting: list[Entry] = []
         self.held: list[tuple[Entry, Hold]] = []
         self.ended: list[tuple[KeptTicket, End]] = []
@@ -109,7 +111,9 @@ def recovered(state: State, journal: Journal, find: Find, owner: Any) -> Recover
         if task.end is not None:
             ticket.let_go = journal.let_go
             found.ended.append((ticket, task.end))
-        elif task.hold is not None and task.hold.base:
+            continue
+        found.ages[ticket] = max(0.0, now - task.call.called)
+        if task.hold is not None and task.hold.base:
             hold = task.hold
             ticket.started = hold.started
             found.held.append((ticket, Hold(hold.base, hold.incarnation, hold.node, hold.number)))
@@ -130,7 +134,7 @@ def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
     if options.on_terms:
         ticket.terms = Terms(options, max(0.0, now - call.called))
     if hold is not None:
-        ticket.attempt, ticket.losses = hold.attempt, hold.losses
+        ticket.attempt, ticket.losses, ticket.history = hold.attempt, hold.losses, hold.history
         if ticket.terms is not None:
             ticket.terms.raised = hold.raised
             ticket.terms.begun = hold.attempt > 0

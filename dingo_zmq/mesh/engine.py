@@ -14,6 +14,7 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+from dingo_zmq.balance import Counts, Ledger, balanced, drawn
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ids import OpenIDs
@@ -137,6 +138,8 @@ class MeshEngine:
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
         self._settled = 0
+        self._counts = Counts()
+        self._came_late: list[Ticket] = []  # when the loop had ended, or was about to
         self._left_undone = 0  # tasks whose reports are ignored, at the end
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
@@ -175,9 +178,8 @@ class MeshEngine:
         if self.node is not None:
             os._exit(CRASHED)
         self._unusable = DIED
-        for entry in (*self.caller.inbox, *self.caller.decider.everything()):
-            if entry.result is not None:
-                entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
+        for result, _ in self.caller.open_tasks():
+            result._fail(Failure(Code.SHUTDOWN, self._unusable))
         self._changed()
         self.events.close(DIED)
 
@@ -208,6 +210,8 @@ class MeshEngine:
         self.caller.recorder = recorder.Recorder(self.caller.decider, journal, self.reactor.wake)
         self.caller.on_recorded, self.caller.on_fenced = self._recorded, self._fenced
         self.caller.decider.resume(found.waiting, found.held, time.monotonic())
+        for entry, age in found.ages.items():
+            entry.since -= age
         for ticket, end in found.ended:
             end_of(ticket, end)
             self._finish(ticket, end.node)
@@ -251,9 +255,8 @@ class MeshEngine:
         self.journal.fence()
         self.caller.decider.fence()
         self.events.tell(Origin.CALLER, Level.ERROR, EventCode.JOURNAL, self._unusable)
-        for entry in (*self.caller.inbox, *self.caller.decider.everything()):
-            if entry.result is not None:
-                entry.result._fail(Failure(Code.SHUTDOWN, self._unusable))
+        for result, _ in self.caller.open_tasks():
+            result._fail(Failure(Code.SHUTDOWN, self._unusable))
         self._room.freed()
         self._changed()
 
@@ -306,7 +309,7 @@ class MeshEngine:
                 if reactor.sleeping:
                     reactor.wake()
                 if not reactor.running:  # unset before the loop looks into the inbox for the last time
-                    result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+                    self._late(ticket, result)
             return result
 
         return submit
@@ -354,10 +357,15 @@ class MeshEngine:
         if self.reactor.sleeping:
             self.reactor.wake()
         if not self.reactor.running:
-            for result in results:
-                result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+            for ticket, result in zip(tickets, results, strict=True):
+                self._late(ticket, result)
         ignored = tickets[0].options.ignore_report
         return [_told_at_once(result) if ignored else result for result in results]
+
+    def _late(self, ticket: Ticket, result: Result[Any]) -> None:
+        with self._turning_away:
+            self._came_late.append(ticket)
+        result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
 
     def _id_makers(
         self, function: Function
@@ -411,15 +419,14 @@ class MeshEngine:
         if self.reactor.sleeping:
             self.reactor.wake()
         if not self.reactor.running:
-            result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+            self._late(ticket, result)
         return told
 
     def _submit_stream(self, ticket: StreamTicket, result: Result[Any]) -> Result[Any]:
         ticket.open_stream(result, partial(self.took, ticket))
-        try:
-            self.reactor.call(partial(self.caller.stream, ticket, ticket.reading))
-        except Closed:
-            result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
+        self._later(partial(self.caller.stream, ticket, ticket.reading))
+        if not self.reactor.running:
+            self._late(ticket, result)
         return result
 
     def _wait_for_room(self, number: int) -> None:
@@ -477,25 +484,28 @@ class MeshEngine:
         self._settled += 1
         if self._room.waiting:
             self._room.freed()
-        self._finish(entry, node)
-
-    def _finish(self, entry: Entry, node: str) -> None:
-        """Tell the program what came of a task."""
-        ticket: Any = entry
         result = entry.result
+        if not self._finish(entry, node):
+            self._counts.settled(result)
+
+    def _finish(self, entry: Entry, node: str) -> bool:
+        """Tell the program what came of a task; return whether that is that it ended well."""
+        ticket: Any = entry
+        result, well = entry.result, False
         entry.result = None
         if entry.status == _SUCCESS:
             try:
                 if type(entry) is StreamTicket:
-                    result._succeed(entry.reading.had, node, entry.attempt)
+                    well = result._succeed(entry.reading.had, node, entry.attempt)
                 else:
-                    result._succeed(ticket.unpack((entry.body, entry.buffers)), node, entry.attempt)
+                    well = result._succeed(ticket.unpack((entry.body, entry.buffers)), node, entry.attempt)
             except (ArgumentError, PeerError) as exc:
                 result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
                 self._undecoded(entry, node, "the return does not fit", exc)
         else:
             result._fail(self._failure(entry, node))
         entry.body, entry.buffers = b"", ()
+        return well
 
     def _failure(self, entry: Entry, node: str) -> Failure:
         failure = entry.failure or self._decoded_failure(entry, node).with_history(entry.history)
@@ -730,6 +740,45 @@ class MeshEngine:
     def open(self) -> int:
         """How many tasks are not settled."""
         return self.reactor.ask(lambda: self.caller.decider.ledger.open + len(self.caller.inbox))
+
+    def ledger(self) -> Ledger:
+        """
+        Return what became of the tasks called; see `App.ledger`.
+
+        Raises:
+            Closed: in a process that was forked.
+            TimeoutError: where the I/O thread is busy.
+        """
+        try:
+            return self._ledger(*self.reactor.ask(self._look))
+        except Closed:
+            if self._unusable == FORKED:
+                raise
+            self.reactor.has_ended(GLANCE_SECONDS)
+            return self._ledger(*self._look())
+
+    def _look(self) -> tuple[int, int, Counter[Code], list[tuple[Result[Any], Entry]]]:
+        """Return how many tasks were called, how many were settled, the failures among them, and the others."""
+        tasks = self.caller.open_tasks()
+        if self._came_late:
+            known = {entry for _, entry in tasks}
+            late = [ticket for ticket in self._came_late if not (ticket.settled or ticket in known)]
+            tasks += [(ticket.result, ticket) for ticket in late]
+        codes, settled, waiting = self._counts.codes(), self._settled, self._room.waiting + self._turned_away
+        return drawn(self._ids) - waiting, settled, codes, tasks
+
+    def _ledger(
+        self, called: int, settled: int, codes: Counter[Code], tasks: list[tuple[Result[Any], Entry]]
+    ) -> Ledger:
+        ok, still = settled - codes.total(), []
+        for result, entry in tasks:
+            if not result.done():
+                still.append(self.caller.open_task(entry))
+            elif result.failure is None:
+                ok += 1
+            else:  # cancelled, say, and its node has not told yet what became of it
+                codes[result.failure.code] += 1
+        return balanced(called, ok, codes, still)
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled; none after the end."""

@@ -185,6 +185,10 @@ class Reactor:
         self.wake()
         return self.is_current or self._ended.wait(timeout)
 
+    def has_ended(self, timeout: float) -> bool:
+        """Return whether the loop has ended, or does so within `timeout` seconds."""
+        return self._ended.wait(timeout)
+
     # ------------------------------------------------------------------ in a round of the loop
 
     def watch(self, socket: zmq.Socket[Any], ready: Callable[[], None]) -> None:

@@ -51,7 +51,7 @@ class Recorder:
         self._waiting: deque[decider.Send] = deque()
         self._owed = 0  # of those that wait, sends that a commit under way will release
         self._commits: deque[_Commit] = deque()
-        self._under_way = 0
+        self._under_way: dict[int, _Commit] = {}  # by id
 
     # ------------------------------------------------------------------ what the decider wants done
 
@@ -95,8 +95,16 @@ class Recorder:
         self._owed = len(self._waiting)
         rows, ends = self._holds, self._ends
         self._holds, self._ends, self._settled = [], [], []
-        self._under_way += 1
+        self._under_way[id(commit)] = commit
         self.journal.note(holds=rows, ends=ends, then=lambda: self._committed(commit))
+
+    def unfinished(self) -> list[Entry]:
+        """Return the tasks that are settled, while the program is not told yet."""
+        actions = [
+            *self._settled,
+            *(action for commit in list(self._under_way.values()) for action in commit.settled),
+        ]
+        return [entry for action in actions for entry in action.entries]
 
     def _committed(self, commit: _Commit) -> None:
         """Called by the journal's thread."""
@@ -116,7 +124,7 @@ class Recorder:
         settled: list[decider.Settled] = []
         while self._commits:
             commit = self._commits.popleft()
-            self._under_way -= 1
+            del self._under_way[id(commit)]
             self._owed -= commit.sends
             sends += [self._waiting.popleft() for _ in range(commit.sends)]
             settled += commit.settled
@@ -131,12 +139,25 @@ class Recorder:
 def _row(entry: Entry, base: bytes = b"", incarnation: bytes = b"", node: str = "", number: int = 0) -> Hold:
     raised = 0 if entry.terms is None else entry.terms.raised
     started = entry.started and entry.lane is not None
-    return Hold(entry.record, base, incarnation, node, number, entry.attempt, entry.losses, raised, started)
+    return Hold(
+        entry.record, base, incarnation, node, number, entry.attempt, entry.losses, raised, started, entry.history
+    )
 
 
 def _end(entry: Entry, node: str, now: float) -> End:
     failure, buffers = entry.failure, [bytes(buffer) for buffer in entry.buffers]
-    return End(entry.record, now, entry.status, node, entry.attempt, entry.body, buffers, failure, is_dead(entry))
+    return End(
+        entry.record,
+        now,
+        entry.status,
+        node,
+        entry.attempt,
+        entry.body,
+        buffers,
+        failure,
+        entry.history,
+        is_dead(entry),
+    )
 
 
 def is_dead(entry: Entry) -> bool:

@@ -76,6 +76,7 @@ class Entry:
         record: its number in the journal, 0 where it is in none.
         terms: when it may start and how often it is tried, None where its options say nothing of that.  Tasks that
             share a route object either all have terms, or none has.
+        since: when it was called, monotonic seconds; set as it is recorded.
         settled: whether the one final report has been delivered; then `status`, `body`, `buffers` and
             `failure` are what it said.
     """
@@ -96,6 +97,7 @@ class Entry:
         "result",
         "route",
         "settled",
+        "since",
         "started",
         "status",
         "stopping",
@@ -124,6 +126,7 @@ class Entry:
         self.status = 0
         self.failure: Failure | None = None
         self.history: tuple[Try, ...] = ()
+        self.since: float
 
     def forbid_twice(self) -> None:
         """The node says that its function is not to be started twice, and the caller knows only its name."""
@@ -251,6 +254,7 @@ class Ledger:
         """Record tasks, and queue them."""
         route = queue = None
         for entry in entries:
+            entry.since = now
             if queue is None or entry.route is not route:
                 if entry.terms is not None:
                     queue = None
@@ -300,13 +304,15 @@ class Ledger:
             routes.sort(key=lambda route: -route.priority)
         return routes
 
-    def add_held(self, entry: Entry, lane: Lane, number: int) -> None:
+    def add_held(self, entry: Entry, lane: Lane, number: int, now: float) -> None:
         """Record a task that never waited."""
+        entry.since = now
         self.open += 1
         self.held(entry, lane, number)
 
     def resume(self, entry: Entry, lane: Lane, number: int, now: float) -> None:
         """Record a task that was sent on a lane in an earlier life of its caller."""
+        entry.since = now
         self.open += 1
         entry.lane, entry.number = lane, number
         lane.open[number] = entry

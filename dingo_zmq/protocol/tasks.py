@@ -106,7 +106,7 @@ class OpenTasks:
             self.submit([entry], now)
             return
         place.lane.sent = place.number
-        self.ledger.add_held(entry, place.lane, place.number)
+        self.ledger.add_held(entry, place.lane, place.number, now)
 
     def cancel(self, entry: Entry, now: float) -> bool:
         """Settle a task as cancelled, unless it is settled or known to have started; return whether it was."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +12,7 @@ from random import random
 from time import monotonic
 from typing import Any
 
+from dingo_zmq.balance import Counts, Ledger, OpenTask, balanced, drawn
 from dingo_zmq.errors import ArgumentError, Closed, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
@@ -64,6 +67,7 @@ class _Ticket:
         "options",
         "packet",
         "result",
+        "since",
         "stopping",
         "store",
         "terms",
@@ -73,6 +77,7 @@ class _Ticket:
         self.caller, self.function, self.options = caller, function, options
         self.result: Result[Any] = Result(function.name, id, self)
         self.oddity = ""
+        self.since = monotonic()
         self.packet: TaskPacket | None = None
         self.store: Store | None = None
         self.terms: Terms | None = None
@@ -215,6 +220,10 @@ class RemoteCaller:
         self._roles, self._max_open, self._limit = roles, max_open, limit
         self._room = Room(max_open)
         self._open: set[_Ticket] = set()
+        self._called = itertools.count(1)
+        self._counts = Counts()
+        self._turned_away = 0  # of those counted as called, calls that raised
+        self._turning_away = threading.Lock()
         self._closed = False
         self._callbacks = CallbackThread()
         events.call_soon = self._callbacks.call_soon
@@ -265,6 +274,7 @@ class RemoteCaller:
             ticket = make(self, function, id, options)
             packet = TaskPacket(name, id, options, *body, stream=make is not _Ticket)
             ticket.store = store
+            next(self._called)
             tasks.add(ticket)
             try:
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
@@ -275,7 +285,9 @@ class RemoteCaller:
                 store.poll(name, id, ticket.hear)
                 producer.send(packet)
             except BaseException:
-                self._forget(ticket)
+                if self._forget(ticket):
+                    with self._turning_away:
+                        self._turned_away += 1
                 raise
             return ticket.result
 
@@ -307,10 +319,8 @@ class RemoteCaller:
             store.poll(packet.name, packet.id, ticket.hear)
         left = terms.left(monotonic())
         self._roles.producer().send(packet._replace(options=_sent(packet.options, left, heard=store is not None)))
-        if store is None:  # nothing will be heard of it
-            self._open.discard(ticket)
-            if self._room.waiting:
-                self._room.freed()
+        if store is None and self._forget(ticket):  # nothing will be heard of it
+            self._counts.went_well()
 
     def _pause(self, ticket: _Ticket, seconds: float) -> None:
         self._paused[ticket] = None
@@ -377,19 +387,24 @@ class RemoteCaller:
         """Settle a task here, without a report of a node."""
         if ticket.result._fail(failure) and ticket.options.ignore_report:
             tell_ignored(self.events, ticket.result.name, ticket.result.id, failure)
-        if ticket in self._open:
-            self._forget(ticket)
+        if self._forget(ticket):
+            self._counts.settled(ticket.result)
 
     # ------------------------------------------------------------------ the end of a task
 
     def _full(self) -> bool:
         return len(self._open) >= self._max_open and not self._closed
 
-    def _forget(self, ticket: _Ticket) -> None:
-        self._open.discard(ticket)
+    def _forget(self, ticket: _Ticket) -> bool:
+        """Take a task out of the open ones; whoever is told True counts it."""
+        try:
+            self._open.remove(ticket)
+        except KeyError:
+            return False
         if self._room.waiting:
             self._room.freed()
         self._done(ticket)
+        return True
 
     def _done(self, ticket: _Ticket) -> None:
         if not self._roles.has_store:
@@ -408,8 +423,9 @@ class RemoteCaller:
             return
         failure, terms = report.failure, ticket.terms
         if failure is None or terms is None:
-            self._forget(ticket)
-            ticket.result._report(report)
+            if self._forget(ticket):
+                ticket.result._report(report)
+                self._counts.settled(ticket.result)
         elif not self._try_again(ticket, failure, report.node, attempt):
             if failure.code is Code.RAISED:
                 failure = failure.after(terms.raised + 1)
@@ -468,6 +484,19 @@ class RemoteCaller:
         """Return the results of all tasks not settled."""
         return [ticket.result for ticket in list(self._open)]
 
+    def ledger(self) -> Ledger:
+        """Return what became of the tasks called; see `App.ledger`."""
+        ok, codes, turned_away = self._counts.ok, self._counts.codes(), self._turned_away
+        called, now = drawn(self._called) - turned_away, monotonic()
+        still = [ticket for ticket in list(self._open) if not ticket.result.done()]
+        return balanced(called, ok, codes, [self._open_task(ticket, now) for ticket in still])
+
+    def _open_task(self, ticket: _Ticket, now: float) -> OpenTask:
+        result, packet, last, paused = ticket.result, ticket.packet, ticket.result.last, ticket in self._paused
+        holder = last.node if last is not None and not paused else ""
+        attempt = packet.attempt if packet is not None else 1
+        return OpenTask(result.name, result.id, holder, attempt, now - ticket.since, not paused)
+
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN."""
         self._closed = True
@@ -478,7 +507,8 @@ class RemoteCaller:
         tell_left_undone(self.events, sum(ticket.options.ignore_report for ticket in still))
         for ticket in still:
             ticket.result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
-            self._forget(ticket)
+            if self._forget(ticket):
+                self._counts.settled(ticket.result)
         self._callbacks.close(timeout)
 
 

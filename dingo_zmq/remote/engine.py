@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dingo_zmq.balance import Ledger
 from dingo_zmq.errors import ConfigError, UsageError
 from dingo_zmq.listening import Events
 from dingo_zmq.model import Options
@@ -97,6 +98,10 @@ class RemoteEngine:
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
         return self._caller.results()
+
+    def ledger(self) -> Ledger:
+        """Return what became of the tasks called; see `App.ledger`."""
+        return self._caller.ledger()
 
     def close(self, timeout: float) -> None:
         """Settle what is open and report what is held with FAIL/SHUTDOWN; then close what is attached."""

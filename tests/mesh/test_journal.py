@@ -369,3 +369,20 @@ def test_an_expired_task_is_a_dead_letter(mesh: Mesh, path: Path) -> None:
     assert '"arguments": "1, 2"' in ran.out
     assert mesh.invoke("dead", "requeue", str(path), "--all").out.startswith("1 task of")
     assert mesh.invoke("dead", "list", str(path)).out.startswith("0 dead letters")
+
+
+def test_the_ledger_balances_over_lives(mesh: Mesh, path: Path, gate: Gate) -> None:
+    mesh.node("one", "--threads", "2")
+    program = caller(mesh, path, gate, "a", "b", "c")
+    visitors = [gate.next(), gate.next()]
+    killed(program)
+    app = opened(mesh, path)
+    results = app.recover()
+    ledger = app.ledger()
+    assert (ledger.called, ledger.open) == (3, 3)
+    assert {(task.id, task.holder, task.attempt) for task in ledger.tasks} >= {("1-1", "one", 1), ("1-2", "one", 1)}
+    assert app.call("add", 1).result(PATIENCE) == 6 if visitors.pop().go() is None else None
+    visitors.pop().go()
+    gate.next().go()
+    told(results)
+    assert str(app.ledger()) == "called 4 = 4 ok + 0 failed + 0 cancelled + 0 expired + 0 open"

@@ -325,7 +325,9 @@ print(next(r for r in result.reports(30) if r.status.name == "PROGRESS").status.
     )
     gate.next()
     assert script.wait() == 0, script
-    assert (script.out, script.err) == ("PROGRESS\ncallback True\n", "")
+    assert script.out == "PROGRESS\ncallback True\n"
+    said = "called 2 = 0 ok + 2 failed + 0 cancelled + 0 expired + 0 open"
+    assert script.err == f"closed; 2 tasks ended with FAIL/SHUTDOWN; {said}\n"
 
 
 def test_a_program_that_ends_by_an_exception_in_its_with_block(shared: Mesh, gate: Gate) -> None:
@@ -351,7 +353,7 @@ threading.Thread(target=lambda: result.wait(), daemon=True).start()
 """
     )
     assert script.wait() == 0, script
-    assert script.err == ""
+    assert script.err.startswith("closed; 1 task ended with FAIL/SHUTDOWN; called 1 = 0 ok + 1 failed")
 
 
 def test_local_mode_needs_neither_zmq_nor_zeroconf(shared: Mesh) -> None:
