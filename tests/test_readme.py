@@ -103,7 +103,7 @@ def test_every_block_is_run_by_a_test_here() -> None:
     ]
 
     assert set(BLOCKS) == {BLOCKS[0], *NAMED.values(), *(block for _, block in shown)}
-    assert set(NAMED) == {"tasks.py", "caller.py", "test_adapter.py"}
+    assert set(NAMED) == {"tasks.py", "caller.py", "test_adapter.py", "survivor.py"}
 
 
 def test_the_contracts_run_as_shown(tmp_path: Path) -> None:
@@ -134,6 +134,17 @@ def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None
     assert node[1:] == [shown[2], shown[3]]
     assert (called.returncode, called.stdout, called.stderr) == (0, "5\n", "")
     assert (by_program.returncode, by_program.stdout, by_program.stderr) == (0, "5\n", "")
+
+
+def test_a_caller_that_may_die_gets_what_was_open(node: list[str], tmp_path: Path) -> None:
+    dies = NAMED["survivor.py"].replace("print(add.call(2, 3).result(timeout=10))", "add.call(4, 5); os._exit(9)")
+    (tmp_path / "dies.py").write_text(f"import os\n{dies}")
+    assert python("dies.py", cwd=tmp_path).returncode == 9
+    after = python("survivor.py", cwd=tmp_path)
+    again = python("survivor.py", cwd=tmp_path)
+
+    assert (after.returncode, after.stdout, after.stderr) == (0, "add 1-1 9\n5\n", "")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "5\n", "")
 
 
 def test_a_glance_at_the_mesh_is_as_shown(node: list[str], tmp_path: Path) -> None:
