@@ -137,7 +137,7 @@ def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
         ticket.attempt, ticket.losses, ticket.history = hold.attempt, hold.losses, hold.history
         if ticket.terms is not None:
             ticket.terms.raised = hold.raised
-            ticket.terms.begun = hold.attempt > 0
+            ticket.terms.begun = hold.started or hold.attempt > 1
     return ticket
 
 

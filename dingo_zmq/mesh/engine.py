@@ -350,8 +350,9 @@ class MeshEngine:
         try:
             self.journal.record([call_of(ticket) for ticket in tickets])
         except BaseException:
-            for _ in tickets:
+            for ticket in tickets:
                 self._turn_away()
+                self.journal.let_go(ticket.record)  # it may be there, where a signal came in between
             raise
         self.caller.inbox.extend(tickets)
         if self.reactor.sleeping:

@@ -207,7 +207,8 @@ class DurableHost(CallerHost):
             if hold is not None:
                 entry.attempt, entry.losses = hold.attempt, hold.losses
                 if entry.terms is not None:
-                    entry.terms.raised, entry.terms.begun = hold.raised, hold.attempt > 0
+                    entry.terms.raised = hold.raised
+                    entry.terms.begun = hold.started or hold.attempt > 1
             if hold is not None and hold.base:
                 entry.started = hold.started
                 held.append((entry, FormerHold(hold.base, hold.incarnation, hold.node, hold.number)))
