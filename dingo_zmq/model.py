@@ -169,7 +169,8 @@ class Options:
             sent again.  The time that it takes to a node is not counted.
         retries: how often it is tried again where the function raises, or a `Retries` for more than that.
         priority: a whole number, higher first; it orders what waits at the caller and at each node.  Those of one
-            priority are taken in the order of their arrival.
+            priority are taken in the order of their arrival, unless they take long: then functions and callers
+            take turns at a node.
         node: name or id of the node that is to run it, "" for any.  "bench" also means each of the processes
             "bench/1", "bench/2" ... of one node.  In local mode it means nothing.
         needs: tags that the node must have, all of them; given as any iterable of texts.  In local mode they

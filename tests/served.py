@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -149,6 +150,33 @@ def kill_once(path: Path) -> int:
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return current_task().attempt
+
+
+@app.task
+def fall(port: int, ends: list[str]) -> None:
+    """Wait at a gate, and then have the process die, at each attempt in another way."""
+    wait_at.__wrapped__(port, "fall")
+    end = ends[current_task().attempt - 1]
+    if end == "abort":
+        os.abort()
+    elif end == "segfault":
+        ctypes.string_at(0)
+    else:  # as where there is no memory left on the machine
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def hoard(spare: int) -> int:
+    """Take memory until there is no more, in a process that may have so much more of it."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + spare, hard))
+    taken = []
+    try:
+        while True:
+            taken.append(bytearray(spare // 4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @app.task

@@ -25,9 +25,10 @@ given there; records, maps and lists hold nothing else.
 A ref is (lane, number): `lane` is the name of a function, tasks of a lane are numbered 1, 2, 3 ... within one
 link, and a link is named by the 8-byte token its caller drew.  The options of a task are a map that leaves out
 what is as usual, or nil (see `messages.TaskOptions`).  A node takes tasks of a higher priority first, those of one
-priority in the order of their arrival, and sends back with Recalled what has not started in time.  A body is
-opaque here: arguments and returns are msgpack (see `marshal`) unless WELCOME names another marshaller behind the
-fingerprint of the function (see `marshallers`); progress and failures are msgpack always.
+priority in the order of their arrival (where they take long, lanes take turns), and sends back with Recalled what
+has not started in time.  A body is opaque here: arguments and returns are msgpack (see `marshal`) unless WELCOME
+names another marshaller behind the fingerprint of the function (see `marshallers`); progress and failures are
+msgpack always.
 
 A task with the option `stream` has any number of PARTIAL reports, with bodies as of returns, before its final one.
 They are numbered, kept and published again as that is.  A caller takes them, and the final one, in the order of

@@ -12,6 +12,7 @@ from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.credit import KEPT_SPARE
+from dingo_zmq.protocol.dispatcher import RECALL_SECONDS, RECALLS_MOST
 from dingo_zmq.protocol.intake import QUEUED, Function, Held, Link
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.starter import Starter
@@ -92,6 +93,8 @@ class History:
         carried_over: how often each was open when its caller was started again.
         restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
+        recalls: how often callers asked for tasks back.
+        recalled_at: when they last did, by node and link.
         faults: rules broken that are noticed on the spot.
     """
 
@@ -118,6 +121,8 @@ class History:
         self.carried_over: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.recalls = 0
+        self.recalled_at: dict[tuple[str, bytes], float] = {}
         self.faults: dict[str, list[str]] = {}
         self.now = 0.0
 
@@ -135,6 +140,9 @@ class History:
             for _, _, id, *_ in message.items:
                 self.traffic[id] += 1
                 self.sends[id] += 1
+            self._check_priorities(caller, send.key, message)
+        elif isinstance(message, m.Recall):
+            self._check_recall(caller, send.key, message)
         elif isinstance(message, m.Go) and message.link in caller.links:
             peer = caller.links[message.link]
             life = self.lives[peer.incarnation]
@@ -143,6 +151,35 @@ class History:
                     entry = peer.lanes[name].open.get(number)
                     if entry is not None:  # given up, while it was to be recorded that it may start
                         self.trials[entry.id][life] = None
+
+    def _check_priorities(self, caller: calling.Caller, key: str, tasks: m.Tasks) -> None:
+        """No task is sent to a lane that one of a higher priority waits for, and for no other."""
+        peers = caller.peers.values()
+        if not any(route.priority for route in caller.ledger.queues) or any(peer.broke for peer in peers):
+            return
+        peer = caller.peers[key]
+        for name, _, id, _, options, _ in tasks.items:  # noqa: A001
+            priority = options.priority if options else 0
+            for route in caller.ledger.queues:
+                if route.name != name or route.priority <= priority or peer.takes(route) is None:
+                    continue
+                if not any(other is not peer and other.takes(route) for other in peers):
+                    self.fault("priority", f"{key} is sent {id} though one of priority {route.priority} waits")
+
+    def _check_recall(self, caller: calling.Caller, key: str, recall: m.Recall) -> None:
+        """No node is asked for tasks twice in 2 s, nor for one that is known to run or came back twice."""
+        self.recalls += 1
+        before = self.recalled_at.get((key, recall.link), -RECALL_SECONDS)
+        if self.now - before < RECALL_SECONDS:
+            self.fault("recall", f"{caller.name} asks {key} again after {self.now - before:.3f} s")
+        self.recalled_at[key, recall.link] = self.now
+        for name, numbers in recall.refs.items():
+            for number in numbers:
+                entry = caller.peers[key].lanes[name].open[number]
+                if entry.started or entry.recalls >= RECALLS_MOST:
+                    self.fault(
+                        "recall", f"{caller.name} asks {key} for {entry.id}, recalled {entry.recalls} times"
+                    )
 
     def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
