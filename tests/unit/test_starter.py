@@ -218,3 +218,18 @@ def test_what_must_ask_lets_those_go_first_whose_turn_it_is() -> None:
     assert in_turn(bench, 1) == ["mul1"]
     assert bench.starter.claims(0.1) == asks[1:]
     assert not bench.starter.passed
+
+
+def test_a_task_that_is_gone_takes_no_turn() -> None:
+    bench = Bench(slots=1)
+    bench.takes(10.0)
+    bench.many(3)
+    (bundle,) = bench.start()
+    gone, waits = bench.add(1, link=bench.other), bench.add(2, link=bench.other)
+    bench.starter.forget(gone)
+    bench.other.drop(gone)
+    bench.starter.ended(bundle)
+    (bundle,) = bench.start()
+    assert bundle.all == [waits]
+    assert bench.other.running == 1
+    assert gone.state is GONE
