@@ -40,16 +40,16 @@ NO_KEY = "it uses no key"
 WANTS_KEY = "it wants a key, and we use none"
 TURNED_DOWN = "it does not accept our key, or is no dingo-zmq node"
 
+# Not EVENT_HANDSHAKE_FAILED_PROTOCOL: libzmq 4.3.5 also tells it of a broken message after the handshake, and
+# forgets its own error over that.  The connection then stands and is not read any more, until the process aborts.
 _EVENTS = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_FAILED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _log = logging.getLogger("dingo_zmq.caller")
 
 
@@ -102,6 +102,10 @@ class Connection:
         self.refuses = False  # whether its ports were closed while other addresses were looked at
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
+        self.over: dict[
+            Side, bool
+        ] = {}  # sides that ended and are not tried again; whether they were let in before
+        self.over_at = 0.0
         self.connected_at = dict.fromkeys(Side, 0.0)
         self.cause = ""
         self.turned_down_at = 0.0
@@ -332,6 +336,7 @@ class Connections:
         connection.refuses = False
         self._by_tasks[pair[0]] = self._by_reports[pair[1]] = connection
         connection.failures = 0
+        connection.over.clear()
         for side in connection.up.copy():
             connection.up.discard(side)
             self._listener.disconnected(connection.key, side, now)
@@ -378,6 +383,8 @@ class Connections:
                     connection.scout.tick(now)
             elif connection.push is not None and not connection.is_up and now >= connection.look_at:
                 self._look(connection, now)
+            if connection.over and not connection.cause and now - connection.over_at >= LOOK_SECONDS:
+                self._anew(connection, now)
             self._wake_for(connection, now)
         self._set_wakeup()
 
@@ -402,6 +409,14 @@ class Connections:
             connection.scout = Scout(self._reactor, pairs, partial(self._scouted, connection))
             connection.scout.start()
         self._wake_for(connection, now)
+
+    def _anew(self, connection: Connection, now: float) -> None:
+        """Connect again: after bytes that broke its protocol ZeroMQ does not."""
+        failures = connection.failures + (False in connection.over.values())
+        self._move(connection, (connection.tasks, connection.reports), now)
+        connection.failures = failures
+        if failures >= FAILURES:
+            self._turned_down(connection, now)
 
     def _scouted(self, connection: Connection, pair: Pair | None) -> None:
         connection.scout = None
@@ -435,7 +450,9 @@ class Connections:
             self._listener.connected(connection.key, side, now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._turned_down(connection, now)
-        elif event in _FAILED:  # a wrong server key, or a handshake that only was too slow
+        elif (
+            event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        ):  # a wrong server key, or a handshake that only was too slow
             if connection.proved and now - connection.connected_at[side] > WORDLESS_SECONDS:
                 return
             connection.failures += 1
@@ -443,12 +460,22 @@ class Connections:
                 self._turned_down(connection, now)
         elif event == zmq.EVENT_CONNECTED:
             connection.connected_at[side] = now
+            connection.over.pop(side, None)
         else:
-            if event == zmq.EVENT_DISCONNECTED and side in connection.up:
-                connection.up.discard(side)
-                self._listener.disconnected(connection.key, side, now)
-                self._look(connection, now)
+            if event == zmq.EVENT_DISCONNECTED:
+                self._ended(connection, side, now)
+            else:
+                connection.over.pop(side, None)
             self._probe(connection)
+
+    def _ended(self, connection: Connection, side: Side, now: float) -> None:
+        """One of the two connections ended; ZeroMQ says at once whether it tries again."""
+        was_up = side in connection.up
+        connection.over[side], connection.over_at = was_up, now
+        if was_up:
+            connection.up.discard(side)
+            self._listener.disconnected(connection.key, side, now)
+            self._look(connection, now)
 
     def _turned_down(self, connection: Connection, now: float) -> None:
         if not connection.cause:

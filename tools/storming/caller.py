@@ -110,6 +110,7 @@ class Caller:
         self._room = threading.Semaphore(wanted.ahead)
         self._progress = 0.0
         self._stop = threading.Event()
+        self._over = False
         self._app.listen(Origin.CALLER, Level.INFO, callback=self._heard, size=1_000_000)
         self._count_settlements()
 
@@ -188,6 +189,8 @@ class Caller:
         return self._fatal.call(number, kind, deaths), wanted
 
     def _done(self, result: Result[Any], number: int, wanted: dict[str, str]) -> None:
+        if self._over:
+            return
         self._progress = time.monotonic()
         failure = result.failure
         told = str(result.result(0)) if failure is None else failure.type or failure.code.name
@@ -200,6 +203,7 @@ class Caller:
         self._room.release()
 
     def _finish(self) -> None:
+        self._over = True
         for number, result in list(self._open.items()):
             self.outcome.lost[number] = result.why() if len(self.outcome.lost) < SHOWN else ""
         ledger = getattr(self._app, "ledger", None)

@@ -139,12 +139,12 @@ class Storm:
         return found + self.missed()
 
     def missed(self) -> list[str]:
-        """Return the kinds of faults of which fewer than half happened of what was planned."""
+        """Return the kinds of faults of which fewer than a quarter happened of what was planned."""
         first = {"stop": "stop ", "caller": "stop caller", "kill": "kill"}
         found = []
         for kind, planned in self.planned.items():
             done = sum(self._is_of(fault.kind, kind, first) for fault in self.faults)
-            if done * 2 < planned or not done:
+            if done * 4 < planned or not done:
                 found.append(f"{done} of {planned} planned faults of the kind {kind} happened")
         return found
 

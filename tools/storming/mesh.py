@@ -45,14 +45,13 @@ class Mesh:
         settings |= {"CONFIG_DIR": str(folder / "config"), "RUNTIME_DIR": str(folder / "run")}
         self.records.mkdir()
         rest = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        self.env = {**rest, **{PREFIX + name: value for name, value in settings.items()}}
-        self.env |= {"PYTHONPATH": str(ROOT), FOLDER: str(self.records)}
+        self.env = {**rest, **{PREFIX + name: value for name, value in settings.items()}, "PYTHONPATH": str(ROOT)}
 
     def add(self, threads: int) -> Node:
         """Start one more node."""
         name = f"n{len(self.nodes) + 1}"
         ports = (_closed_pair(), _closed_pair()) if self.proxied else None
-        node = Node(name, threads, self.env, self.folder / f"{name}.log", ports, self._dice.randrange(1 << 30))
+        node = Node(name, threads, self.env, self.records, ports, self._dice.randrange(1 << 30))
         self.nodes.append(node)
         return node
 
@@ -69,15 +68,16 @@ class Node:
     Args:
         name, threads: of the node.
         env: its environment.
-        log: file of what it prints.
+        records: the folder of its records; what it prints goes to a file beside.
         ports: the first port of its proxy and its own, None where it takes free ones and has no proxy.
         seed: of its proxy.
     """
 
     def __init__(
-        self, name: str, threads: int, env: dict[str, str], log: Path, ports: tuple[int, int] | None, seed: int
+        self, name: str, threads: int, env: dict[str, str], records: Path, ports: tuple[int, int] | None, seed: int
     ) -> None:
-        self.name, self._env, self._log = name, env, log
+        self.name, self._records, self._log = name, records, records.parent / f"{name}.log"
+        self._env = {**env, FOLDER: str(records)}
         self._command = [sys.executable, "-m", "dingo_zmq", "node", "tools.storming.served"]
         self._command += ["--name", name, "--threads", str(threads)]
         self.proxy: Proxy | None = None
@@ -115,6 +115,12 @@ class Node:
         except OSError:
             return None
         return int(found[0]) if found else None
+
+    @property
+    def works(self) -> bool:
+        """Whether its process has begun a task."""
+        pid = self.pid
+        return pid is not None and any(path.stat().st_size for path in self._records.glob(f"{pid}-*"))
 
     def kill_process(self) -> bool:
         """SIGKILL the process; its supervisor starts it again.  Return whether there was one."""

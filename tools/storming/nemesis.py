@@ -105,8 +105,10 @@ class Nemesis:
         self._at(time.monotonic() + seconds, over)
 
     def _node(self, spared: int = 0) -> Node | None:
-        free = [node for node in self._mesh.nodes[spared:] if node.name not in self._busy and node.pid]
-        return self._dice.choice(free) if free else None
+        """Return one to which nothing happens, with tasks to lose; None where no other would be left."""
+        free = [node for node in self._mesh.nodes if node.name not in self._busy and node.works]
+        apt = [node for node in free if node not in self._mesh.nodes[:spared]]
+        return self._dice.choice(apt) if apt and len(free) > 1 else None
 
     def _duration(self) -> tuple[str, float]:
         word, bounds = self._dice.choice((("short", SHORT), ("long", LONG)))

@@ -69,8 +69,12 @@ class _Link:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for each in self.sockets:
-                each.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close both sockets, also where nothing was passed on yet."""
+        for each in self.sockets:
+            each.close()
 
     def linger_not(self) -> None:
         """Have both sockets end with a reset."""
@@ -78,7 +82,8 @@ class _Link:
             with contextlib.suppress(OSError):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    def shut(self, how: int, which: Iterable[socket.socket]) -> None:
+    @staticmethod
+    def shut(how: int, which: Iterable[socket.socket]) -> None:
         for each in which:
             with contextlib.suppress(OSError):
                 each.shutdown(how)
@@ -127,6 +132,9 @@ class _Door:
         except OSError:
             back.close()
             return None
+        except BaseException:
+            back.close()
+            raise
         return back
 
 
@@ -149,6 +157,8 @@ class Proxy:
         self._links: dict[_Link, asyncio.Task[None]] = {}
         self._all_open: asyncio.TimerHandle | None = None
         self._cut = False
+        self.opened = 0
+        """connections made so far"""
         self.ended_corrupted = 0
         """connections that ended after they had been corrupted"""
         self._loop = asyncio.new_event_loop()
@@ -262,11 +272,13 @@ class Proxy:
         if self._cut:
             for way in link.ways:
                 way.open.clear()
+        self.opened += 1
         task = self._loop.create_task(link.run())
         self._links[link] = task
 
         def ended(_: object) -> None:
             del self._links[link]
+            link.close()
             self.ended_corrupted += any(way.corrupted for way in link.ways)
 
         task.add_done_callback(ended)
@@ -281,6 +293,8 @@ class Proxy:
             for task in tasks:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            for link in self._links:
+                link.close()
             loop.close()
 
     def _ask(self, fn: Callable[[], T]) -> T:

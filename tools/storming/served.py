@@ -15,13 +15,13 @@ __all__ = ["app", "expected", "fatal", "work"]
 
 SPARE_BYTES = 16 << 20
 app = App("mesh")
-_writers: list[Writer] = []
+_writer = Writer(os.environ[FOLDER]) if FOLDER in os.environ else None
+"""None at callers"""
 
 
-def _writer() -> Writer:
-    if not _writers:  # two threads may make one each, which does no harm
-        _writers.append(Writer(os.environ[FOLDER]))
-    return _writers[0]
+def _write(kind: int, number: int, attempt: int) -> None:
+    assert _writer is not None
+    _writer.write(kind, number, attempt)
 
 
 def expected(number: int, junk: bytes) -> int:
@@ -32,25 +32,25 @@ def expected(number: int, junk: bytes) -> int:
 @app.task
 def work(number: int, seconds: float, junk: bytes) -> int:
     """Take some time, and return what only these arguments give."""
-    writer, attempt = _writer(), current_task().attempt
-    writer.write(BEGUN, number, attempt)
+    attempt = current_task().attempt
+    _write(BEGUN, number, attempt)
     time.sleep(seconds)
-    writer.write(ENDED, number, attempt)
+    _write(ENDED, number, attempt)
     return expected(number, junk)
 
 
 @app.task
 def fatal(number: int, kind: str, deaths: int) -> int:
     """End the process at the first `deaths` attempts; kind "memory" raises MemoryError at each instead."""
-    writer, attempt = _writer(), current_task().attempt
-    writer.write(BEGUN, number, attempt)
+    attempt = current_task().attempt
+    _write(BEGUN, number, attempt)
     if kind == "memory":
         _run_out_of_memory()
     if attempt <= deaths:
         if kind == "segfault":
             ctypes.string_at(0)
         os._exit(3)
-    writer.write(ENDED, number, attempt)
+    _write(ENDED, number, attempt)
     return expected(number, b"")
 
 
