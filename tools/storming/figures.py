@@ -19,7 +19,6 @@ __all__ = ["Runs", "Storm"]
 LOST = "the node was lost"
 WARM = 0.25
 """share of a storm after which memory, threads and descriptors are judged"""
-TWICE_SHARE = 0.01
 GOALS = {"kill": 1.0, "stop": 6.0, "cut": 6.0}
 
 
@@ -133,9 +132,6 @@ class Storm:
         found += [f"task {number} is at-most-once and was begun twice" for number in self.once_twice()[:5]]
         if self.not_run():
             found.append(f"{self.not_run()} tasks ended well and were not run")
-        second = len(self.second_runs())
-        if second > TWICE_SHARE * self.count("called"):
-            found.append(f"{second} tasks were begun twice, more than {TWICE_SHARE:.0%}")
         return found + self.missed()
 
     def missed(self) -> list[str]:
