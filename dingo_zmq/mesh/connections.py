@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -151,6 +152,7 @@ class Connections:
         self._by_tasks: dict[str, Connection] = {}
         self._by_reports: dict[str, Connection] = {}
         self._nearest = Nearest()
+        self._short = False  # whether a connection could not be made for want of descriptors
         self._trials = Trials(reactor, self._nearest.first, self._answers)
         self._monitor: zmq.Socket[bytes] = sub.get_monitor_socket(_EVENTS)
         reactor.watch(self._monitor, partial(self._read_monitor, self._monitor, Side.REPORTS, None))
@@ -260,17 +262,36 @@ class Connections:
         self.by_key[key] = connection = Connection(key, pair, None)
         return connection
 
-    def _enter(self, pair: Pair) -> Connection:
-        """Connect to an address."""
+    def _enter(self, pair: Pair) -> Connection | None:
+        """Connect to an address; return None where this process has no descriptor left for that."""
         key = pair[0]
         while key in self.by_key:  # the address has been another node's, which has moved
             key += "'"
-        connection = Connection(key, pair, self._push())
+        connection = self._make(key, pair)
+        if connection is None:
+            return None
         self.by_key[key] = self._by_tasks[connection.tasks] = self._by_reports[connection.reports] = connection
         assert connection.monitor is not None
         read = partial(self._read_monitor, connection.monitor, Side.TASKS, connection)
         self._reactor.watch(connection.monitor, read)
         self._connect(connection)
+        return connection
+
+    def _make(self, key: str, pair: Pair) -> Connection | None:
+        push = None
+        try:
+            push = self._push()
+            connection = Connection(key, pair, push)
+        except zmq.ZMQError as exc:
+            if push is not None:
+                push.close(0)
+            if exc.errno != errno.EMFILE:
+                raise
+            if not self._short:
+                _log.warning("no file descriptor is left to connect to %s; hint: raise ulimit -n", pair[0])
+            self._short = True
+            return None
+        self._short = False
         return connection
 
     def _unproved(self) -> list[Connection]:

@@ -129,6 +129,7 @@ class MeshEngine:
 
     def __init__(self, settings: MeshSettings, events: Events | None = None) -> None:
         check_part("the name of a mesh", settings.mesh)
+        sockets.check_descriptors()
         self.settings = settings
         self.id = secrets.token_hex(8)
         self.key, self.reach = settings.credentials()
