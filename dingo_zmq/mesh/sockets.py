@@ -54,7 +54,8 @@ _OPTIONS = {
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 5000,
     zmq.SNDHWM: 1000,
-    zmq.RCVHWM: 1000,
+    # No limit: libzmq 4.3.5 aborts the process when a connection breaks that a full pipe kept it from reading.
+    zmq.RCVHWM: 0,
 }
 _FRAME_SPARE = 1024 * 1024
 

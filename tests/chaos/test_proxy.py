@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from dingo_zmq import App, EventCode, Level, Origin
+from dingo_zmq.mesh import keys
 from tests import served
-from tests.support import PATIENCE, Mesh, Program, closed_port, wait_until
+from tests.support import PATIENCE, Context, Mesh, Program, closed_port, wait_until
 from tools.storming.proxy import Proxy
 
 TASKS = 300
+HOLDING = """
+import ctypes
+from pathlib import Path
+from dingo_zmq import App
+
+app = App("mesh")
+
+
+@app.task
+def hold(path: Path, seconds: int) -> int:
+    path.touch()
+    ctypes.PyDLL(None).sleep(seconds)  # PyDLL keeps the GIL
+    return seconds
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +83,7 @@ def settlements(app: App) -> list[str]:
     ],
 )
 def test_a_fault_in_the_middle_of_tasks(
-    app: App, proxy: Proxy, tmp_path: Any, fault: Callable[[Proxy], int], breaks: bool
+    app: App, proxy: Proxy, tmp_path: Path, fault: Callable[[Proxy], int], breaks: bool
 ) -> None:
     """All tasks are done, none is settled twice; where the connection breaks there is a new one."""
     settled = settlements(app)
@@ -100,6 +117,30 @@ def test_what_is_corrupted_is_no_message(app: App, proxy: Proxy) -> None:
         wait_until(lambda: proxy.ended_corrupted >= round + 1 and proxy.links() == 2, "new connections")
         echo.call(text).result(PATIENCE)
     assert EventCode.DROPPED not in dropped
+
+
+def test_a_broken_connection_with_much_unread(shared: Mesh, context: Context, tmp_path: Path) -> None:
+    """The node cannot read while a task holds the GIL; it goes on afterwards as the same process."""
+    (tmp_path / "holding.py").write_text(HOLDING)
+    port = closed_port()
+    node = shared.node("holds", "--threads", "2", "--port", str(port), target=tmp_path / "holding.py")
+    proxy = Proxy(closed_port(), port)
+    (pid,) = node.children()
+    push = context.socket(zmq.PUSH)
+    push.sndhwm = 0
+    keys.secure_client(push, shared.key())
+    push.connect(proxy.address)
+    push.send(b"")
+    wait_until(lambda: proxy.links() == 1, "its connection")
+    result = shared.app().call("hold", str(tmp_path / "held"), 3)
+    wait_until((tmp_path / "held").exists, "the GIL is held")
+    for _ in range(3000):
+        push.send(bytes(200))
+    wait_until(lambda: proxy.passed > 3000 * 200, "all of it")
+    assert proxy.reset() == 1
+    assert result.result(PATIENCE) == 3
+    assert node.children() == [pid]
+    proxy.close()
 
 
 def test_a_proxy_refuses_where_its_node_does(shared: Mesh) -> None:

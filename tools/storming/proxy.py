@@ -26,8 +26,9 @@ T = TypeVar("T")
 class _Way:
     """One direction of a connection: what comes from `source` goes to `sink`, more or less."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, source: socket.socket, sink: socket.socket, passed: Callable[[int], None]) -> None:
         self.source, self.sink = source, sink
+        self._passed = passed
         self.open = asyncio.Event()
         self.open.set()
         self.sliced = 0  # so many bytes go one by one
@@ -47,16 +48,17 @@ class _Way:
                 await loop.sock_sendall(self.sink, data[place : place + 1])
                 await asyncio.sleep(0)
             await loop.sock_sendall(self.sink, data[alone:])
+            self._passed(len(data))
 
 
 class _Link:
     """A connection: a socket to the caller and one to the node."""
 
-    def __init__(self, front: socket.socket, back: socket.socket) -> None:
+    def __init__(self, front: socket.socket, back: socket.socket, passed: Callable[[int], None]) -> None:
         self.sockets = front, back
         for each in self.sockets:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.ways = _Way(front, back), _Way(back, front)
+        self.ways = _Way(front, back, passed), _Way(back, front, passed)
 
     async def run(self) -> None:
         """Pass on what comes until either side ends, and close both."""
@@ -110,7 +112,7 @@ class _Door:
                         front.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         front.close()
                     else:
-                        self._proxy._opened(_Link(front, back))
+                        self._proxy._opened(_Link(front, back, self._proxy._count))
             while (back := await self._reach()) is None:
                 await asyncio.sleep(RETRY_SECONDS)
             back.close()
@@ -157,6 +159,8 @@ class Proxy:
         self._links: dict[_Link, asyncio.Task[None]] = {}
         self._all_open: asyncio.TimerHandle | None = None
         self._cut = False
+        self.passed = 0
+        """bytes passed on so far"""
         self.opened = 0
         """connections made so far"""
         self.ended_corrupted = 0
@@ -267,6 +271,9 @@ class Proxy:
         self._cut = False
         for link in self._links:
             self._resume(link)
+
+    def _count(self, passed: int) -> None:
+        self.passed += passed
 
     def _opened(self, link: _Link) -> None:
         if self._cut:
