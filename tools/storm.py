@@ -116,6 +116,7 @@ def run(told: argparse.Namespace, folder: Path) -> Storm:
         if callers is not None:
             callers.kill()
         mesh.close()
+    (folder / "faults.json").write_text(json.dumps(nemesis.faults))
     return Storm(callers.outcomes(), nemesis.faults, nemesis.planned, Runs(mesh.records), samples)
 
 

@@ -19,6 +19,8 @@ __all__ = ["Runs", "Storm"]
 LOST = "the node was lost"
 WARM = 0.25
 """share of a storm after which memory, threads and descriptors are judged"""
+LAST = 2
+"""samples at the end that may be of a process that ends"""
 GOALS = {"kill": 1.0, "stop": 6.0, "cut": 6.0}
 
 
@@ -212,7 +214,7 @@ def _unbalanced(outcome: Outcome) -> list[str]:
 def _memory(who: str, processes: dict[int, list[Sample]]) -> list[tuple[str, str]]:
     """Return rows of the process of `who` that lived longest."""
     longest = max(processes.values(), key=len)
-    warm = longest[int(len(longest) * WARM) :]
+    warm = longest[int(len(longest) * WARM) : -LAST]
     if not warm:
         return []
     grows = slope(warm)

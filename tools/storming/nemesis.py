@@ -97,9 +97,11 @@ class Nemesis:
         """Something lasts for some seconds, in which nothing else befalls the same."""
         self._befell(kind, whom, seconds)
         self._busy.add(whom)
+        place = len(self.faults) - 1
 
         def over() -> None:
             end()
+            self.faults[place] = self.faults[place]._replace(ended=time.time())
             self._busy.discard(whom)
 
         self._at(time.monotonic() + seconds, over)
