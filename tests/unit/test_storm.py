@@ -97,5 +97,5 @@ def test_what_is_half_written_is_no_record(tmp_path: Path, writer: Writer) -> No
 
 
 def test_the_slope_of_memory() -> None:
-    assert slope([Sample(at, 40 + at / 60, 5, 20) for at in range(100)]) == pytest.approx(10)
-    assert slope([Sample(at, 40, 5, 20) for at in range(9)]) is None
+    assert slope([Sample(at, 40 + at / 60, 5, 20) for at in range(400)]) == pytest.approx(10)
+    assert slope([Sample(at, 40, 5, 20) for at in range(299)]) is None

@@ -24,6 +24,7 @@ __all__ = ["FATAL", "Caller", "Outcome", "Wanted"]
 
 FATAL = ("exit", "segfault", "memory")
 LARGE_BYTES, LARGE_SHARE = 100_000, 0.005
+COUNTS = ("called", "ok", "failed", "cancelled", "expired", "open")
 PATIENCE_SECONDS = 60.0
 """without any task settled, before those that are open count as lost"""
 SHOWN = 5
@@ -86,7 +87,7 @@ class Outcome:
     fatal: list[int] = field(default_factory=list)
     again: list[tuple[float, str, str, int]] = field(default_factory=list)
     seconds: float = 0.0
-    ledger: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, int] = field(default_factory=dict)
 
 
 class Caller:
@@ -208,7 +209,8 @@ class Caller:
             self.outcome.lost[number] = result.why() if len(self.outcome.lost) < SHOWN else ""
         ledger = getattr(self._app, "ledger", None)
         if ledger is not None:
-            self.outcome.ledger = asdict(ledger())
+            told = ledger()
+            self.outcome.ledger = {name: getattr(told, name) for name in COUNTS}
         self._app.close(wait=False)
 
 

@@ -19,6 +19,8 @@ __all__ = ["Runs", "Storm"]
 LOST = "the node was lost"
 WARM = 0.25
 """share of a storm after which memory, threads and descriptors are judged"""
+LEAST = 5
+"""faults of a kind that have to happen, or a quarter of those planned: nobody is killed who is not back yet"""
 LAST = 2
 """samples at the end that may be of a process that ends"""
 GOALS = {"kill": 1.0, "stop": 6.0, "cut": 6.0}
@@ -137,12 +139,12 @@ class Storm:
         return found + self.missed()
 
     def missed(self) -> list[str]:
-        """Return the kinds of faults of which fewer than a quarter happened of what was planned."""
+        """Return the kinds of faults of which too few happened of what was planned."""
         first = {"stop": "stop ", "caller": "stop caller", "kill": "kill"}
         found = []
         for kind, planned in self.planned.items():
             done = sum(self._is_of(fault.kind, kind, first) for fault in self.faults)
-            if done * 4 < planned or not done:
+            if done < min(LEAST, -(-planned // 4)):
                 found.append(f"{done} of {planned} planned faults of the kind {kind} happened")
         return found
 

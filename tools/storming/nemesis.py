@@ -18,6 +18,7 @@ from tools.storming.proxy import FAULTS
 __all__ = ["KINDS", "Fault", "Nemesis"]
 
 KINDS = ("kill", "stop", "caller", "proxy")
+RETRY_SECONDS = 0.1
 SHORT, LONG = (0.5, 4.0), (5.5, 9.0)
 """seconds for which something is stopped: shorter and longer than what makes it count as lost"""
 
@@ -81,13 +82,19 @@ class Nemesis:
     def _at(self, when: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), act))
 
-    def _repeat(self, when: float, kind: str, act: Callable[[], None], every: float) -> None:
+    def _repeat(self, when: float, kind: str, act: Callable[[], bool], every: float) -> None:
         def again() -> None:
             self.planned[kind] += 1
             self._repeat(when + every, kind, act, every)
-            act()
+            self._try(act, when + every)
 
         self._at(when, again)
+
+    def _try(self, act: Callable[[], bool], end: float) -> None:
+        """Do it, or try again until `end` where nobody is fit for it now."""
+        now = time.monotonic()
+        if not act() and now + RETRY_SECONDS < end:
+            self._at(now + RETRY_SECONDS, lambda: self._try(act, end))
 
     def _befell(self, kind: str, whom: str, seconds: float = 0.0) -> None:
         now = time.time()
@@ -116,42 +123,51 @@ class Nemesis:
         word, bounds = self._dice.choice((("short", SHORT), ("long", LONG)))
         return word, self._dice.uniform(*bounds)
 
-    def _kill(self) -> None:
+    def _kill(self) -> bool:
         node = self._node(self._spared)
         if node is None:
-            return
+            return False
         kind, kill = self._dice.choice((("kill process", node.kill_process), ("kill node", node.kill_all)))
         now = time.time()
-        if kill():
+        done = kill()
+        if done:
             self.faults.append(Fault(kind, node.name, now, now))
+        return done
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
         node = self._node()
-        if node is not None and node.stop():
-            word, seconds = self._duration()
-            self._during(f"stop {word}", node.name, seconds, node.go_on)
+        if node is None or not node.stop():
+            return False
+        word, seconds = self._duration()
+        self._during(f"stop {word}", node.name, seconds, node.go_on)
+        return True
 
-    def _stop_caller(self) -> None:
+    def _stop_caller(self) -> bool:
         number = self._dice.randrange(len(self._callers))
         pid, whom = self._callers[number], f"caller {number}"
-        if whom not in self._busy and _signal(pid, signal.SIGSTOP):
-            word, seconds = self._duration()
-            self._during(f"stop caller {word}", whom, seconds, lambda: _signal(pid, signal.SIGCONT))
+        if whom in self._busy or not _signal(pid, signal.SIGSTOP):
+            return False
+        word, seconds = self._duration()
+        self._during(f"stop caller {word}", whom, seconds, lambda: _signal(pid, signal.SIGCONT))
+        return True
 
-    def _break(self) -> None:
+    def _break(self) -> bool:
         node = self._node()
         if node is None or node.proxy is None:
-            return
+            return False
         kind = self._dice.choice((*FAULTS, "cut"))
         if kind == "cut":
             seconds = self._dice.uniform(*LONG)
             node.proxy.cut(seconds)
             self._during("cut", node.name, seconds, lambda: None)
-        elif kind == "stall":
-            if node.proxy.stall(self._dice.uniform(*SHORT), one=True):
-                self._befell(kind, node.name)
-        elif getattr(node.proxy, kind)(one=True):
+            return True
+        if kind == "stall":
+            hit = node.proxy.stall(self._dice.uniform(*SHORT), one=True)
+        else:
+            hit = getattr(node.proxy, kind)(one=True)
+        if hit:
             self._befell(kind, node.name)
+        return bool(hit)
 
 
 def _signal(pid: int, number: signal.Signals) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 __all__ = ["Sample", "sample", "slope"]
 
 MIB = 1 << 20
+LEAST_SECONDS = 300.0
 
 
 class Sample(NamedTuple):
@@ -21,10 +22,12 @@ class Sample(NamedTuple):
 
 
 def sample(pid: int, at: float) -> Sample | None:
-    """Return how a process is, None where there is none any more."""
+    """Return how a process is, None where it has ended."""
     folder = Path(f"/proc/{pid}")
     try:
         pages = int((folder / "statm").read_text().split()[1])
+        if not pages:  # nobody has waited for it yet
+            return None
         return Sample(
             at,
             pages * os.sysconf("SC_PAGE_SIZE") / MIB,
@@ -36,8 +39,8 @@ def sample(pid: int, at: float) -> Sample | None:
 
 
 def slope(samples: list[Sample]) -> float | None:
-    """Return the MiB by which memory grows in 10 minutes (least squares), None for fewer than 10 samples."""
-    if len(samples) < 10:
+    """Return the MiB by which memory grows in 10 minutes (least squares), None for less than 5 minutes."""
+    if not samples or samples[-1].at - samples[0].at < LEAST_SECONDS:
         return None
     times, sizes = [each.at for each in samples], [each.memory for each in samples]
     middle, mean = sum(times) / len(times), sum(sizes) / len(sizes)
