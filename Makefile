@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SEEDS  ?= 20000
+SECONDS ?= 60
+TASKS  ?= 0
 # One more than there are cores, since most tests wait for something.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
@@ -13,7 +15,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim bench check clean
+.PHONY: help demo test lint fmt types sim storm bench check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -21,6 +23,7 @@ help:
 	@echo 'check   lint, types and test'
 	@echo 'lint    ruff, nothing changed      fmt    ruff, repairs what it can'
 	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
+	@echo 'storm   real processes that are killed, stopped and cut off, SECONDS=$(SECONDS) TASKS=$(TASKS)'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
 
 demo: .venv/test
@@ -42,6 +45,9 @@ types: .venv/dev
 
 sim: .venv/test
 	@SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/sim -o timeout=0 -o faulthandler_timeout=0
+
+storm: .venv/test
+	@$(BIN)/python tools/storm.py --seconds $(SECONDS) --tasks $(TASKS) --fatal 4000 --faults kill,stop,caller,proxy
 
 bench: .venv/dev
 	@$(BIN)/python tools/bench.py

@@ -40,7 +40,11 @@ class Attempts:
             self._ended(number, errno.EHOSTUNREACH)
             return
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        attempt = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            attempt = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as exc:  # no descriptor is left
+            self._ended(number, exc.errno or errno.EMFILE)
+            return
         attempt.setblocking(False)
         try:
             code = attempt.connect_ex(_sockaddr(host, port))

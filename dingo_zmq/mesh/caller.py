@@ -107,7 +107,6 @@ class MeshCaller:
         """Make the SUB."""
         self._reactor = reactor
         self._sub = self._socket(zmq.SUB)
-        self._sub.setsockopt(zmq.RCVHWM, 0)
         self._sub.subscribe(f"{self.decider.name}/")
         self._connections = Connections(reactor, self._sub, self._new_push, keys.key_id(self._key), self)
         reactor.watch(self._sub, self._sub_ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -40,16 +41,16 @@ NO_KEY = "it uses no key"
 WANTS_KEY = "it wants a key, and we use none"
 TURNED_DOWN = "it does not accept our key, or is no dingo-zmq node"
 
+# Not EVENT_HANDSHAKE_FAILED_PROTOCOL: libzmq 4.3.5 also tells it of a broken message after the handshake, and
+# forgets its own error over that.  The connection then stands and is not read any more, until the process aborts.
 _EVENTS = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_FAILED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _log = logging.getLogger("dingo_zmq.caller")
 
 
@@ -102,6 +103,10 @@ class Connection:
         self.refuses = False  # whether its ports were closed while other addresses were looked at
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
+        self.over: dict[
+            Side, bool
+        ] = {}  # sides that ended and are not tried again; whether they were let in before
+        self.over_at = 0.0
         self.connected_at = dict.fromkeys(Side, 0.0)
         self.cause = ""
         self.turned_down_at = 0.0
@@ -147,6 +152,7 @@ class Connections:
         self._by_tasks: dict[str, Connection] = {}
         self._by_reports: dict[str, Connection] = {}
         self._nearest = Nearest()
+        self._short = False  # whether a connection could not be made for want of descriptors
         self._trials = Trials(reactor, self._nearest.first, self._answers)
         self._monitor: zmq.Socket[bytes] = sub.get_monitor_socket(_EVENTS)
         reactor.watch(self._monitor, partial(self._read_monitor, self._monitor, Side.REPORTS, None))
@@ -256,17 +262,36 @@ class Connections:
         self.by_key[key] = connection = Connection(key, pair, None)
         return connection
 
-    def _enter(self, pair: Pair) -> Connection:
-        """Connect to an address."""
+    def _enter(self, pair: Pair) -> Connection | None:
+        """Connect to an address; return None where this process has no descriptor left for that."""
         key = pair[0]
         while key in self.by_key:  # the address has been another node's, which has moved
             key += "'"
-        connection = Connection(key, pair, self._push())
+        connection = self._make(key, pair)
+        if connection is None:
+            return None
         self.by_key[key] = self._by_tasks[connection.tasks] = self._by_reports[connection.reports] = connection
         assert connection.monitor is not None
         read = partial(self._read_monitor, connection.monitor, Side.TASKS, connection)
         self._reactor.watch(connection.monitor, read)
         self._connect(connection)
+        return connection
+
+    def _make(self, key: str, pair: Pair) -> Connection | None:
+        push = None
+        try:
+            push = self._push()
+            connection = Connection(key, pair, push)
+        except zmq.ZMQError as exc:
+            if push is not None:
+                push.close(0)
+            if exc.errno != errno.EMFILE:
+                raise
+            if not self._short:
+                _log.warning("no file descriptor is left to connect to %s; hint: raise ulimit -n", pair[0])
+            self._short = True
+            return None
+        self._short = False
         return connection
 
     def _unproved(self) -> list[Connection]:
@@ -332,6 +357,7 @@ class Connections:
         connection.refuses = False
         self._by_tasks[pair[0]] = self._by_reports[pair[1]] = connection
         connection.failures = 0
+        connection.over.clear()
         for side in connection.up.copy():
             connection.up.discard(side)
             self._listener.disconnected(connection.key, side, now)
@@ -378,6 +404,8 @@ class Connections:
                     connection.scout.tick(now)
             elif connection.push is not None and not connection.is_up and now >= connection.look_at:
                 self._look(connection, now)
+            if connection.over and not connection.cause and now - connection.over_at >= LOOK_SECONDS:
+                self._anew(connection, now)
             self._wake_for(connection, now)
         self._set_wakeup()
 
@@ -402,6 +430,14 @@ class Connections:
             connection.scout = Scout(self._reactor, pairs, partial(self._scouted, connection))
             connection.scout.start()
         self._wake_for(connection, now)
+
+    def _anew(self, connection: Connection, now: float) -> None:
+        """Connect again: after bytes that broke its protocol ZeroMQ does not."""
+        failures = connection.failures + (False in connection.over.values())
+        self._move(connection, (connection.tasks, connection.reports), now)
+        connection.failures = failures
+        if failures >= FAILURES:
+            self._turned_down(connection, now)
 
     def _scouted(self, connection: Connection, pair: Pair | None) -> None:
         connection.scout = None
@@ -435,7 +471,9 @@ class Connections:
             self._listener.connected(connection.key, side, now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._turned_down(connection, now)
-        elif event in _FAILED:  # a wrong server key, or a handshake that only was too slow
+        elif (
+            event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        ):  # a wrong server key, or a handshake that only was too slow
             if connection.proved and now - connection.connected_at[side] > WORDLESS_SECONDS:
                 return
             connection.failures += 1
@@ -443,12 +481,22 @@ class Connections:
                 self._turned_down(connection, now)
         elif event == zmq.EVENT_CONNECTED:
             connection.connected_at[side] = now
+            connection.over.pop(side, None)
         else:
-            if event == zmq.EVENT_DISCONNECTED and side in connection.up:
-                connection.up.discard(side)
-                self._listener.disconnected(connection.key, side, now)
-                self._look(connection, now)
+            if event == zmq.EVENT_DISCONNECTED:
+                self._ended(connection, side, now)
+            else:
+                connection.over.pop(side, None)
             self._probe(connection)
+
+    def _ended(self, connection: Connection, side: Side, now: float) -> None:
+        """One of the two connections ended; ZeroMQ says at once whether it tries again."""
+        was_up = side in connection.up
+        connection.over[side], connection.over_at = was_up, now
+        if was_up:
+            connection.up.discard(side)
+            self._listener.disconnected(connection.key, side, now)
+            self._look(connection, now)
 
     def _turned_down(self, connection: Connection, now: float) -> None:
         if not connection.cause:

@@ -127,6 +127,7 @@ class MeshEngine:
         find: Callable[[str], Function | None] = lambda name: None,
     ) -> None:
         check_part("the name of a mesh", settings.mesh)
+        sockets.check_descriptors()
         self.settings = settings
         self.key, self.reach = settings.credentials()
         self.events = events or Events()

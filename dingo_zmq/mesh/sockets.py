@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "NOBLOCK",
     "PORTS",
     "bind_pair",
+    "check_descriptors",
     "connect",
     "make",
     "new_context",
@@ -40,6 +42,7 @@ NOBLOCK, MORE = (
 )  # as enum members they cost a microsecond a use
 _EVENTS, _RCVMORE, _POLLIN = zmq.EVENTS, zmq.RCVMORE, int(zmq.POLLIN)
 _MAX_SOCKETS = 16384
+_DESCRIPTORS = 20
 _OPTIONS = {
     zmq.LINGER: 1000,
     zmq.IMMEDIATE: 1,
@@ -51,7 +54,8 @@ _OPTIONS = {
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 5000,
     zmq.SNDHWM: 1000,
-    zmq.RCVHWM: 1000,
+    # No limit: libzmq 4.3.5 aborts the process when a connection breaks that a full pipe kept it from reading.
+    zmq.RCVHWM: 0,
 }
 _FRAME_SPARE = 1024 * 1024
 
@@ -80,6 +84,28 @@ def _raise_file_limit() -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             with contextlib.suppress(OSError, ValueError):  # where a sandbox forbids it we go on with less
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_descriptors() -> None:
+    """
+    See that this process may open what an App needs, since libzmq aborts the process where it cannot.
+
+    Raises:
+        ConfigError: where it may not.
+    """
+    _raise_file_limit()
+    found = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as exc:
+        raise ConfigError(
+            f"this process cannot open the {_DESCRIPTORS} files that an App needs: {exc.strerror}; "
+            "hint: close some, or raise the limit with ulimit -n"
+        ) from exc
+    finally:
+        for each in found:
+            os.close(each)
 
 
 def make(context: zmq.Context[Any], kind: int, limit: int) -> zmq.Socket[bytes]:
