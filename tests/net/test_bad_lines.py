@@ -1,0 +1,121 @@
+"""
+Lines that lose, delay, reorder and double frames, interfaces that go down, and firewalls that forget, while a
+caller has hundreds of tasks open.
+
+Every test is of a mesh with a key and of one without, both at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dingo_zmq.events import EventCode
+from tests.lan import MDNS, Host, Net, ready
+from tests.net.office import Office, accounts, all_go_on, office
+from tests.relay import Relay, Weather
+from tests.support import PATIENCE, wait_until
+
+__all__ = ["office"]
+
+CALM = Weather()
+STORMY = Weather(delay=0.2, jitter=0.1, loss=0.02, doubled=0.05)
+ESTABLISHED = "01"
+
+
+@pytest.fixture(scope="module")
+def line(module_net: Net) -> Iterator[Relay]:
+    """What b is behind."""
+    lans = module_net.lan(), module_net.lan()
+    relay = Relay(lans, CALM, seed=1)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture(scope="module")
+def rooms(module_net: Net, line: Relay) -> Office:
+    return Office(module_net, *module_net.lans)
+
+
+@pytest.fixture(autouse=True)
+def calm(line: Relay) -> Iterator[None]:
+    """The line to b is good again after each test."""
+    yield
+    line.weather = CALM
+
+
+@pytest.mark.parametrize("percent", [10, 30])
+def test_frames_are_lost(office: Office, percent: int) -> None:
+    works = office.work()
+    office.lan.lossy(percent)
+    wait_until(lambda: office.lan.lost() >= 100, "enough frames are lost")
+    all_go_on(works)
+    office.lan.heal()
+    all_go_on(works, "b", "c")
+    accounts(works)
+
+
+def test_frames_take_their_time_overtake_each_other_and_come_twice(office: Office, line: Relay) -> None:
+    works = office.work()
+    line.weather = STORMY
+    all_go_on(works, "b", "c")
+    all_go_on(works, "b", "c")
+
+    accounts(works)
+    assert min(line.lost, line.doubled, line.overtaken) > 0
+
+
+@pytest.mark.parametrize("whose", ["a", "b"])
+def test_an_interface_goes_down_and_up(office: Office, whose: str) -> None:
+    works = office.work()
+    host: Host = getattr(office, whose)
+    host.link(up=False)
+    for work in works:
+        wait_until(lambda: not is_ready(work.app, "b"), f"the caller notices; {work}")
+    host.link(up=True)
+    all_go_on(works, "b", "c")
+    accounts(works)
+
+
+def is_ready(app, name: str) -> bool:
+    return any(peer.name == name and peer.state == "ready" for peer in app.peers())
+
+
+def connections(caller: Host, node: Host, side: int) -> set[int]:
+    """Return the caller's ports of its connections to even (0) or odd (1) ports of a node: tasks or reports."""
+    table = caller.inside(Path("/proc/thread-self/net/tcp").read_text)
+    there = "".join(f"{int(part):02X}" for part in reversed(node.address.split(".")))
+    ports = set()
+    for line in table.splitlines()[1:]:
+        _, here, far, state, *_ = line.split()
+        address, port = far.split(":")
+        if address == there and int(port, 16) % 2 == side and state == ESTABLISHED:
+            ports.add(int(here.split(":")[1], 16))
+    return ports
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["tasks", "reports"])
+def test_connections_that_a_firewall_forgets_are_made_anew(office: Office, side: int) -> None:
+    works, idle = office.work(), office.apps(office.a)
+    old = connections(office.a, office.b, side)
+    assert len(old) == 4
+    office.lan.forget(old)
+    for app in idle:
+        wait_until(lambda: not is_ready(app, "b"), "the caller notices")
+    for app in idle:
+        ready(app, 2)
+        options = app.options(node="b")
+        assert options.call("counted", "/dev/null", 7, 0.0).result(PATIENCE) == (7, "b")
+    all_go_on(works, "b", "c")
+    assert office.lan.lost() > 0
+    assert not old & connections(office.a, office.b, side)
+    accounts(works)
+
+
+def test_nodes_are_found_where_half_of_multicast_is_lost(office: Office) -> None:
+    office.lan.lossy(50, *MDNS)
+    apps = [app for _ in range(5) for app in office.apps(office.a)]
+    assert office.lan.lost() > 0
+    assert all(set(ready(app, 2)) == {"b", "c"} for app in apps)
