@@ -58,7 +58,10 @@ class Work:
         while self._room.acquire() and not self._stop:
             number = self.sent
             once = number % ONCE_EVERY == 0
-            result = self.app.options(at_most_once=once).call("counted", str(self._log), number, SECONDS)
+            try:
+                result = self.app.options(at_most_once=once).call("counted", str(self._log), number, SECONDS)
+            except Closed:  # the test has failed
+                return
             self._ids[number] = result.id
             self.sent += 1
             result.add_done_callback(lambda result, number=number: self._came(number, result))
