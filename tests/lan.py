@@ -393,13 +393,13 @@ class Host(Namespace):
 
     def run(self, *words: str, **changes: str) -> Program:
         """Run ``dingo-zmq WORDS`` to its end."""
-        program = self.program(*words, **changes)
+        program = self.program(*words, command=None, **changes)
         program.wait()
         return program
 
     def node(self, *words: str, target: Path | str = SERVED, **changes: str) -> Program:
         """Start a node and wait until it serves; its name is the host's unless `words` tell another."""
-        program = self.program("node", str(target), *words, **changes)
+        program = self.program("node", str(target), *words, command=None, **changes)
         program.line("node ", "out")
         return program
 
@@ -599,4 +599,5 @@ def ready(app: App, count: int = 1) -> dict[str, PeerInfo]:
         found = {peer.name: peer for peer in app.peers() if peer.state == "ready"}
         return found if len(found) >= count else {}
 
-    return wait_until(enough, f"{count} nodes are ready")
+    found: dict[str, PeerInfo] = wait_until(enough, f"{count} nodes are ready")
+    return found

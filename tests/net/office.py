@@ -32,11 +32,7 @@ class Office:
         self.b = net.host("b", lan_of_b or lan, ipv4=False, ipv6=False)
         self.b.add_address(lan.free_address())
         words = ("node", counted.__file__, "--threads", str(THREADS))
-        nodes = [
-            host.program(*words, *more)
-            for host in (self.b, self.c)
-            for more in ((), ("--insecure-lan", "--mesh", f"{host.mesh}-open"))
-        ]
+        nodes = [host.program(*words, *more) for host in (self.b, self.c) for more in ((), open_mesh(host))]
         for node in nodes:
             node.line("node ", "out")
 
@@ -54,6 +50,11 @@ class Office:
         works = [Work(app, self.net.folder / secrets.token_hex(4)) for app in self.apps(*hosts or (self.a,))]
         all_go_on(works, "b", "c")
         return works
+
+
+def open_mesh(host: Host) -> tuple[str, ...]:
+    """Return the words that put a program into the mesh without a key."""
+    return "--insecure-lan", "--mesh", f"{host.mesh}-open"
 
 
 def all_go_on(works: list[Work], *hosts: str) -> None:

@@ -1,11 +1,13 @@
-"""Hundreds of tasks that a caller keeps open while its network is bad, and an account of all that becomes of them."""
+"""Hundreds of tasks that a caller keeps open while its network is bad, and an account of what becomes of them."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple
 
 from dingo_zmq import App, Result
 from dingo_zmq.errors import Closed, TaskUnknown
@@ -29,6 +31,15 @@ class Account(NamedTuple):
     unknown: int
 
 
+class Start(NamedTuple):
+    """An execution of a task, and when it began, in monotonic seconds."""
+
+    number: int
+    attempt: int
+    host: str
+    at: float
+
+
 class Work:
     """
     Keeps tasks open without a pause, until `stop`.
@@ -36,19 +47,28 @@ class Work:
     Args:
         app: the caller.
         log: a file of this work alone, where tasks note that they are executed.
+        open: tasks open at a time.
+        seconds: that each takes.
+
+    Attributes:
+        sent: tasks sent; their numbers are those below.
+        done: by host, how many are done there.
+        settled_at: by number, monotonic seconds.
+        ids: by number.
     """
 
-    def __init__(self, app: App, log: Path) -> None:
-        self.app, self._log = app, log
+    def __init__(self, app: App, log: Path, *, open: int = OPEN, seconds: float = SECONDS) -> None:
+        self.app, self._log, self._seconds = app, log, seconds
         self.sent = 0
+        self.settled_at: dict[int, float] = {}
         self.done: Counter[str] = Counter()
         self._values: dict[int, tuple[int, str] | BaseException] = {}
         self._settled: Counter[int] = Counter()
-        self._ids: dict[int, str] = {}
+        self.ids: dict[int, str] = {}
         self._events = app.listen(["caller"], Level.INFO, size=1_000_000)
         self._told: Counter[tuple[EventCode, str]] = Counter()
         self._given_up: Counter[str] = Counter()
-        self._room = threading.Semaphore(OPEN)
+        self._room = threading.Semaphore(open)
         self._stop = False
         log.touch()
         self._thread = threading.Thread(target=self._run, name="work", daemon=True)
@@ -59,15 +79,16 @@ class Work:
             number = self.sent
             once = number % ONCE_EVERY == 0
             try:
-                result = self.app.options(at_most_once=once).call("counted", str(self._log), number, SECONDS)
+                result = self.app.options(at_most_once=once).call("counted", str(self._log), number, self._seconds)
             except Closed:  # the test has failed
                 return
-            self._ids[number] = result.id
+            self.ids[number] = result.id
             self.sent += 1
-            result.add_done_callback(lambda result, number=number: self._came(number, result))
+            result.add_done_callback(partial(self._came, number))
 
-    def _came(self, number: int, result: Result) -> None:
+    def _came(self, number: int, result: Result[Any]) -> None:
         self._settled[number] += 1
+        self.settled_at[number] = monotonic()
         failure = result.exception()
         self._values[number] = failure if failure is not None else tuple(result.result())
         if failure is None:
@@ -77,7 +98,7 @@ class Work:
     # ------------------------------------------------------------------ what can be waited for
 
     def more_done(self, hosts: tuple[str, ...], first: int) -> bool:
-        """Return whether `MORE` tasks from the number `first` on are done, on each of these hosts if any are named."""
+        """Return whether `MORE` tasks from the number `first` on are done, on each of these hosts if any."""
         values = [v for number in range(first, self.sent) if isinstance(v := self._values.get(number), tuple)]
         there = Counter(host for _, host in values)
         return len(values) >= MORE and all(there[host] >= MORE for host in hosts)
@@ -89,10 +110,23 @@ class Work:
     def done_elsewhere(self, node: str) -> None:
         """Wait until a node is lost, and what was there is done elsewhere."""
         self.told(EventCode.LOST, node)
-        numbers = {id: number for number, id in self._ids.items()}
-        given_up = {numbers[id] for id in self._given_up}
+        given_up = self.given_up()
         assert given_up, f"nothing was at {node}; {self}"
-        wait_until(lambda: given_up <= self._settled.keys(), f"{given_up} are done elsewhere; {self}")
+        self.settled(given_up)
+
+    def settled(self, numbers: set[int]) -> None:
+        """Wait until these are settled."""
+        wait_until(lambda: numbers <= self.settled_at.keys(), f"all of {numbers} are settled; {self}")
+
+    def given_up(self) -> set[int]:
+        """Return which tasks were given up at a lost node."""
+        self.count(EventCode.GENERIC, "")  # reads all events
+        return {number for number, id in list(self.ids.items()) if id in self._given_up}
+
+    def starts(self) -> list[Start]:
+        """Return all executions, in the order of their start."""
+        lines = map(str.split, self._log.read_text().splitlines())
+        return [Start(int(number), int(attempt), host, float(at)) for number, attempt, host, at in lines]
 
     def count(self, code: EventCode, node: str) -> int:
         """Return how often the caller has told that of a node."""
@@ -113,29 +147,30 @@ class Work:
         self._room.release()
 
     def account(self) -> Account:
-        """After `stop`: wait for what is open, and see that every task was settled once and nothing is unexplained."""
+        """After `stop`: wait for what is open, and see that each task was settled once and all is explained."""
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "a call does not return"
         wait_until(lambda: len(self._settled) == self.sent, f"all tasks are settled; {self}")
-        self.count(EventCode.GENERIC, "")  # reads all events
-        runs = Counter((int(a), int(b)) for a, b, *_ in map(str.split, self._log.read_text().splitlines()))
+        given_up = self.given_up()
+        runs = Counter(start[:2] for start in self.starts())
         starts = Counter(number for number, _ in runs.elements())
         unknown = [number for number, value in self._values.items() if isinstance(value, TaskUnknown)]
         for number in range(self.sent):
-            value, what = self._values[number], f"task {number} (id {self._ids[number]}); {self}"
+            value, what = self._values[number], f"task {number} (id {self.ids[number]}); {self}"
             if isinstance(value, BaseException):
-                assert number in unknown and number % ONCE_EVERY == 0, f"{value!r} of {what}"
+                assert number in unknown, f"{value!r} of {what}"
+                assert number % ONCE_EVERY == 0, f"{value!r} of {what}"
             else:
                 assert value[0] == number, f"{value} of {what}"
                 assert starts[number], f"done, and never started: {what}"
-            most = 1 if number % ONCE_EVERY == 0 else 1 + self._given_up[self._ids[number]]
+            most = 1 if number % ONCE_EVERY == 0 else 1 + self._given_up[self.ids[number]]
             assert starts[number] <= most, f"{starts[number]} executions and at most {most} explained: {what}"
         assert set(self._settled.values()) <= {1}, f"settled twice; {self}"
         assert set(runs.values()) <= {1}, f"an attempt was executed twice: {runs.most_common(3)}; {self}"
         assert self._events.dropped == 0
         self._events.close()
         again = sum(count - 1 for count in starts.values())
-        return Account(self.sent, len(self._given_up), again, len(unknown))
+        return Account(self.sent, len(given_up), again, len(unknown))
 
     def __str__(self) -> str:
         """Say how things stand, for whoever reads a failure."""
