@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 SEEDS  ?= 20000
+EVENTS ?= 200
+CHAOS  ?= 120
+SEED   ?= 1
 # One more than there are cores, since most tests wait for something.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
@@ -13,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim bench check clean
+.PHONY: help demo test lint fmt types sim bench chaos-net check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -22,6 +25,7 @@ help:
 	@echo 'lint    ruff, nothing changed      fmt    ruff, repairs what it can'
 	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
+	@echo 'chaos-net  a network with faults drawn by lot, CHAOS=$(CHAOS) s, and its recovery, EVENTS=$(EVENTS); as root'
 
 demo: .venv/test
 	@$(BIN)/python examples/demo.py
@@ -45,6 +49,11 @@ sim: .venv/test
 
 bench: .venv/dev
 	@$(BIN)/python tools/bench.py
+
+chaos-net: .venv/test
+	@CI=true CHAOS=$(CHAOS) SEED=$(SEED) $(BIN)/python -m pytest -q -rP tests/net/test_bad_lines.py -k by_lot \
+	    -o faulthandler_timeout=0
+	@$(BIN)/python tools/cuts.py --events $(EVENTS) --seed $(SEED)
 
 check: lint types test
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from threading import Event
+from time import monotonic
 
 import pytest
 
@@ -21,6 +24,10 @@ from tests.support import PATIENCE, wait_until
 
 __all__ = ["office"]
 
+SEED, CHAOS = int(os.environ.get("SEED", "1")), float(os.environ.get("CHAOS", "3"))
+"""of the faults drawn by lot, and for how many seconds; `make chaos-net` tells more"""
+LONGEST = 8.0
+"""seconds of such a fault"""
 CALM = Weather()
 STORMY = Weather(delay=0.2, jitter=0.1, loss=0.02, doubled=0.05)
 ESTABLISHED = "01"
@@ -122,3 +129,45 @@ def test_nodes_are_found_where_half_of_multicast_is_lost(office: Office) -> None
     office.lan.heal()
     for app in apps:
         assert set(ready(app, 2)) == {"b", "c"}
+
+
+def cut(office: Office, line: Relay, dice: Random) -> None:
+    hosts = dice.sample([office.a, office.c, office.d], dice.choice([1, 2]))
+    office.lan.cut(*hosts, way=dice.choice(["both", "in", "out"]))
+
+
+def lose(office: Office, line: Relay, dice: Random) -> None:
+    office.lan.lossy(dice.choice([10, 30, 50]))
+
+
+def storm(office: Office, line: Relay, dice: Random) -> None:
+    line.weather = Weather(dice.uniform(0.1, 0.5), 0.1, dice.choice([0.0, 0.05, 0.2]), 0.1)
+
+
+def take_down(office: Office, line: Relay, dice: Random) -> None:
+    dice.choice([office.a, office.b, office.c, office.d]).link(up=False)
+
+
+def forget(office: Office, line: Relay, dice: Random) -> None:
+    caller, node = dice.choice([office.a, office.d]), dice.choice([office.b, office.c])
+    office.lan.forget(connections(caller, node, dice.choice([TASKS, REPORTS])) or {1})
+
+
+@pytest.mark.timeout(CHAOS + LONGEST + 2 * PATIENCE)
+def test_faults_drawn_by_lot(office: Office, line: Relay) -> None:
+    works = office.work(office.a, office.d)
+    dice, end = Random(SEED), monotonic() + CHAOS
+    while monotonic() < end:
+        fault = dice.choice([cut, lose, storm, take_down, forget])
+        seconds = dice.uniform(0.1, LONGEST)
+        print(f"{fault.__name__}, for {seconds:.1f} s")  # seen where it fails
+        fault(office, line, dice)
+        Event().wait(seconds)
+        office.lan.heal()
+        line.weather = CALM
+        for host in (office.a, office.b, office.c, office.d):
+            host.link(up=True)
+        Event().wait(dice.uniform(0.0, 2.0))
+    all_go_on(works, "b", "c")
+    for account in accounts(works):
+        print(account)

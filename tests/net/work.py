@@ -154,23 +154,26 @@ class Work:
         given_up = self.given_up()
         runs = Counter(start[:2] for start in self.starts())
         starts = Counter(number for number, _ in runs.elements())
-        unknown = [number for number, value in self._values.items() if isinstance(value, TaskUnknown)]
+        unknown = {number for number, value in self._values.items() if isinstance(value, TaskUnknown)}
         for number in range(self.sent):
-            value, what = self._values[number], f"task {number} (id {self.ids[number]}); {self}"
+            value = self._values[number]
             if isinstance(value, BaseException):
-                assert number in unknown, f"{value!r} of {what}"
-                assert number % ONCE_EVERY == 0, f"{value!r} of {what}"
+                assert number in unknown, f"{value!r} of {self._task(number)}"
+                assert number % ONCE_EVERY == 0, f"{value!r} of {self._task(number)}"
             else:
-                assert value[0] == number, f"{value} of {what}"
-                assert starts[number], f"done, and never started: {what}"
+                assert value[0] == number, f"{value} of {self._task(number)}"
+                assert starts[number], f"done, and never started: {self._task(number)}"
             most = 1 if number % ONCE_EVERY == 0 else 1 + self._given_up[self.ids[number]]
-            assert starts[number] <= most, f"{starts[number]} executions and at most {most} explained: {what}"
+            assert starts[number] <= most, f"{starts[number]} starts, {most} explained: {self._task(number)}"
         assert set(self._settled.values()) <= {1}, f"settled twice; {self}"
         assert set(runs.values()) <= {1}, f"an attempt was executed twice: {runs.most_common(3)}; {self}"
         assert self._events.dropped == 0
         self._events.close()
         again = sum(count - 1 for count in starts.values())
         return Account(self.sent, len(given_up), again, len(unknown))
+
+    def _task(self, number: int) -> str:
+        return f"task {number} (id {self.ids[number]}); {self}"
 
     def __str__(self) -> str:
         """Say how things stand, for whoever reads a failure."""
