@@ -27,8 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dingo_zmq.events import EventCode  # noqa: E402
 from tests.lan import Host, Net, obstacle, ready  # noqa: E402
-from tests.net import counted  # noqa: E402
-from tests.net.office import all_go_on, open_mesh  # noqa: E402
+from tests.net.office import all_go_on, start_nodes  # noqa: E402
 from tests.net.work import Account, Work  # noqa: E402
 
 OPEN = 100
@@ -52,10 +51,7 @@ class Mesh:
         self.net, self.lan = net, net.lan()
         self.nodes = [net.host(name, self.lan, ipv6=False) for name in NODES]
         self.callers = [net.host(name, self.lan, ipv6=False) for name in CALLERS]
-        words = ("node", counted.__file__, "--threads", str(THREADS))
-        started = [host.program(*words, *more) for host in self.nodes for more in ((), open_mesh(host))]
-        for program in started:
-            program.line("node ", "out")
+        start_nodes(self.nodes, THREADS)
         self.works = list(self._works(folder))
         all_go_on(self.works, *NODES)
 

@@ -31,10 +31,7 @@ class Office:
         self.a, self.c, self.d = (net.host(name, lan, ipv6=False) for name in "acd")
         self.b = net.host("b", lan_of_b or lan, ipv4=False, ipv6=False)
         self.b.add_address(lan.free_address())
-        words = ("node", counted.__file__, "--threads", str(THREADS))
-        nodes = [host.program(*words, *more) for host in (self.b, self.c) for more in ((), open_mesh(host))]
-        for node in nodes:
-            node.line("node ", "out")
+        start_nodes([self.b, self.c], THREADS)
 
     def apps(self, *hosts: Host) -> list[App]:
         """Return two callers on each host, one in each mesh, that have both nodes ready."""
@@ -50,6 +47,14 @@ class Office:
         works = [Work(app, self.net.folder / secrets.token_hex(4)) for app in self.apps(*hosts or (self.a,))]
         all_go_on(works, "b", "c")
         return works
+
+
+def start_nodes(hosts: list[Host], threads: int) -> None:
+    """Start two nodes on each host, one in each mesh, and wait until they serve."""
+    for host in hosts:
+        words = ("node", counted.__file__, "--threads", str(threads))
+        for program in [host.program(*words), host.program(*words, *open_mesh(host))]:
+            program.line("node ", "out")
 
 
 def open_mesh(host: Host) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from tests.net.office import Office, accounts, all_go_on, office, rooms
 
 __all__ = ["office", "rooms"]
 
-SHORT = 2.0
+SHORT = 1.0
 """seconds of a cut after which no node may count as lost"""
 
 
