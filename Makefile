@@ -51,7 +51,7 @@ bench: .venv/dev
 	@$(BIN)/python tools/bench.py
 
 chaos-net: .venv/test
-	@CI=true CHAOS=$(CHAOS) SEED=$(SEED) $(BIN)/python -m pytest -q -rP tests/net/test_bad_lines.py -k by_lot \
+	@CI=true CHAOS=$(CHAOS) SEED=$(SEED) $(BIN)/python -m pytest -q -rP --show-capture=stdout tests/net/test_bad_lines.py -k by_lot \
 	    -o faulthandler_timeout=0
 	@$(BIN)/python tools/cuts.py --events $(EVENTS) --seed $(SEED)
 
