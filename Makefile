@@ -4,6 +4,9 @@ PYTHON ?= python3
 SEEDS  ?= 20000
 SECONDS ?= 60
 TASKS  ?= 0
+EVENTS ?= 200
+CHAOS  ?= 120
+SEED   ?= 1
 # One more than there are cores, since most tests wait for something.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
@@ -15,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim storm bench check clean
+.PHONY: help demo test lint fmt types sim storm bench chaos-net check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -25,6 +28,7 @@ help:
 	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
 	@echo 'storm   real processes that are killed, stopped and cut off, SECONDS=$(SECONDS) TASKS=$(TASKS)'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
+	@echo 'chaos-net  a network with faults drawn by lot, CHAOS=$(CHAOS) s, and its recovery, EVENTS=$(EVENTS); as root'
 
 demo: .venv/test
 	@$(BIN)/python examples/demo.py
@@ -51,6 +55,11 @@ storm: .venv/test
 
 bench: .venv/dev
 	@$(BIN)/python tools/bench.py
+
+chaos-net: .venv/test
+	@CI=true CHAOS=$(CHAOS) SEED=$(SEED) $(BIN)/python -m pytest -q -rP --show-capture=stdout tests/net/test_bad_lines.py -k by_lot \
+	    -o faulthandler_timeout=0
+	@$(BIN)/python tools/cuts.py --events $(EVENTS) --seed $(SEED)
 
 check: lint types test
 

@@ -11,7 +11,9 @@ import contextlib
 import ctypes
 import functools
 import ipaddress
+import json
 import os
+import re
 import secrets
 import select
 import shutil
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -47,6 +49,9 @@ shift 2
 exec "$@"
 """
 """what a program of a host begins with, in a mount namespace and a UTS namespace of its own"""
+
+MDNS = ("ether type ip udp dport 5353", "ether type ip6 udp dport 5353")
+_SIDES = {"iifname": ("both", "out"), "oifname": ("both", "in")}
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -94,6 +99,11 @@ def _in_thread(work: Callable[[], R]) -> R:
 def _checked(code: int) -> None:
     if code:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _any_of(names: Iterable[str]) -> str:
+    """Return names as a set of nft(8)."""
+    return f"{{ {', '.join(map(json.dumps, names))} }}"
 
 
 class Namespace:
@@ -181,22 +191,55 @@ class Lan(Namespace):
         self._ports.append(port)
         self.ip(f"link set {port} master bridge up")
 
-    def cut(self, *hosts: Host) -> None:
-        """Lose all that these hosts send and get, without a word to anybody."""
-        self.heal()
-        names = ", ".join(f'"{name}"' for host in hosts for name in host.ports_on(self))
-        self._drop("cut", f"iifname {{ {names} }} drop", f"oifname {{ {names} }} drop")
+    def cut(self, *hosts: Host, way: str = "both") -> None:
+        """
+        Lose all that these hosts send and get, without a word to anybody.
+
+        Args:
+            hosts: which.
+            way: "out" to lose only what they send, "in" only what they get.
+        """
+        names = _any_of(name for host in hosts for name in host.ports_on(self))
+        self._lose([f"{side} {names}" for side, ways in _SIDES.items() if way in ways])
+
+    def cut_ways(self, *ways: tuple[Host, Host]) -> None:
+        """Lose all that the first host of each pair sends to the second."""
+        ends = [(_any_of(one.ports_on(self)), _any_of(other.ports_on(self))) for one, other in ways]
+        self._lose(f"iifname {one} oifname {other}" for one, other in ends)
+
+    def lossy(self, percent: int, *what: str) -> None:
+        """
+        Lose a share of all frames, by chance.
+
+        Args:
+            percent: how many in a hundred.
+            what: which frames, in the language of nft(8); all unless told.
+        """
+        self._lose(f"{each} numgen random mod 100 < {percent}" for each in what or [""])
+
+    def forget(self, ports: Iterable[int]) -> None:
+        """Lose all frames of the TCP connections that have these ports, as a firewall that has forgotten them."""
+        numbers = ", ".join(map(str, ports))
+        self._lose([f"tcp {side} {{ {numbers} }}" for side in ("sport", "dport")])
 
     def heal(self) -> None:
-        """Undo `cut`."""
+        """Undo `cut`, `cut_ways`, `lossy` and `forget`, of which only the last one holds."""
         self.nft("table bridge cut {}\ndelete table bridge cut")
+
+    def lost(self) -> int:
+        """Return how many frames were lost since the last of these, before `heal`."""
+        return sum(map(int, re.findall(r"packets (\d+)", self.command("nft", "list", "table", "bridge", "cut"))))
 
     def no_multicast(self) -> None:
         """Lose mDNS, as many a managed switch and wireless network does."""
-        self._drop("no-multicast", "ether type ip udp dport 5353 drop", "ether type ip6 udp dport 5353 drop")
+        self._drop("no-multicast", MDNS)
 
-    def _drop(self, table: str, *rules: str) -> None:
-        text = "\n".join(rules)
+    def _lose(self, rules: Iterable[str]) -> None:
+        self.heal()
+        self._drop("cut", rules)
+
+    def _drop(self, table: str, rules: Iterable[str]) -> None:
+        text = "\n".join(f"{rule} counter drop" for rule in rules)
         chain = f"chain losing {{\ntype filter hook forward priority 0\n{text}\n}}"
         self.nft(f"table bridge {table} {{\n{chain}\n}}")
 
@@ -350,13 +393,13 @@ class Host(Namespace):
 
     def run(self, *words: str, **changes: str) -> Program:
         """Run ``dingo-zmq WORDS`` to its end."""
-        program = self.program(*words, **changes)
+        program = self.program(*words, command=None, **changes)
         program.wait()
         return program
 
     def node(self, *words: str, target: Path | str = SERVED, **changes: str) -> Program:
         """Start a node and wait until it serves; its name is the host's unless `words` tell another."""
-        program = self.program("node", str(target), *words, **changes)
+        program = self.program("node", str(target), *words, command=None, **changes)
         program.line("node ", "out")
         return program
 
@@ -556,4 +599,5 @@ def ready(app: App, count: int = 1) -> dict[str, PeerInfo]:
         found = {peer.name: peer for peer in app.peers() if peer.state == "ready"}
         return found if len(found) >= count else {}
 
-    return wait_until(enough, f"{count} nodes are ready")
+    found: dict[str, PeerInfo] = wait_until(enough, f"{count} nodes are ready")
+    return found

@@ -209,8 +209,8 @@ def test_the_ports_that_a_firewall_has_to_let_in_are_all() -> None:
 
 
 def test_every_make_target_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`| {4})make ([a-z]+)", README))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`| {4})make ([a-z-]+)", README))
 
     assert {"demo", "test"} <= named <= targets
 

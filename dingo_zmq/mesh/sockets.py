@@ -52,7 +52,7 @@ _OPTIONS = {
     zmq.HANDSHAKE_IVL: 3000,
     zmq.CONNECT_TIMEOUT: 3000,
     zmq.RECONNECT_IVL: 100,
-    zmq.RECONNECT_IVL_MAX: 5000,
+    zmq.RECONNECT_IVL_MAX: 2000,
     zmq.SNDHWM: 1000,
     # No limit: libzmq 4.3.5 aborts the process when a connection breaks that a full pipe kept it from reading.
     zmq.RCVHWM: 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 
 from tests import lan as harness
 from tests.lan import Capture, Frame, Host, Namespace, Net, parse_frame
+from tests.relay import Relay, Weather
 from tests.support import PATIENCE, Program, wait_until
 
 LISTEN = """
@@ -129,6 +131,83 @@ def test_tcp_frames_are_understood(net: Net) -> None:
     assert capture.wait_for(lambda frame: bool(frame.payload), "what it said").payload == b"hello"
     capture.close()
     assert parse_frame(bytes(12) + b"\x08\x06" + bytes(28)).protocol == "0x0806"
+
+
+def tell(host: Host, other: Host, word: bytes = b"ping") -> None:
+    """Send a datagram."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(word, (other.address, 7002))
+
+    host.inside(send)
+
+
+def words(capture: Capture) -> list[bytes]:
+    """Return what was told and has arrived."""
+    return [frame.payload for frame in capture.frames() if 7002 in frame.ports and not frame.outgoing]
+
+
+def test_ways_can_be_cut_in_one_direction_and_between_two(net: Net) -> None:
+    lan = net.lan()
+    a, b, c = (net.host(name, lan, ipv6=False) for name in "abc")
+    captures = {host.name: host.capture() for host in (a, b, c)}
+
+    def arrived(after: int) -> set[str]:
+        """Have each tell every other, and return which of those words arrived."""
+        pairs = [(one, other) for one in (a, b, c) for other in (a, b, c) if one is not other]
+        for one, other in pairs:
+            tell(one, other, f"{one.name}{other.name}{after}".encode())
+        wait_until(lambda: lan.lost() >= after, "the others are lost")
+        found = {word.decode() for capture in captures.values() for word in words(capture)}
+        return {word[:2] for word in found if word.endswith(str(after))}
+
+    lan.forget([7003])  # which nobody uses
+    everything = {"ab", "ac", "ba", "bc", "ca", "cb"}
+    wait_until(lambda: arrived(0) == everything, "everybody knows everybody")
+    lan.cut(b, way="in")
+    assert arrived(2) == everything - {"ab", "cb"}
+    lan.cut_ways((a, b), (c, a), (a, c))
+    assert arrived(3) == everything - {"ab", "ca", "ac"}
+    lan.lossy(99, "udp dport 7002")
+    wait_until(lambda: tell(a, b) or lan.lost() >= 3, "some are lost by chance")
+
+
+def test_a_firewall_forgets_a_connection(net: Net) -> None:
+    lan = net.lan()
+    a, b = net.host("a", lan), net.host("b", lan)
+    b.script(LISTEN).line("listening")
+    with a.inside(socket.socket) as connection:
+        connection.bind(("", 7003))
+        connection.settimeout(0.3)
+        lan.forget([7003])
+        with pytest.raises(TimeoutError):
+            connection.connect((b.address, 7000))
+    assert lan.lost() > 0
+    assert hear(a, b.address) == b"hello"
+
+
+def test_a_relay_joins_two_lans_well_or_badly(net: Net) -> None:
+    lan, behind = net.lan(), net.lan()
+    a, b = net.host("a", lan, ipv6=False), net.host("b", behind, ipv4=False, ipv6=False)
+    b.add_address(lan.free_address())
+    b.script(LISTEN).line("listening")
+    with contextlib.closing(Relay((lan, behind), Weather(), seed=1)) as relay:
+        assert wait_until(lambda: hear(a, b.address), "they are joined") == b"hello"
+        capture, numbers = b.capture(), [str(number).encode() for number in range(50)]
+        relay.weather = Weather(delay=0.05, jitter=0.05, doubled=1.0)
+        for word in numbers:
+            tell(a, b, word)
+        wait_until(lambda: len(words(capture)) == 2 * len(numbers), "each arrives twice")
+        assert sorted(words(capture)) == sorted(2 * numbers)
+        assert words(capture) != sorted(words(capture), key=int)
+        assert relay.overtaken > 0
+        relay.weather = Weather(loss=1.0)
+        tell(a, b)
+        wait_until(lambda: relay.lost > 0, "a frame is lost")
+        assert b"ping" not in words(capture)
+    with pytest.raises(OSError):  # noqa: PT011 (no route or time out, as the kernel likes)
+        hear(a, b.address)
 
 
 def mdns(host: Host) -> None:

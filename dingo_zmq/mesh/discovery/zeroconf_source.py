@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 _LOOKUP_MS = 3000
 _MAX_LOOKUPS = 32
+_ASK_SECONDS, _ASK_TIMES = 3.0, 9
+"""how often we ask again: zeroconf itself asks at once and after 1, 5 and 14 s, which a bad network may lose"""
 
 
 class ZeroconfSource:
@@ -79,7 +81,12 @@ class ZeroconfSource:
         browser = AsyncServiceBrowser(
             instance.zeroconf, SERVICE_TYPE, handlers=[self._on_change], question_type=DNSQuestionType.QM
         )
-        _ask_for_unicast(instance.zeroconf)
+        _ask(instance.zeroconf, unicast=True)
+        for _ in range(_ASK_TIMES):
+            await self._multicast.pause(_ASK_SECONDS)
+            if self._multicast.ending:
+                break
+            _ask(instance.zeroconf)
         while not self._multicast.ending:
             await self._multicast.pause()
         await browser.async_cancel()
@@ -147,19 +154,25 @@ class ZeroconfSource:
         return False
 
 
-def _ask_for_unicast(zeroconf: Zeroconf) -> None:
+def _ask(zeroconf: Zeroconf, *, unicast: bool = False) -> None:
     """
-    Ask once more, for answers to us alone.
+    Ask once more who is there; who knows that we know of him does not answer.
 
-    Nobody multicasts the same record twice within a second (RFC 6762, section 6), so that we would wait for
-    that long where somebody else has just asked.  These answers may miss us where several programs share the
-    port, so the questions of the browser are needed too.
+    Args:
+        zeroconf: asks.
+        unicast: ask for answers to us alone.  Nobody multicasts the same record twice within a second (RFC 6762,
+            section 6), so that we would wait for that long where somebody else has just asked.  These answers may
+            miss us where several programs share the port, so the other questions are needed too.
     """
-    from zeroconf import DNSOutgoing, DNSQuestion  # type: ignore[attr-defined]
+    from zeroconf import DNSOutgoing, DNSQuestion, current_time_millis  # type: ignore[attr-defined]
 
     query, pointer, internet = 0, 12, 1  # flags of a query, type PTR, class IN (RFC 1035)
     question = DNSQuestion(SERVICE_TYPE, pointer, internet)
-    question.unicast = True
+    question.unicast = unicast
     out = DNSOutgoing(query, multicast=True)
     out.add_question(question)
+    now = current_time_millis()
+    for known in zeroconf.cache.get_all_by_details(SERVICE_TYPE, pointer, internet):
+        if not known.is_stale(now):  # RFC 6762, section 7.1
+            out.add_answer_at_time(known, now)
     zeroconf.async_send(out)
