@@ -117,9 +117,13 @@ class Pool:
 
 
 def bring_forward(ready: deque[Held]) -> None:
-    """Put those tasks first whose lane has used the least; among lanes alike the order stays as it is."""
+    """
+    Put those tasks first whose lane has used the least; among lanes alike the order stays as it is.
+
+    The first one is still held; of the others those are left out that are not.
+    """
     waiting = [held for held in ready if held.state is QUEUED]
-    lane = min((held.lane for held in waiting), key=lambda lane: lane.used)
+    lane = min([held.lane for held in waiting], key=lambda lane: lane.used)
     if lane is not ready[0].lane:
         tasks = sorted(waiting, key=lambda held: held.lane is not lane and not held.go)
         ready.clear()

@@ -188,6 +188,19 @@ def test_quick_ones_of_several_callers_share_a_bundle() -> None:
     assert ids(bench.start()) == [["add1", "add1'", "add2", "add2'"]]
 
 
+def test_whose_turn_it_is_starts_nothing_that_is_held_no_more() -> None:
+    bench = Bench(slots=1)
+    bench.takes(0.5)
+    bench.many(5)
+    assert in_turn(bench, 2) == ["add1", "add2"]
+    gone = bench.add(1, link=bench.other)
+    bench.add(2, link=bench.other)
+    bench.starter.forget(gone)
+    bench.other.drop(gone)
+    assert in_turn(bench, 2) == ["add2'", "add3"]
+    assert gone.state is GONE
+
+
 def test_short_tasks_are_taken_as_they_came() -> None:
     bench = Bench(slots=1)
     bench.takes(0.03)
