@@ -105,11 +105,11 @@ def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
         return _without_cause_at_node(cast, entry, job, ending)
     if code is Code.POISON:
         return _innocent(cast, entry, ending.at)
-    refused = job.options.tries.refused
+    refused, called = job.options.tries.refused, history.called[entry.id]
     causes = {
         Code.CANCELLED: entry.id in history.cancelled or entry.id in history.stopped,
         Code.UNKNOWN: _bounded_losses(cast, job) and _may_be_unknown(cast),
-        Code.EXPIRED: job.expires is not None and ending.at >= history.called[entry.id] + job.expires,
+        Code.EXPIRED: job.expires is not None and ending.at >= called + _least(cast, job.expires),
         Code.REFUSED: refused is not None and len(history.refusals.get(entry.id, ())) > refused,
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
@@ -125,7 +125,7 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
         return "" if history.failed[entry.id] > again else f"failed {history.failed[entry.id]} times only"
     if ending.body != OVER_LIMIT:
         return f"was reported to have failed with {ending.body!r}"
-    if job.time_limit is None or (job.seconds < job.time_limit and not _sleepy(cast)):
+    if job.time_limit is None or (job.seconds < _least(cast, job.time_limit) and not _sleepy(cast)):
         return f"ended as over its limit of {job.time_limit}, and takes {job.seconds}"
     return ""
 
@@ -133,6 +133,16 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
 def _sleepy(cast: Cast) -> bool:
     """Whether a node may have been asleep: then nothing is in time."""
     return any(fault.kind in (Kind.PAUSE_NODE, Kind.HOG_NODE) for fault in cast.scene.plan.faults)
+
+
+def _least(cast: Cast, seconds: float) -> float:
+    """Return how soon these seconds may be over by somebody's clock."""
+    return seconds / max(cast.scene.plan.rates.values(), default=1.0) - 1e-6
+
+
+def _most(cast: Cast, seconds: float) -> float:
+    """Return how late these seconds may be over by somebody's clock."""
+    return seconds / min(cast.scene.plan.rates.values(), default=1.0)
 
 
 def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
@@ -143,7 +153,7 @@ def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
 def limits_hold(cast: Cast) -> Iterator[str]:
     """What runs for longer than it may does not succeed."""
     for entry, job in _living(cast):
-        if job.time_limit is None or job.seconds < job.time_limit + 0.01 or _sleepy(cast):  # noqa: PLR2004
+        if job.time_limit is None or job.seconds < _most(cast, job.time_limit + 0.01) or _sleepy(cast):
             continue
         if any(ending.status == Status.SUCCESS for ending in cast.scene.history.endings.get(entry.id, [])):
             yield f"{entry.id} succeeded after {job.seconds} s, with {job.time_limit} s allowed"
@@ -255,7 +265,7 @@ def starts_in_its_time(cast: Cast) -> Iterator[str]:
     history = cast.scene.history
     for id, runs in history.executions.items():
         job = cast.scene.jobs[id]
-        if runs and runs[0].at < history.called[id] + job.delay:
+        if runs and runs[0].at < history.called[id] + _least(cast, job.delay):
             yield f"{id} ran {runs[0].at - history.called[id]:.4f} s after the call, with a delay of {job.delay} s"
         if runs and any(ending.code is Code.EXPIRED for ending in history.endings[id]):
             yield f"{id} expired, and ran {len(runs)} times"
@@ -422,9 +432,9 @@ def _restless_peers(cast: Cast, caller: CallerHost) -> Iterator[str]:
     for node in cast.nodes:
         keys = cast.scene.keys_of(node.name)
         peers = [caller.caller.peers[key] for key in keys if key in caller.caller.peers]
-        ready = [peer for peer in peers if peer.usable(cast.scene.now)]
+        ready = [peer for peer in peers if peer.usable(caller.now)]
         if len(ready) != 1 or len(peers) != 1:
-            states = [(peer.key, peer.state(cast.scene.now), peer.broke) for peer in peers]
+            states = [(peer.key, peer.state(caller.now), peer.broke) for peer in peers]
             yield f"{caller.name} has for {node.name}: {states}"
         elif node.node is not None:
             yield from _leaks(cast, caller, ready[0], node)
@@ -440,7 +450,7 @@ def _leaks(cast: Cast, caller: CallerHost, peer: Peer, node: NodeHost) -> Iterat
     for name, lane in link.lanes.items():
         here = peer.lanes[name]
         ends = (here.sent, here.limit), (lane.seen, lane.granted)
-        allowed = lane.function.allowance(cast.scene.now)
+        allowed = lane.function.allowance(node.now)
         if ends[0] != ends[1] or not allowed <= here.limit - here.sent <= _largest(lane.function):
             yield f"{caller.name} to {node.name}, {name}: {ends[0]}, at the node {ends[1]}, allowed {allowed}"
 

@@ -49,6 +49,7 @@ class NodeHost(Host):
             return
         self.life += 1
         self.powered = True
+        self.start_clock()
         identity = serving.Identity(
             node=f"id-{self.name}",
             incarnation=self.scene.dice.randbytes(8),
@@ -62,7 +63,7 @@ class NodeHost(Host):
             MeasuredFunction(name, pool, self.plan.pools[pool], fingerprint, name in self.scene.plan.delicate)
             for name, (pool, fingerprint) in self.plan.functions.items()
         ]
-        self.node = serving.Node(identity, functions, self.plan.pools, self.scene.now)
+        self.node = serving.Node(identity, functions, self.plan.pools, self.now)
         self.workers = Workers(self, self.node)
         self.node.watch(b"watch/", True)
         self.scene.note("boot", self.name, self.life)
@@ -137,7 +138,7 @@ class NodeHost(Host):
 
     def do(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Tell the decider something, and perform what comes of it."""
-        call(*arguments, self.scene.now)
+        call(*arguments, self.now)
         self._perform()
 
     def _perform(self) -> None:
@@ -167,7 +168,7 @@ class NodeHost(Host):
         restart = not self.workers.leave(overrun.held) and self.plan.mortal
         if restart and not node.draining:
             self.scene.history.restarts.add((self.name, self.life))
-        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.scene.now, restart=restart)
+        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.now, restart=restart)
 
     def _publish(self, node: serving.Node, publish: serving.Publish) -> None:
         scene = self.scene
@@ -182,6 +183,9 @@ class NodeHost(Host):
             scene.note("refused", self.name, caller, publish.message)
             node.unpublished(publish)
             return
+        if scene.mistold[caller]:
+            scene.refusals[caller] += 1
+            node.unpublished(publish)
         scene.history.published(self.name, self.life, scene.callers[caller], publish)
         scene.note("publish", self.name, caller, publish.message)
         frames: list[bytes] = []
@@ -189,7 +193,7 @@ class NodeHost(Host):
             connection = scene.network.connections.get((caller, key, Side.REPORTS))
             if connection is not None and connection.up and connection.subscribed:
                 frames = frames or [wire.encode(publish.message, publish.topic), *publish.buffers]
-                scene.network.send(connection, frames)
+                scene.network.send(connection, frames, type(publish.message).__name__)
 
     # ------------------------------------------------------------------ for its workers
 
@@ -218,11 +222,11 @@ class NodeHost(Host):
     def _set_alarm(self) -> None:
         if self.node is None:
             return
-        wakeup = max(self.node.wakeup, self.scene.now + TICK_LEAST)
+        wakeup = max(self.node.wakeup, self.now + TICK_LEAST)
         if wakeup < self._tick_at:
             self._tick_at = wakeup
             self._ticks += 1
-            self.scene.after(wakeup - self.scene.now, self._tick, self._ticks)
+            self.alarm(wakeup, self._tick, self._ticks)
 
     def _tick(self, number: int) -> None:
         node = self.node

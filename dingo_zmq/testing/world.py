@@ -73,6 +73,7 @@ class World:
         self.scene.note("HEAL")
         self.faults.heal()
         self.scene.network.loss = self.scene.network.repeats = 0.0
+        self.scene.network.losing.clear()
         self.scene.network.harsh = False
         for node in self.nodes:
             node.rouse()
