@@ -14,6 +14,8 @@ STALL_SECONDS = 0.010
 SPREAD_SECONDS = 0.0001
 """tasks longer than this are spread over all free workers, shorter ones keep one worker busy"""
 CLAIM_SECONDS = 1.0
+GONE_MOST = 64
+"""tasks that may stay in a queue though they are held no more; beyond, at most as many as the others"""
 
 
 class Bundle:
@@ -38,12 +40,14 @@ class Pool:
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
     `ready` has what is of priority 0, `ranks` what is of others: empty where there are none.
+    `gone` of all these tasks are held no more, and are passed over.
     """
 
-    __slots__ = ("asking", "free", "ranks", "ready", "slots")
+    __slots__ = ("asking", "free", "gone", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
+        self.gone = 0
         self.ready: deque[Held] = deque()
         self.ranks: dict[int, deque[Held]] = {}
         self.asking: dict[Held, None] = {}
@@ -69,6 +73,18 @@ class Pool:
             del self.ranks[priority]
         best = max(self.ranks, default=0)
         return self.ready if self.ready and best < 0 or not best else self.ranks[best]
+
+    def sweep(self, held: Held) -> None:
+        """A task that waits is about to be gone; where most of them are, throw those away."""
+        self.gone += 1
+        queues = [self.ready, *self.ranks.values()]
+        if self.gone <= GONE_MOST or 2 * self.gone <= sum(map(len, queues)):
+            return
+        self.gone = 0
+        for queue in queues:
+            alive = [task for task in queue if task.state is QUEUED and task is not held]
+            queue.clear()
+            queue.extend(alive)
 
     def in_turn(self) -> list[Held]:
         """Return what must ask, in the order of the priorities."""
@@ -127,8 +143,12 @@ class Starter:
             pool.queue(held).appendleft(held)
 
     def forget(self, held: Held) -> None:
-        """A queued task is held no more; `ready` skips it when its turn comes."""
-        self.pools[held.lane.function.pool].asking.pop(held, None)
+        """A queued task is held no more; a queue passes it over when its turn comes, or is swept before."""
+        pool = self.pools[held.lane.function.pool]
+        if held in pool.asking:
+            del pool.asking[held]
+        else:
+            pool.sweep(held)
 
     def claims(self, now: float) -> list[Held]:
         """Return the tasks that should ask now: never more in all than there are free workers."""
@@ -167,6 +187,7 @@ class Starter:
     def _take(self, pool: Pool, ready: deque[Held], now: float) -> list[Held]:
         first = ready.popleft()
         if first.state is not QUEUED:
+            pool.gone -= 1
             return []
         first.state = RUNNING
         first.link.running += 1
@@ -184,6 +205,8 @@ class Starter:
                 held.state = RUNNING
                 held.link.running += 1
                 tasks.append(held)
+            else:
+                pool.gone -= 1
         return tasks
 
     def _time(self, bundle: Bundle, held: Held, now: float) -> None:

@@ -194,10 +194,22 @@ def _may_be_unknown(cast: Cast) -> bool:
 
 def _innocent(cast: Cast, entry: Entry, at: float) -> str:
     """A task is poison only where enough nodes died on which it may have been running."""
-    died = [life for life in cast.scene.history.trials[entry.id] if cast.scene.history.deaths.get(life, at) < at]
-    if len(died) < entry.options.max_losses:
-        return f"ended POISON though only {len(died)} nodes died under it"
+    died = _deaths_under(cast, entry.id, at)
+    if died < entry.options.max_losses:
+        return f"ended POISON though only {died} nodes died under it"
     return ""
+
+
+def _deaths_under(cast: Cast, id: str, at: float) -> int:  # noqa: A002
+    """
+    Return how many processes died before a time in which a task may have started, as its caller must see it.
+
+    An address that leads to another node says the same as a node that was started anew, there and back.
+    """
+    deaths = cast.scene.history.deaths
+    return sum(deaths.get(life, at) < at for life in cast.scene.history.trials[id]) + (
+        2 * cast.faults.happened[Kind.REUSED.value]
+    )
 
 
 def told_in_order(cast: Cast) -> Iterator[str]:
@@ -357,16 +369,67 @@ def killers_end(cast: Cast) -> Iterator[str]:
 
 
 def bounded_effort(cast: Cast) -> Iterator[str]:
-    """The messages that a task costs are bounded by what goes wrong."""
-    wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
-    seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
+    """How often a task is sent is bounded by what goes wrong."""
+    wrong = _wrong(cast)
     for entry in cast.scene.history.accepted.values():
         tries = entry.options.tries.raised
         if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + tries + cast.scene.jobs[entry.id].refusals:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
-        each = 18 + 6 * wrong + seconds + 3 * tries
-        if cast.scene.history.traffic[entry.id] > each * (1 + cast.scene.jobs[entry.id].values):
-            yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
+
+
+def bounded_messages(cast: Cast) -> Iterator[str]:
+    """
+    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts; 12 in the mean.
+
+    (A CLAIM is said again each second until there is a GO, and an answer every two until it is heard.)  A stream
+    may have as many for each of its values.
+    """
+    plan, history, wrong = cast.scene.plan, cast.scene.history, _wrong(cast)
+    lasted = sum(fault.seconds for fault in plan.faults) + (plan.heal_at if plan.harsh else 0.0)
+    named = []
+    for entry in history.accepted.values():
+        job: Job = entry.result
+        own = entry.options.tries.raised + job.refusals
+        number = history.traffic[entry.id] / (1 + job.values)
+        if number > 12 + 3 * (wrong + own) + lasted + job.seconds:
+            yield f"{entry.id} was named in {history.traffic[entry.id]} messages, {wrong} faults, {lasted:.0f} s"
+        named.append(number)
+    if named and sum(named) / len(named) > 12:  # noqa: PLR2004
+        yield f"tasks were named in {sum(named) / len(named):.1f} messages in the mean"
+
+
+def bounded_control(cast: Cast) -> Iterator[str]:
+    """What keeps links alive is a BEAT and its CREDIT a second, and some more messages where something happens."""
+    plan, kinds = cast.scene.plan, cast.scene.history.kinds
+    links = len(cast.callers) * 2 * (len(cast.nodes) + 1)
+    each = cast.scene.now * 1.25 * max(plan.rates.values(), default=1.0) + 10 * (1 + _wrong(cast))
+    if kinds["Beat"] + kinds["Hello"] > links * each:
+        yield f"{kinds['Beat']} BEATs and {kinds['Hello']} HELLOs in {cast.scene.now:.0f} s on {links} links"
+    asked = (kinds["Beat"] + kinds["Hello"]) * (plan.copies if plan.repeats else 1)
+    more = len(cast.scene.history.traffic) * (2 + _wrong(cast)) + links * (1 + _wrong(cast))
+    if kinds["Credit"] + kinds["Welcome"] + kinds["Refused"] > asked + more:
+        yield f"{kinds['Credit']} CREDITs, {kinds['Welcome']} WELCOMEs, {asked} BEATs and HELLOs"
+
+
+def _wrong(cast: Cast) -> int:
+    """Return how many things went wrong."""
+    return sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
+
+
+def losses_have_a_cause(cast: Cast) -> Iterator[str]:
+    """No more losses are counted of a task than processes died in which it may have started."""
+    history = cast.scene.history
+    for id, entry in history.accepted.items():
+        died = _deaths_under(cast, id, cast.scene.now)
+        if entry.losses > died:
+            yield f"{id} has {entry.losses} losses, though {died} nodes died under it"
+
+
+def bounded_memory(cast: Cast) -> Iterator[str]:
+    """Nothing piles up, and what is counted is there."""
+    for what, (number, bound, who, at) in cast.scene.history.peaks.items():
+        if number > bound:
+            yield f"{who} had {number} {what} at {at:.1f}, at most {bound} are allowed"
 
 
 # ---------------------------------------------------------------------- at rest
@@ -502,7 +565,11 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     gentle_faults_cost_nothing,
     runs_where_it_fits,
     killers_end,
+    losses_have_a_cause,
     bounded_effort,
+    bounded_messages,
+    bounded_control,
+    bounded_memory,
     at_rest,
     faults_happened,
 ]

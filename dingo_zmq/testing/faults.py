@@ -349,7 +349,7 @@ class Faults:
         caller, node = self._caller(fault), self._node(fault)
         if caller is None or node is None:
             return False
-        first, second = self.scene.keys_of(node.name)
+        first, second = node.name, f"{node.name}@2"
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 

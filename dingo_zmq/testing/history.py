@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,7 @@ class History:
         trials: incarnations (node, life) in which they may have started.
         lives: the same, by the bytes that stand for them.
         deaths: incarnations that ended, with the time.
-        traffic: how often each was sent or reported on.
+        traffic: in how many messages each was named.
         sends: how often each was sent.
         again: how often it was said of each that it is sent again.
         found: callers, and nodes that they said to have found.
@@ -91,6 +92,7 @@ class History:
         stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
         restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
+        peaks: how much of everything there ever was, where it came closest to its bound: number, bound, who, when.
         faults: rules broken that are noticed on the spot.
     """
 
@@ -116,6 +118,8 @@ class History:
         self.restarts: set[tuple[str, int]] = set()
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.peaks: dict[str, tuple[int, int, str, float]] = {}
+        self.ids: dict[tuple[bytes, str, int], str] = {}  # of tasks, by link, lane and number
         self.faults: dict[str, list[str]] = {}
         self.now = 0.0
 
@@ -130,15 +134,27 @@ class History:
         message = send.message
         self.kinds[type(message).__name__] += 1
         if isinstance(message, m.Tasks):
-            for _, _, id, *_ in message.items:
-                self.traffic[id] += 1
-                self.sends[id] += 1
-        elif isinstance(message, m.Go) and message.link in caller.links:
+            self.sent_tasks(message)
+        elif isinstance(message, (m.Cancel, m.Recall, m.Go)):
+            self._named(message)
+        if isinstance(message, m.Go) and message.link in caller.links:
             peer = caller.links[message.link]
             life = self.lives[peer.incarnation]
             for name, numbers in message.refs.items():
                 for number in numbers:
                     self.trials[peer.lanes[name].open[number].id][life] = None
+
+    def sent_tasks(self, message: m.Tasks) -> None:
+        """Tasks were sent."""
+        for name, number, id, *_ in message.items:
+            self.ids[message.link, name, number] = id
+            self.traffic[id] += 1
+            self.sends[id] += 1
+
+    def _named(self, message: Any) -> None:
+        for name, numbers in message.refs.items():
+            for number in numbers:
+                self.traffic[self.ids[message.link, name, number]] += 1
 
     def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
@@ -166,10 +182,25 @@ class History:
         if isinstance(message, m.Reports):
             for answer in publish.answers:
                 self.traffic[answer.id] += 1
-        elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
+            if not publish.answers:
+                self._progress(message)
+        elif isinstance(message, (m.Claim, m.Missing, m.Recalled)):
+            self._named(message)
+        if isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
             peer = caller.links.get(message.link)
             if peer is not None and not caller.closed and self.lives.get(peer.incarnation) == (node, life):
                 self.fault("over credit", f"{node}: {message.reason} {message.refs}")
+
+    def _progress(self, message: m.Reports) -> None:
+        for _, name, number, *_ in message.items:
+            self.traffic[self.ids[message.link, name, number]] += 1
+
+    def measured(self, who: str, found: Iterable[tuple[str, int, int]]) -> None:
+        """So much has piled up by now."""
+        for what, number, bound in found:
+            before = self.peaks.get(what)
+            if before is None or number - bound > before[0] - before[1]:
+                self.peaks[what] = number, bound, who, self.now
 
     def started(self, node: str, life: int, held: Held, starter: Starter) -> None:
         """A task was handed to a worker."""

@@ -179,7 +179,7 @@ class CallerHost(Host):
         if connection is None or not connection.up:
             place.refused = True
             return
-        scene.history.sends[entry.id] += 1
+        scene.history.sent_tasks(message)
         scene.network.send(connection, [wire.encode(message)], "Tasks")
 
     def _submit_stream(self, entry: Entry) -> None:
