@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim bench check clean
+.PHONY: help demo test lint fmt types sim mutants bench check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -21,6 +21,7 @@ help:
 	@echo 'check   lint, types and test'
 	@echo 'lint    ruff, nothing changed      fmt    ruff, repairs what it can'
 	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
+	@echo 'mutants planted faults, and the first seed that finds each'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
 
 demo: .venv/test
@@ -42,6 +43,9 @@ types: .venv/dev
 
 sim: .venv/test
 	@SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/sim -o timeout=0 -o faulthandler_timeout=0
+
+mutants: .venv/test
+	@$(BIN)/python tools/mutants.py
 
 bench: .venv/dev
 	@$(BIN)/python tools/bench.py

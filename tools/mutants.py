@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dingo_zmq.model import Failure  # noqa: E402
 from dingo_zmq.protocol import (  # noqa: E402
+    actions,
     caller,
     contacts,
     credit,
@@ -132,16 +133,23 @@ def sent_before_recorded(patch: Patch) -> None:
 @mutant()
 def settled_twice(patch: Patch) -> None:
     """Settle twice: a settled task is settled again by a repeated report."""
-    settle = ledger.Ledger.settle
+    settle, reports = ledger.Ledger.settle, tasks.OpenTasks.reports
+    settled: dict[tuple[Any, int], Any] = {}
 
-    def again(self: Any, entry: Any) -> Any:
-        lane, number = entry.lane, entry.number
-        settle(self, entry)
-        if lane is not None:
-            lane.strays[number] = entry
-        return lane
+    def remember(self: Any, entry: Any) -> Any:
+        if entry.lane is not None:
+            settled[entry.lane, entry.number] = entry
+        return settle(self, entry)
 
-    patch.set(ledger.Ledger, "settle", again)
+    def again(self: Any, peer: Any, message: Any, buffers: Any, now: float) -> None:
+        final = [(peer.lanes.get(item[1]), item[2]) for item in message.items if item[4] in tasks._FINAL]
+        repeated = [settled[ref] for ref in final if ref in settled]
+        reports(self, peer, message, buffers, now)
+        if repeated:
+            self.out.append(actions.Settled(repeated, peer.name))
+
+    patch.set(ledger.Ledger, "settle", remember)
+    patch.set(tasks.OpenTasks, "reports", again)
 
 
 @mutant()
@@ -261,16 +269,15 @@ def refusals_are_ignored(patch: Patch) -> None:
 
 
 @mutant()
-def restarts_are_not_noticed(patch: Patch) -> None:
-    """A node that was started anew is taken for the one before."""
-    welcome = contacts.Contacts.welcome
+def one_incarnation_speaks_for_another(patch: Patch) -> None:
+    """A BEAT meant for another incarnation of the node is answered."""
+    beat = serving.Node._beat
 
-    def same(self: Any, peer: Any, message: Any, now: float) -> None:
-        message.incarnation = peer.incarnation or message.incarnation
-        welcome(self, peer, message, now)
+    def anyhow(self: Any, link: Any, message: Any, now: float) -> None:
+        message.incarnation = self.identity.incarnation
+        beat(self, link, message, now)
 
-    patch.set(contacts.Contacts, "welcome", same)
-    patch.set(serving.Node, "_objection", lambda self, hello, link: None)
+    patch.set(serving.Node, "_beat", anyhow)
 
 
 @mutant()

@@ -18,6 +18,9 @@ from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
 from dingo_zmq.testing.workers import CANCELLED, OVER_LIMIT, REFUSED
 
+MANY = 100
+"""tasks whose mean says something"""
+
 __all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
 
 
@@ -170,7 +173,7 @@ def stopped_is_not_sent_again(cast: Cast) -> Iterator[str]:
 def limits_cost_neighbours_nothing(cast: Cast) -> Iterator[str]:
     """Where nothing else goes wrong, no loss counts, and only what failed or was given up runs again."""
     plan, history = cast.scene.plan, cast.scene.history
-    if plan.faults or plan.harsh or any(job.killer for job in plan.jobs):
+    if plan.faults or plan.harsh or plan.deadly:
         return
     for entry, _ in _living(cast):
         if entry.losses:
@@ -286,7 +289,7 @@ def starts_in_its_time(cast: Cast) -> Iterator[str]:
 def tried_as_often_as_said(cast: Cast) -> Iterator[str]:
     """Where no node is lost a task runs once, and once more for each retry that it needs, if nothing ends it."""
     plan, history = cast.scene.plan, cast.scene.history
-    if plan.harsh or plan.faults or any(job.killer for job in plan.jobs):
+    if plan.harsh or plan.faults or plan.deadly:
         return
     for id, runs in history.executions.items():
         job = cast.scene.jobs[id]
@@ -331,12 +334,14 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     plan, history = cast.scene.plan, cast.scene.history
     kinds = {fault.kind for fault in plan.faults}
     impatient = Kind.DRAIN in kinds and kinds & {Kind.PAUSE_CALLER, Kind.HOG_CALLER}  # nobody hears the answers
-    if plan.harsh or impatient or kinds - set(GENTLE) or any(job.killer for job in plan.jobs):
+    if plan.harsh or impatient or kinds - set(GENTLE) or plan.deadly:
         return
     given_up = {(run.node, run.life) for runs in history.executions.values() for run in runs} & history.restarts
     for id, runs in history.executions.items():
         if len(runs) > 1 + len(given_up) + _tried_again(cast, id):
             yield f"{id} ran {len(runs)} times"
+    if history.silent:
+        yield f"nodes were given up for being silent: {history.silent}"
     for id, endings in history.endings.items():
         if endings[0].code is Code.POISON or (endings[0].code is Code.UNKNOWN and not given_up):
             yield f"{id} ended {endings[0]}"
@@ -379,22 +384,25 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
 
 def bounded_messages(cast: Cast) -> Iterator[str]:
     """
-    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts; 12 in the mean.
+    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts; 12 in the mean of many.
 
     (A CLAIM is said again each second until there is a GO, and an answer every two until it is heard.)  A stream
-    may have as many for each of its values.
+    may have as many for each of its values; where all that comes is repeated all the more is answered.
     """
     plan, history, wrong = cast.scene.plan, cast.scene.history, _wrong(cast)
     lasted = sum(fault.seconds for fault in plan.faults) + (plan.heal_at if plan.harsh else 0.0)
+    often = max(1, plan.copies / 2 if plan.repeats else 1)
     named = []
     for entry in history.accepted.values():
         job: Job = entry.result
         own = entry.options.tries.raised + job.refusals
         number = history.traffic[entry.id] / (1 + job.values)
-        if number > 12 + 3 * (wrong + own) + lasted + job.seconds:
+        if cast.callers[job.caller].dead:  # nodes ask it for a GO until they forget it
+            number -= 1.25 * FORGET_SECONDS
+        if number > (12 + 3 * (wrong + own) + lasted + job.seconds) * often:
             yield f"{entry.id} was named in {history.traffic[entry.id]} messages, {wrong} faults, {lasted:.0f} s"
         named.append(number)
-    if named and sum(named) / len(named) > 12:  # noqa: PLR2004
+    if len(named) >= MANY and sum(named) / len(named) > 12 * often:
         yield f"tasks were named in {sum(named) / len(named):.1f} messages in the mean"
 
 

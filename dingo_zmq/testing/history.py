@@ -88,6 +88,7 @@ class History:
         sends: how often each was sent.
         again: how often it was said of each that it is sent again.
         found: callers, and nodes that they said to have found.
+        silent: callers, and nodes that they gave up for being silent.
         cancelled: tasks whose cancelling succeeded.
         stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
         restarts: incarnations that end for a task over its time limit.
@@ -113,6 +114,7 @@ class History:
         self.sends: Counter[str] = Counter()
         self.again: Counter[str] = Counter()
         self.found: set[tuple[str, str]] = set()
+        self.silent: list[tuple[str, str]] = []
         self.cancelled: set[str] = set()
         self.stopped: dict[str, int] = {}
         self.restarts: set[tuple[str, int]] = set()
@@ -154,7 +156,9 @@ class History:
     def _named(self, message: Any) -> None:
         for name, numbers in message.refs.items():
             for number in numbers:
-                self.traffic[self.ids[message.link, name, number]] += 1
+                id = self.ids.get((message.link, name, number))
+                if id is not None:
+                    self.traffic[id] += 1
 
     def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
@@ -172,6 +176,8 @@ class History:
         self.again.update(entry.id for entry in note.entries if note.code is EventCode.REDELIVERED)
         if note.code is EventCode.FOUND:
             self.found.add((caller, note.node))
+        elif note.code is EventCode.LOST and "silent" in note.text:
+            self.silent.append((caller, note.node))
 
     # ------------------------------------------------------------------ nodes
 

@@ -22,7 +22,11 @@ GRACE_SECONDS = 8.0
 
 
 class NodeHost(Host):
-    """The doer around a `Node`, with its workers; a new `life` begins with each start."""
+    """
+    The doer around a `Node`, with its workers; a new `life` begins with each start.
+
+    `effects` counts what its deciders had it do.
+    """
 
     def __init__(self, scene: Scene, name: str, plan: NodePlan) -> None:
         super().__init__(scene, name)
@@ -31,6 +35,7 @@ class NodeHost(Host):
         self.node: serving.Node | None = None
         self.life = 0
         self.powered = True
+        self.effects = 0
         self._exit_at = float("inf")
         self.workers: Workers | None = None
         self._tick_at = float("inf")
@@ -145,7 +150,7 @@ class NodeHost(Host):
         node, workers = self.node, self.workers
         while node is not None and workers is not None and (actions := node.take()):
             for action in actions:
-                if node is not self.node:  # a task has killed it
+                if node is not self.node or self._dies_now():  # or a task has killed it
                     return
                 match action:
                     case serving.Publish():
@@ -161,6 +166,14 @@ class NodeHost(Host):
                     case serving.Note():
                         self.scene.note("log", self.name, action.caller, action.text)
         self._set_alarm()
+
+    def _dies_now(self) -> bool:
+        """Count what is to be done next; where the plan says so the process dies before that."""
+        self.effects += 1
+        dies = self.effects == self.plan.dies_at
+        if dies:
+            self.killed()
+        return dies
 
     def _overran(self, node: serving.Node, overrun: serving.Overrun) -> None:
         """A task is over its time limit: its worker is lost, with the process where that has to end."""

@@ -194,7 +194,8 @@ class NodePlan:
     One node: its pools of workers, by function the pool and the fingerprint, its tags.
 
     `pace` is what it says of its speed, `speed` how much quicker than others its workers are in truth; `mortal`:
-    whether its process ends where a task runs longer than it may.
+    whether its process ends where a task runs longer than it may.  `dies_at`: the number of the thing before
+    which it dies, 0 for none.
     """
 
     pools: dict[str, int]
@@ -203,6 +204,7 @@ class NodePlan:
     tags: tuple[str, ...] = ()
     speed: float = 1.0
     mortal: bool = True
+    dies_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,11 @@ class Plan:
     def at_most_once(self, job: Job) -> bool:
         """Return whether a task may be started once only."""
         return job.at_most_once or (job.function in self.delicate and job.by_name)
+
+    @property
+    def deadly(self) -> bool:
+        """Whether nodes die that no fault kills."""
+        return any(job.killer for job in self.jobs) or any(node.dies_at for node in self.nodes)
 
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with some fields changed."""
