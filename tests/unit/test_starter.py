@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dingo_zmq.protocol.intake import GONE, QUEUED, RUNNING, Function, Held, Link
 from dingo_zmq.protocol.messages import TaskOptions
-from dingo_zmq.protocol.starter import Bundle, Starter
+from dingo_zmq.protocol.starter import GONE_MOST, Bundle, Starter
 
 
 class Bench:
@@ -133,3 +133,24 @@ def test_a_task_held_no_more_is_passed_over() -> None:
     (bundle,) = bench.start()
     assert [held.state for held in bundle.all] == [RUNNING]
     assert ids([bundle]) == [["add3"]]
+
+
+def test_what_is_held_no_more_does_not_pile_up() -> None:
+    """One worker is busy for long; what waits behind it is taken back and sent again, a thousand times."""
+    bench = Bench(slots=1)
+    bench.add(1)
+    bench.start()
+    kept = [bench.add(2), bench.add(3, options=TaskOptions(priority=5))]
+    pool = bench.starter.pools["shared"]
+    for number in range(4, 1000):
+        held = bench.add(number, options=TaskOptions(priority=number % 3))
+        bench.starter.forget(held)
+        bench.link.drop(held)
+        assert sum(map(len, (pool.ready, *pool.ranks.values()))) <= len(kept) + GONE_MOST + 1
+    pool.free = 1
+    assert ids(bench.start()) == [["add3"]]
+    pool.free = 1
+    assert ids(bench.start()) == [["add2"]]
+    pool.free = 1
+    assert bench.start() == []
+    assert pool.gone == 0
