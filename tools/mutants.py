@@ -130,7 +130,7 @@ def sent_before_recorded(patch: Patch) -> None:
     patch.set(caller.Caller, "tick", ticked)
 
 
-@mutant()
+@mutant(seed=1)
 def settled_twice(patch: Patch) -> None:
     """Settle twice: a settled task is settled again by a repeated report."""
     settle, reports = ledger.Ledger.settle, tasks.OpenTasks.reports
@@ -152,7 +152,7 @@ def settled_twice(patch: Patch) -> None:
     patch.set(tasks.OpenTasks, "reports", again)
 
 
-@mutant()
+@mutant(seed=11)
 def reports_under_any_token(patch: Patch) -> None:
     """Accept a report under a token that its task was never sent under."""
     close, received = contacts.Contacts._close_link, caller.Caller.received
@@ -172,7 +172,7 @@ def reports_under_any_token(patch: Patch) -> None:
     patch.set(caller.Caller, "received", accept)
 
 
-@mutant()
+@mutant(seed=2)
 def answers_forgotten_once_published(patch: Patch) -> None:
     """Forget an answer once it is published, before it is heard."""
     publish = publisher.Publisher.publish
@@ -186,7 +186,7 @@ def answers_forgotten_once_published(patch: Patch) -> None:
     patch.set(publisher.Publisher, "publish", forget)
 
 
-@mutant()
+@mutant(seed=2)
 def drain_counts_as_loss(patch: Patch) -> None:
     """Count a drain as a loss."""
     recalled = tasks.OpenTasks.recalled
@@ -202,7 +202,7 @@ def drain_counts_as_loss(patch: Patch) -> None:
     patch.set(tasks.OpenTasks, "recalled", counted)
 
 
-@mutant()
+@mutant(seed=2)
 def stopped_is_sent_again(patch: Patch) -> None:
     """What is to be stopped is sent again after a loss."""
     lost = ledger.Ledger.lost
@@ -217,7 +217,7 @@ def stopped_is_sent_again(patch: Patch) -> None:
     patch.set(ledger.Ledger, "lost", anyhow)
 
 
-@mutant()
+@mutant(seed=2)
 def given_up_tasks_may_fail(patch: Patch) -> None:
     """The failure of a task that was given up settles it."""
     answer = intake.Link.answer
@@ -229,7 +229,7 @@ def given_up_tasks_may_fail(patch: Patch) -> None:
     patch.set(intake.Link, "answer", kept)
 
 
-@mutant()
+@mutant(seed=14)
 def kept_answers_are_missing(patch: Patch) -> None:
     """What is kept is called MISSING."""
     compare = intake.Link.lost_and_left
@@ -247,7 +247,7 @@ def kept_answers_are_missing(patch: Patch) -> None:
 # ---------------------------------------------------------------------- links
 
 
-@mutant()
+@mutant(seed=2)
 def hello_again_begins_anew(patch: Patch) -> None:
     """A repeated HELLO begins its link anew."""
     hello = serving.Node._hello
@@ -280,7 +280,7 @@ def one_incarnation_speaks_for_another(patch: Patch) -> None:
     patch.set(serving.Node, "_beat", anyhow)
 
 
-@mutant()
+@mutant(seed=11)
 def breaks_do_not_matter(patch: Patch) -> None:
     """Tasks are sent after a break before a BEAT is echoed."""
 
@@ -316,13 +316,13 @@ def older_hellos_win(patch: Patch) -> None:
     patch.set(serving.Node, "_hello", always)
 
 
-@mutant()
+@mutant(seed=14)
 def dead_callers_are_remembered(patch: Patch) -> None:
     """A node never forgets a caller."""
     patch.set(serving, "FORGET_SECONDS", float("inf"))
 
 
-@mutant()
+@mutant(seed=3)
 def clocks_agree(patch: Patch) -> None:
     """Clocks are thought to agree: an expiry is told as a time, not as seconds."""
     special = starter.Starter._add_special
@@ -346,13 +346,13 @@ def numbers_pile_up(patch: Patch) -> None:
     patch.set(roster, "NUMBERS_MOST", 10**9)
 
 
-@mutant()
+@mutant(seed=5)
 def beats_without_measure(patch: Patch) -> None:
     """Ten BEATs a second."""
     patch.set(contacts, "BEAT_SECONDS", 0.1)
 
 
-@mutant()
+@mutant(seed=2)
 def everything_is_published_again(patch: Patch) -> None:
     """A BEAT is answered by everything that is kept."""
     patch.set(
@@ -363,7 +363,7 @@ def everything_is_published_again(patch: Patch) -> None:
 # ---------------------------------------------------------------------- and what is sent, started and told
 
 
-@mutant()
+@mutant(seed=2)
 def no_filter_for_repeats(patch: Patch) -> None:
     """No dedup: a task that comes twice is started twice."""
 
@@ -380,7 +380,7 @@ def no_filter_for_repeats(patch: Patch) -> None:
     patch.set(intake.Link, "accept", accept)
 
 
-@mutant()
+@mutant(seed=2)
 def beats_without_open_tasks(patch: Patch) -> None:
     """BEAT has no list of open tasks."""
     whole = roster.Peer.beat
@@ -394,7 +394,7 @@ def beats_without_open_tasks(patch: Patch) -> None:
     patch.set(roster.Peer, "beat", beat)
 
 
-@mutant()
+@mutant(seed=2)
 def beats_without_last_numbers(patch: Patch) -> None:
     """BEAT does not say what was sent last."""
     whole = roster.Peer.beat
@@ -420,7 +420,7 @@ def credit_as_difference(patch: Patch) -> None:
     patch.set(intake.Link, "credit", lambda self, lane, now: lane.granted)
 
 
-@mutant()
+@mutant(seed=2)
 def heard_means_the_highest(patch: Patch) -> None:
     """Heard is the highest number, whatever is missing below."""
 
@@ -430,13 +430,13 @@ def heard_means_the_highest(patch: Patch) -> None:
     patch.set(roster.Heard, "add", add)
 
 
-@mutant()
+@mutant(seed=2)
 def nothing_is_published_again(patch: Patch) -> None:
     """An answer is published once only."""
     patch.set(intake.Link, "stale_answers", lambda self: [])
 
 
-@mutant()
+@mutant(seed=1)
 def nothing_asks_before_it_starts(patch: Patch) -> None:
     """No CLAIM: tasks sent again start at once."""
 
@@ -447,13 +447,13 @@ def nothing_asks_before_it_starts(patch: Patch) -> None:
     patch.set(starter.Starter, "add", add)
 
 
-@mutant()
+@mutant(seed=1)
 def at_most_once_means_nothing_at_a_loss(patch: Patch) -> None:
     """At_most_once is sent again after a loss."""
     patch.set(ledger.Ledger, "lost", lambda self, entry, proved: None)
 
 
-@mutant()
+@mutant(seed=11)
 def silence_counts_as_death(patch: Patch) -> None:
     """A node silent for long counts as dead."""
     lost = ledger.Ledger.lost
@@ -472,7 +472,7 @@ def settled_tasks_stay_astray(patch: Patch) -> None:
     patch.set(ledger.Ledger, "settle", forgetful)
 
 
-@mutant()
+@mutant(seed=14)
 def two_links_to_one_node(patch: Patch) -> None:
     """A node under two keys has two links."""
     patch.set(contacts.Contacts, "_close_doubles", lambda self, peer, welcome, now: [])
@@ -484,13 +484,13 @@ def no_bound_for_credit(patch: Patch) -> None:
     patch.set(credit, "grant", lambda seen, held, kept, allowed: seen + allowed)
 
 
-@mutant()
+@mutant(seed=2)
 def a_refusal_is_an_answer(patch: Patch) -> None:
     """A task that a worker refused fails."""
     patch.set(serving.Node, "refused", lambda self, held, reason, now: None)
 
 
-@mutant()
+@mutant(seed=3)
 def marshallers_do_not_matter(patch: Patch) -> None:
     """A task goes where its marshaller is unknown."""
 
@@ -501,7 +501,7 @@ def marshallers_do_not_matter(patch: Patch) -> None:
     patch.set(roster, "fits", fits)
 
 
-@mutant()
+@mutant(seed=5)
 def nothing_is_written_anew(patch: Patch) -> None:
     """Arguments are not written anew for another marshaller."""
     patch.set(hosts, "misread", lambda caller, known: [])
@@ -513,13 +513,13 @@ def delays_are_forgotten(patch: Patch) -> None:
     patch.set(ledger.Ledger, "_parked", lambda self, entry, terms: False)
 
 
-@mutant()
+@mutant(seed=3)
 def what_may_have_started_expires(patch: Patch) -> None:
     """What may have started expires."""
     patch.set(terms.Terms, "expired", lambda self, now: now >= self.expires_at)
 
 
-@mutant()
+@mutant(seed=1)
 def a_node_says_expired_of_what_runs(patch: Patch) -> None:
     """A node calls expired what it runs."""
 
@@ -560,37 +560,37 @@ def at_most_once_is_tried_again(patch: Patch) -> None:
     patch.set(tries.Tries, "failed", anyhow)
 
 
-@mutant()
+@mutant(seed=7)
 def first_come_first_served(patch: Patch) -> None:
     """Priorities mean nothing at a node."""
     patch.set(starter.Pool, "first", lambda self: next((q for q in self.ranks.values() if q), self.ready))
 
 
-@mutant()
+@mutant(seed=2)
 def all_values_are_news(patch: Patch) -> None:
     """Values that a second node yields are taken again."""
     patch.set(streams.Reading, "came", lambda self, sender, size: True)
 
 
-@mutant()
+@mutant(seed=2)
 def values_may_overtake_each_other(patch: Patch) -> None:
     """Values of a stream are taken as they come."""
     patch.set(tasks.OpenTasks, "_of_stream", lambda self, lane, number: False)
 
 
-@mutant()
+@mutant(seed=2)
 def nobody_hears_how_far_readers_are(patch: Patch) -> None:
     """A stream never hears how far its reader is."""
     patch.set(serving.Node, "_resume", lambda self, link, taken: None)
 
 
-@mutant()
+@mutant(seed=2)
 def readers_are_not_waited_for(patch: Patch) -> None:
     """A stream does not wait for its reader."""
     patch.set(streams.Window, "full", False)
 
 
-@mutant()
+@mutant(seed=2)
 def values_are_forgotten_at_once(patch: Patch) -> None:
     """A value is forgotten once it is published."""
     value = intake.Link.value

@@ -254,6 +254,14 @@ def noted_when_sent_again(cast: Cast) -> Iterator[str]:
             yield f"{entry.id} has attempt {entry.attempt}, was sent {sends} times, and noted {again} times"
 
 
+def watchers_see_it(cast: Cast) -> Iterator[str]:
+    """Who watches sees each task that a node settled."""
+    history = cast.scene.history
+    for id, endings in history.endings.items():
+        if cast.scene.plan.watched and endings[0].node and not history.copies[id]:
+            yield f"nobody who watches saw {id}"
+
+
 def noted_when_found(cast: Cast) -> Iterator[str]:
     """A node settles tasks only of callers that said that they have found it."""
     for entry, job in _living(cast):
@@ -564,6 +572,7 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     told_when_asked,
     noted_when_sent_again,
     noted_when_found,
+    watchers_see_it,
     told_of_retries,
     starts_in_its_time,
     tried_as_often_as_said,

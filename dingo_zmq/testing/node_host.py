@@ -70,7 +70,8 @@ class NodeHost(Host):
         ]
         self.node = serving.Node(identity, functions, self.plan.pools, self.now)
         self.workers = Workers(self, self.node)
-        self.node.watch(b"watch/", True)
+        if self.scene.plan.watched:
+            self.node.watch(b"watch/", True)
         self.scene.note("boot", self.name, self.life)
         for connection in self.scene.network.of("", self.name):
             if connection.up:  # of a life that ended without a word: the machine knows it no more

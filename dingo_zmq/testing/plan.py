@@ -229,6 +229,8 @@ class Plan:
     copies: int = 2
     rates: dict[str, float] = field(default_factory=dict)
     heal_at: float = HEAL_AT
+    watched: bool = False
+    """whether somebody watches all tasks at all nodes"""
     delicate: frozenset[str] = frozenset()
     """functions that all nodes say are never to be started twice, to callers that know only their name"""
 
@@ -288,6 +290,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,
         repeats=dice.uniform(0, 0.5) if harsh else 0.0,
+        watched=seed % 4 == 0,
         rates=_rates(seed, len(nodes), len(callers)),
     )
 
