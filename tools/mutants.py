@@ -268,18 +268,6 @@ def refusals_are_ignored(patch: Patch) -> None:
     patch.set(contacts.Contacts, "turned_away", lambda self, peer, refused, now: None)
 
 
-@mutant()
-def one_incarnation_speaks_for_another(patch: Patch) -> None:
-    """A BEAT meant for another incarnation of the node is answered."""
-    beat = serving.Node._beat
-
-    def anyhow(self: Any, link: Any, message: Any, now: float) -> None:
-        message.incarnation = self.identity.incarnation
-        beat(self, link, message, now)
-
-    patch.set(serving.Node, "_beat", anyhow)
-
-
 @mutant(seed=11)
 def breaks_do_not_matter(patch: Patch) -> None:
     """Tasks are sent after a break before a BEAT is echoed."""
