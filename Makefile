@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim storm bench chaos-net check clean
+.PHONY: help demo test lint fmt types sim mutants storm bench chaos-net check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -27,6 +27,7 @@ help:
 	@echo 'lint    ruff, nothing changed      fmt    ruff, repairs what it can'
 	@echo 'types   mypy                       sim    the simulated world, SEEDS=$(SEEDS)'
 	@echo 'storm   real processes that are killed, stopped and cut off, SECONDS=$(SECONDS) TASKS=$(TASKS)'
+	@echo 'mutants planted faults, and the first seed that finds each'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
 	@echo 'chaos-net  a network with faults drawn by lot, CHAOS=$(CHAOS) s, and its recovery, EVENTS=$(EVENTS); as root'
 
@@ -52,6 +53,9 @@ sim: .venv/test
 
 storm: .venv/test
 	@$(BIN)/python tools/storm.py --seconds $(SECONDS) --tasks $(TASKS) --fatal 4000 --faults kill,stop,caller,proxy
+
+mutants: .venv/test
+	@$(BIN)/python tools/mutants.py
 
 bench: .venv/dev
 	@$(BIN)/python tools/bench.py

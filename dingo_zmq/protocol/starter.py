@@ -21,6 +21,8 @@ SLOW_SECONDS = AHEAD_SECONDS
 """run time from which on lanes take turns: what waits behind fewer seconds of work need not care whose it is"""
 UNKNOWN_SECONDS = 0.001
 """what a task is thought to take of its lane's time where nothing is known"""
+GONE_MOST = 64
+"""tasks that may stay in a queue though they are held no more; beyond, at most as many as the others"""
 
 
 class Bundle:
@@ -45,13 +47,15 @@ class Pool:
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
     `ready` has what is of priority 0, `ranks` what is of others: empty where there are none; `asking` is by lane.
-    `clock` is what the lane had used whose turn was last.
+    `gone` of all that is queued are held no more, and are passed over.  `clock` is what the lane had used whose
+    turn was last.
     """
 
-    __slots__ = ("asking", "clock", "free", "ranks", "ready", "slots")
+    __slots__ = ("asking", "clock", "free", "gone", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
+        self.gone = 0
         self.ready: deque[Held] = deque()
         self.ranks: dict[int, deque[Held]] = {}
         self.asking: dict[Lane, dict[Held, None]] = {}
@@ -115,19 +119,31 @@ class Pool:
         self.clock = used
         lane.used = used + seconds
 
+    def bring_forward(self, ready: deque[Held]) -> None:
+        """
+        Put those tasks first whose lane has used the least; among lanes alike the order stays as it is.
 
-def bring_forward(ready: deque[Held]) -> None:
-    """
-    Put those tasks first whose lane has used the least; among lanes alike the order stays as it is.
+        The first one is still held; of the others those are left out that are not.
+        """
+        waiting = [held for held in ready if held.state is QUEUED]
+        lane = min([held.lane for held in waiting], key=lambda lane: lane.used)
+        if lane is not ready[0].lane:
+            self.gone -= len(ready) - len(waiting)
+            tasks = sorted(waiting, key=lambda held: held.lane is not lane and not held.go)
+            ready.clear()
+            ready.extend(tasks)
 
-    The first one is still held; of the others those are left out that are not.
-    """
-    waiting = [held for held in ready if held.state is QUEUED]
-    lane = min([held.lane for held in waiting], key=lambda lane: lane.used)
-    if lane is not ready[0].lane:
-        tasks = sorted(waiting, key=lambda held: held.lane is not lane and not held.go)
-        ready.clear()
-        ready.extend(tasks)
+    def sweep(self, held: Held) -> None:
+        """A task that waits is about to be gone; where most of them are, throw those away."""
+        self.gone += 1
+        queues = [self.ready, *self.ranks.values()]
+        if self.gone <= GONE_MOST or 2 * self.gone <= sum(map(len, queues)):
+            return
+        self.gone = 0
+        for queue in queues:
+            alive = [task for task in queue if task.state is QUEUED and task is not held]
+            queue.clear()
+            queue.extend(alive)
 
 
 class Starter:
@@ -185,8 +201,10 @@ class Starter:
             pool.queue(held).appendleft(held)
 
     def forget(self, held: Held) -> None:
-        """A queued task is held no more; `ready` skips it when its turn comes."""
-        self.pools[held.lane.function.pool].asks_no_more(held)
+        """A queued task is held no more; a queue passes it over when its turn comes, or is swept before."""
+        pool = self.pools[held.lane.function.pool]
+        if not pool.asks_no_more(held):
+            pool.sweep(held)
 
     def claims(self, now: float) -> list[Held]:
         """Return the tasks that should ask now: never more in all than there are free workers."""
@@ -229,11 +247,12 @@ class Starter:
     def _take(self, pool: Pool, ready: deque[Held], now: float) -> list[Held]:
         first = ready.popleft()
         if first.state is not QUEUED:
+            pool.gone -= 1
             return []
         run_time = first.lane.function.run_time.estimate(now)
         if ready and run_time is not None and run_time > SLOW_SECONDS and not first.go:
             ready.appendleft(first)
-            bring_forward(ready)
+            pool.bring_forward(ready)
             first = ready.popleft()
             run_time = first.lane.function.run_time.estimate(now)
         first.state = RUNNING
@@ -252,6 +271,8 @@ class Starter:
                 held.state = RUNNING
                 held.link.running += 1
                 tasks.append(held)
+            else:
+                pool.gone -= 1
         pool.took(first.lane, run_time * len(tasks))
         return tasks
 

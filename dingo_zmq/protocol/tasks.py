@@ -162,6 +162,7 @@ class OpenTasks:
         """The tasks of a node that is lost go back to the queue, or end; `proved`: its process is dead."""
         entries, incarnation = peer.entries(), peer.incarnation
         back, ended = [], []
+        peer.blamed = [blame for blame in peer.blamed if not blame[1].settled]
         for entry in entries:
             self.ledger.unhold(entry)
             tried.note_lost(entry, peer.name, proved=proved)

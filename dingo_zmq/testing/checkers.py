@@ -18,6 +18,9 @@ from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
 from dingo_zmq.testing.workers import CANCELLED, OVER_LIMIT, REFUSED
 
+MANY = 100
+"""tasks whose mean says something"""
+
 __all__ = ["CHECKERS", "FORGET_SECONDS", "figures", "problems", "unrest"]
 
 
@@ -105,11 +108,11 @@ def _without_cause(cast: Cast, entry: Entry, job: Job, ending: Any) -> str:
         return _without_cause_at_node(cast, entry, job, ending)
     if code is Code.POISON:
         return _innocent(cast, entry, ending.at)
-    refused = job.options.tries.refused
+    refused, called = job.options.tries.refused, history.called[entry.id]
     causes = {
         Code.CANCELLED: entry.id in history.cancelled or entry.id in history.stopped,
         Code.UNKNOWN: _bounded_losses(cast, job) and _may_be_unknown(cast),
-        Code.EXPIRED: job.expires is not None and ending.at >= history.called[entry.id] + job.expires,
+        Code.EXPIRED: job.expires is not None and ending.at >= called + _least(cast, job.expires),
         Code.REFUSED: refused is not None and len(history.refusals.get(entry.id, ())) > refused,
     }
     return "" if causes.get(code) else f"ended as {code.name} without a cause"
@@ -125,7 +128,7 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
         return "" if history.failed[entry.id] > again else f"failed {history.failed[entry.id]} times only"
     if ending.body != OVER_LIMIT:
         return f"was reported to have failed with {ending.body!r}"
-    if job.time_limit is None or (job.seconds < job.time_limit and not _sleepy(cast)):
+    if job.time_limit is None or (job.seconds < _least(cast, job.time_limit) and not _sleepy(cast)):
         return f"ended as over its limit of {job.time_limit}, and takes {job.seconds}"
     return ""
 
@@ -133,6 +136,16 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
 def _sleepy(cast: Cast) -> bool:
     """Whether a node may have been asleep: then nothing is in time."""
     return any(fault.kind in (Kind.PAUSE_NODE, Kind.HOG_NODE) for fault in cast.scene.plan.faults)
+
+
+def _least(cast: Cast, seconds: float) -> float:
+    """Return how soon these seconds may be over by somebody's clock."""
+    return seconds / max(cast.scene.plan.rates.values(), default=1.0) - 1e-6
+
+
+def _most(cast: Cast, seconds: float) -> float:
+    """Return how late these seconds may be over by somebody's clock."""
+    return seconds / min(cast.scene.plan.rates.values(), default=1.0)
 
 
 def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
@@ -143,7 +156,7 @@ def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
 def limits_hold(cast: Cast) -> Iterator[str]:
     """What runs for longer than it may does not succeed."""
     for entry, job in _living(cast):
-        if job.time_limit is None or job.seconds < job.time_limit + 0.01 or _sleepy(cast):  # noqa: PLR2004
+        if job.time_limit is None or job.seconds < _most(cast, job.time_limit + 0.01) or _sleepy(cast):
             continue
         if any(ending.status == Status.SUCCESS for ending in cast.scene.history.endings.get(entry.id, [])):
             yield f"{entry.id} succeeded after {job.seconds} s, with {job.time_limit} s allowed"
@@ -160,7 +173,7 @@ def stopped_is_not_sent_again(cast: Cast) -> Iterator[str]:
 def limits_cost_neighbours_nothing(cast: Cast) -> Iterator[str]:
     """Where nothing else goes wrong, no loss counts, and only what failed or was given up runs again."""
     plan, history = cast.scene.plan, cast.scene.history
-    if plan.faults or plan.harsh or any(job.killer for job in plan.jobs):
+    if plan.faults or plan.harsh or plan.deadly:
         return
     for entry, _ in _living(cast):
         if entry.losses:
@@ -184,10 +197,22 @@ def _may_be_unknown(cast: Cast) -> bool:
 
 def _innocent(cast: Cast, entry: Entry, at: float) -> str:
     """A task is poison only where enough nodes died on which it may have been running."""
-    died = [life for life in cast.scene.history.trials[entry.id] if cast.scene.history.deaths.get(life, at) < at]
-    if len(died) < entry.options.max_losses:
-        return f"ended POISON though only {len(died)} nodes died under it"
+    died = _deaths_under(cast, entry.id, at)
+    if died < entry.options.max_losses:
+        return f"ended POISON though only {died} nodes died under it"
     return ""
+
+
+def _deaths_under(cast: Cast, id: str, at: float) -> int:  # noqa: A002
+    """
+    Return how many processes died before a time in which a task may have started, as its caller must see it.
+
+    An address that leads to another node says the same as a node that was started anew, there and back.
+    """
+    deaths = cast.scene.history.deaths
+    return sum(deaths.get(life, at) < at for life in cast.scene.history.trials[id]) + (
+        2 * cast.faults.happened[Kind.REUSED.value]
+    )
 
 
 def told_in_order(cast: Cast) -> Iterator[str]:
@@ -229,6 +254,14 @@ def noted_when_sent_again(cast: Cast) -> Iterator[str]:
             yield f"{entry.id} has attempt {entry.attempt}, was sent {sends} times, and noted {again} times"
 
 
+def watchers_see_it(cast: Cast) -> Iterator[str]:
+    """Who watches sees each task that a node settled."""
+    history = cast.scene.history
+    for id, endings in history.endings.items():
+        if cast.scene.plan.watched and endings[0].node and not history.copies[id]:
+            yield f"nobody who watches saw {id}"
+
+
 def noted_when_found(cast: Cast) -> Iterator[str]:
     """A node settles tasks only of callers that said that they have found it."""
     for entry, job in _living(cast):
@@ -255,7 +288,7 @@ def starts_in_its_time(cast: Cast) -> Iterator[str]:
     history = cast.scene.history
     for id, runs in history.executions.items():
         job = cast.scene.jobs[id]
-        if runs and runs[0].at < history.called[id] + job.delay:
+        if runs and runs[0].at < history.called[id] + _least(cast, job.delay):
             yield f"{id} ran {runs[0].at - history.called[id]:.4f} s after the call, with a delay of {job.delay} s"
         if runs and any(ending.code is Code.EXPIRED for ending in history.endings[id]):
             yield f"{id} expired, and ran {len(runs)} times"
@@ -264,7 +297,7 @@ def starts_in_its_time(cast: Cast) -> Iterator[str]:
 def tried_as_often_as_said(cast: Cast) -> Iterator[str]:
     """Where no node is lost a task runs once, and once more for each retry that it needs, if nothing ends it."""
     plan, history = cast.scene.plan, cast.scene.history
-    if plan.harsh or plan.faults or any(job.killer for job in plan.jobs):
+    if plan.harsh or plan.faults or plan.deadly:
         return
     for id, runs in history.executions.items():
         job = cast.scene.jobs[id]
@@ -309,12 +342,14 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     plan, history = cast.scene.plan, cast.scene.history
     kinds = {fault.kind for fault in plan.faults}
     impatient = Kind.DRAIN in kinds and kinds & {Kind.PAUSE_CALLER, Kind.HOG_CALLER}  # nobody hears the answers
-    if plan.harsh or impatient or kinds - set(GENTLE) or any(job.killer for job in plan.jobs):
+    if plan.harsh or impatient or kinds - set(GENTLE) or plan.deadly:
         return
     given_up = {(run.node, run.life) for runs in history.executions.values() for run in runs} & history.restarts
     for id, runs in history.executions.items():
         if len(runs) > 1 + len(given_up) + _tried_again(cast, id):
             yield f"{id} ran {len(runs)} times"
+    if history.silent:
+        yield f"nodes were given up for being silent: {history.silent}"
     for id, endings in history.endings.items():
         if endings[0].code is Code.POISON or (endings[0].code is Code.UNKNOWN and not given_up):
             yield f"{id} ended {endings[0]}"
@@ -347,16 +382,70 @@ def killers_end(cast: Cast) -> Iterator[str]:
 
 
 def bounded_effort(cast: Cast) -> Iterator[str]:
-    """The messages that a task costs are bounded by what goes wrong."""
-    wrong = sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
-    seconds = sum(fault.seconds for fault in cast.scene.plan.faults)
+    """How often a task is sent is bounded by what goes wrong."""
+    wrong = _wrong(cast)
     for entry in cast.scene.history.accepted.values():
         tries = entry.options.tries.raised
         if cast.scene.history.sends[entry.id] > 6 + 2 * wrong + tries + cast.scene.jobs[entry.id].refusals:
             yield f"{entry.id} was sent {cast.scene.history.sends[entry.id]} times, {wrong} faults"
-        each = 18 + 6 * wrong + seconds + 3 * tries
-        if cast.scene.history.traffic[entry.id] > each * (1 + cast.scene.jobs[entry.id].values):
-            yield f"{entry.id} was named in {cast.scene.history.traffic[entry.id]} messages, {wrong} faults"
+
+
+def bounded_messages(cast: Cast) -> Iterator[str]:
+    """
+    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts; 12 in the mean of many.
+
+    (A CLAIM is said again each second until there is a GO, and an answer every two until it is heard.)  A stream
+    may have as many for each of its values; where all that comes is repeated all the more is answered.
+    """
+    plan, history, wrong = cast.scene.plan, cast.scene.history, _wrong(cast)
+    lasted = sum(fault.seconds for fault in plan.faults) + (plan.heal_at if plan.harsh else 0.0)
+    often = max(1, plan.copies / 2 if plan.repeats else 1)
+    named = []
+    for entry in history.accepted.values():
+        job: Job = entry.result
+        own = entry.options.tries.raised + job.refusals
+        number = history.traffic[entry.id] / (1 + job.values)
+        if cast.callers[job.caller].dead:  # nodes ask it for a GO until they forget it
+            number -= 1.25 * FORGET_SECONDS
+        if number > (12 + 3 * (wrong + own) + lasted + job.seconds) * often:
+            yield f"{entry.id} was named in {history.traffic[entry.id]} messages, {wrong} faults, {lasted:.0f} s"
+        named.append(number)
+    if len(named) >= MANY and sum(named) / len(named) > 12 * often:
+        yield f"tasks were named in {sum(named) / len(named):.1f} messages in the mean"
+
+
+def bounded_control(cast: Cast) -> Iterator[str]:
+    """What keeps links alive is a BEAT and its CREDIT a second, and some more messages where something happens."""
+    plan, kinds = cast.scene.plan, cast.scene.history.kinds
+    links = len(cast.callers) * 2 * (len(cast.nodes) + 1)
+    each = cast.scene.now * 1.25 * max(plan.rates.values(), default=1.0) + 10 * (1 + _wrong(cast))
+    if kinds["Beat"] + kinds["Hello"] > links * each:
+        yield f"{kinds['Beat']} BEATs and {kinds['Hello']} HELLOs in {cast.scene.now:.0f} s on {links} links"
+    asked = (kinds["Beat"] + kinds["Hello"]) * (plan.copies if plan.repeats else 1)
+    more = len(cast.scene.history.traffic) * (2 + _wrong(cast)) + links * (1 + _wrong(cast))
+    if kinds["Credit"] + kinds["Welcome"] + kinds["Refused"] > asked + more:
+        yield f"{kinds['Credit']} CREDITs, {kinds['Welcome']} WELCOMEs, {asked} BEATs and HELLOs"
+
+
+def _wrong(cast: Cast) -> int:
+    """Return how many things went wrong."""
+    return sum(cast.faults.happened.values()) + len(cast.scene.history.deaths)
+
+
+def losses_have_a_cause(cast: Cast) -> Iterator[str]:
+    """No more losses are counted of a task than processes died in which it may have started."""
+    history = cast.scene.history
+    for id, entry in history.accepted.items():
+        died = _deaths_under(cast, id, cast.scene.now)
+        if entry.losses > died:
+            yield f"{id} has {entry.losses} losses, though {died} nodes died under it"
+
+
+def bounded_memory(cast: Cast) -> Iterator[str]:
+    """Nothing piles up, and what is counted is there."""
+    for what, (number, bound, who, at) in cast.scene.history.peaks.items():
+        if number > bound:
+            yield f"{who} had {number} {what} at {at:.1f}, at most {bound} are allowed"
 
 
 # ---------------------------------------------------------------------- at rest
@@ -422,9 +511,9 @@ def _restless_peers(cast: Cast, caller: CallerHost) -> Iterator[str]:
     for node in cast.nodes:
         keys = cast.scene.keys_of(node.name)
         peers = [caller.caller.peers[key] for key in keys if key in caller.caller.peers]
-        ready = [peer for peer in peers if peer.usable(cast.scene.now)]
+        ready = [peer for peer in peers if peer.usable(caller.now)]
         if len(ready) != 1 or len(peers) != 1:
-            states = [(peer.key, peer.state(cast.scene.now), peer.broke) for peer in peers]
+            states = [(peer.key, peer.state(caller.now), peer.broke) for peer in peers]
             yield f"{caller.name} has for {node.name}: {states}"
         elif node.node is not None:
             yield from _leaks(cast, caller, ready[0], node)
@@ -440,7 +529,7 @@ def _leaks(cast: Cast, caller: CallerHost, peer: Peer, node: NodeHost) -> Iterat
     for name, lane in link.lanes.items():
         here = peer.lanes[name]
         ends = (here.sent, here.limit), (lane.seen, lane.granted)
-        allowed = lane.function.allowance(cast.scene.now)
+        allowed = lane.function.allowance(node.now)
         if ends[0] != ends[1] or not allowed <= here.limit - here.sent <= _largest(lane.function):
             yield f"{caller.name} to {node.name}, {name}: {ends[0]}, at the node {ends[1]}, allowed {allowed}"
 
@@ -484,6 +573,7 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     told_when_asked,
     noted_when_sent_again,
     noted_when_found,
+    watchers_see_it,
     told_of_retries,
     starts_in_its_time,
     tried_as_often_as_said,
@@ -493,7 +583,11 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     gentle_faults_cost_nothing,
     runs_where_it_fits,
     killers_end,
+    losses_have_a_cause,
     bounded_effort,
+    bounded_messages,
+    bounded_control,
+    bounded_memory,
     at_rest,
     faults_happened,
 ]

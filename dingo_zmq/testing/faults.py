@@ -10,7 +10,7 @@ from dingo_zmq.testing.durable import DurableHost
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.network import Connection, Way
 from dingo_zmq.testing.node_host import NodeHost
-from dingo_zmq.testing.plan import STALE_KEY, Fault, Kind
+from dingo_zmq.testing.plan import STALE_KEY, STRANGER_KEY, Fault, Kind
 from dingo_zmq.testing.scene import Scene
 
 RETRY_SECONDS = 0.25
@@ -47,6 +47,7 @@ class Faults:
         faults = scene.plan.faults
         self.planned = Counter(fault.kind.value for fault in faults)
         self.happened: Counter[str] = Counter()
+        self._turns: Counter[Fault] = Counter()
         self._begin: dict[Kind, Callable[[Fault], bool]] = {
             Kind.CRASH: self._crash,
             Kind.POWER: self._crash,
@@ -63,6 +64,13 @@ class Faults:
             Kind.CALLER_DIES: self._die,
             Kind.CALLER_LEAVES: self._die,
             Kind.CALLER_RESTARTS: self._restart,
+            Kind.CLOG: self._clog,
+            Kind.SWIZZLE: self._swizzle,
+            Kind.LOSE: self._lose,
+            Kind.MISTOLD: self._stick,
+            Kind.REUSED: self._reuse,
+            Kind.STRANGER: self._stranger,
+            **dict.fromkeys((Kind.PARTITION, Kind.PARTITION_ONE_WAY), self._partition),
             **dict.fromkeys(_SIDES, self._break),
             **dict.fromkeys((Kind.CUT_UP, Kind.CUT_DOWN, Kind.CUT_BOTH), self._cut),
             **dict.fromkeys((Kind.HOLE_UP, Kind.HOLE_DOWN), self._hole),
@@ -75,11 +83,16 @@ class Faults:
         self.healed = True
         network = self.scene.network
         network.holes.clear()
-        cut = [path for path, number in network.cut.items() if number]
+        held_up = [path for path, number in (network.cut + network.clogs).items() if number]
         network.cut.clear()
-        for path in cut:
+        network.clogs.clear()
+        for path in held_up:
             network.thaw(path)
+        network.losing.clear()
         self.scene.stuck.clear()
+        self.scene.mistold.clear()
+        for key in list(self.scene.reused):
+            self._lead_back(key)
 
     # ------------------------------------------------------------------ when, and whom
 
@@ -190,22 +203,90 @@ class Faults:
         connections = self._connections(fault)
         if not connections:
             return False
-        network = self.scene.network
         paths = [c.path for c in connections if c.way in _WAYS[fault.kind]]
-        before = [network.hits["cut", path] for path in paths]
-        network.cut.update(paths)
-        if fault.breaks:
-            network.heartbeats(connections)
+        return self._hold_up(fault, "cut", self.scene.network.cut, paths)
+
+    def _partition(self, fault: Fault) -> bool:
+        """Two groups of hosts; a caller and a node at least are in different ones."""
+        callers, nodes, dice = [c for c in self.callers if not c.dead], self.nodes, self.scene.dice
+        where = {host.name: dice.choice((0, 0, 1, 1, None)) for host in (*callers, *nodes)}
+        apart = callers[fault.caller % len(callers)].name, nodes[fault.node % len(nodes)].name
+        where.update(zip(apart, dice.choice(((0, 1), (1, 0))), strict=True))
+        ways = (Way.UP, Way.DOWN)
+        paths = [
+            (caller.name, node.name, way)
+            for caller in callers
+            for node in nodes
+            if {where[caller.name], where[node.name]} == {0, 1}
+            for way in ways
+            if fault.kind is Kind.PARTITION or (where[caller.name] == 0) == (way is Way.UP)
+        ]
+        return self._hold_up(fault, "cut", self.scene.network.cut, paths)
+
+    def _clog(self, fault: Fault) -> bool:
+        paths = [c.path for c in self._connections(fault)]
+        return bool(paths) and self._hold_up(
+            fault, "clog", self.scene.network.clogs, paths[fault.node % len(paths) :][:1]
+        )
+
+    def _hold_up(
+        self, fault: Fault, sort: str, counted: Counter[tuple[str, str, Way]], paths: list[tuple[str, str, Way]]
+    ) -> bool:
+        """For a while nothing passes on these paths; cut off, connections may notice it."""
+        network = self.scene.network
+        before = [network.hits[sort, path] for path in paths]
+        counted.update(paths)
+        if sort == "cut" and fault.breaks:
+            network.heartbeats([c for c in network.connections.values() if c.path in paths])
 
         def end() -> None:
-            network.cut.subtract(paths)
+            counted.subtract(paths)
             for path in paths:
                 network.thaw(path)
 
         def hit() -> bool:
-            return any(network.hits["cut", path] > n for path, n in zip(paths, before, strict=True))
+            return any(network.hits[sort, path] > n for path, n in zip(paths, before, strict=True))
 
         return self._last(fault, hit, end)
+
+    def _swizzle(self, fault: Fault) -> bool:
+        network, dice = self.scene.network, self.scene.dice
+        paths = sorted({c.path for c in network.of("", "") if c.up}, key=str)
+        if len(paths) < 2:  # noqa: PLR2004
+            return False
+        paths = dice.sample(paths, dice.randint(2, len(paths)))
+        before = [network.hits["clog", path] for path in paths]
+
+        def clog(path: tuple[str, str, Way], change: int) -> None:
+            if not self.healed:
+                network.clogs[path] += change
+                network.thaw(path)
+
+        last = self._clamped(fault)
+        for path in paths:
+            self.scene.after(dice.uniform(0, last / 2), clog, path, 1)
+            self.scene.after(dice.uniform(last / 2, last), clog, path, -1)
+
+        def hit() -> bool:
+            return any(network.hits["clog", path] > n for path, n in zip(paths, before, strict=True))
+
+        return self._last(fault, hit, lambda: None)
+
+    def _lose(self, fault: Fault) -> bool:
+        """Lose one kind of message; where nobody sends it, then one that is always sent."""
+        network = self.scene.network
+        turn = self._turns[fault]
+        message = fault.message if turn == 0 else ("Beat", "Credit")[turn % 2]
+        self._turns[fault] += 1
+        if message in network.losing:
+            return False
+        before = network.hits["lose", message]
+        network.losing[message] = fault.share
+
+        def end() -> None:
+            del network.losing[message]
+
+        return self._last(fault, lambda: network.hits["lose", message] > before, end)
 
     def _hole(self, fault: Fault) -> bool:
         connections = self._connections(fault)
@@ -225,7 +306,8 @@ class Faults:
         caller = self._caller(fault)
         if caller is None:
             return False
-        stuck, refusals = self.scene.stuck, self.scene.refusals
+        stuck = self.scene.stuck if fault.kind is Kind.STUCK else self.scene.mistold
+        refusals = self.scene.refusals
         before = refusals[caller.name]
         stuck[caller.name] += 1
 
@@ -272,7 +354,7 @@ class Faults:
         caller, node = self._caller(fault), self._node(fault)
         if caller is None or node is None:
             return False
-        first, second = self.scene.keys_of(node.name)
+        first, second = node.name, f"{node.name}@2"
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 
@@ -286,6 +368,35 @@ class Faults:
         caller.crash()
         self.scene.after(self._clamped(fault), caller.restart)
         return self._count(fault)
+
+    def _reuse(self, fault: Fault) -> bool:
+        """What one node was found as leads to another for a while: it has lost its address."""
+        up = {c.key for c in self.scene.network.connections.values() if c.up}
+        keys = [node.name for node in self.nodes if node.name in up and node.name not in self.scene.reused]
+        if not keys:
+            return False
+        key = keys[fault.node % len(keys)]
+        others = [node for node in self.nodes if node.up and node.name != key]
+        if not others:
+            return False
+        other = others[fault.caller % len(others)]
+        self.scene.reused[key] = other.name
+        self.scene.network.lead(key, other)
+        self.scene.after(self._clamped(fault), self._lead_back, key)
+        return self._count(fault)
+
+    def _lead_back(self, key: str) -> None:
+        if self.scene.reused.pop(key, None):
+            self.scene.network.lead(key, self.scene.node_at(key))
+
+    def _stranger(self, fault: Fault) -> bool:
+        """Somebody is found who is no node; it counts once it was spoken to."""
+        caller = self._caller(fault)
+        if caller is None:
+            return False
+        caller.found(STRANGER_KEY)
+        before = self.scene.stranger.told
+        return self._last(fault, lambda: self.scene.stranger.told > before, lambda: None)
 
     def _die(self, fault: Fault) -> bool:
         living = [caller for caller in self.callers if not caller.dead]

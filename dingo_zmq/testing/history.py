@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +85,11 @@ class History:
         trials: incarnations (node, life) in which they may have started.
         lives: the same, by the bytes that stand for them.
         deaths: incarnations that ended, with the time.
-        traffic: how often each was sent or reported on.
+        traffic: in how many messages each was named.
         sends: how often each was sent.
         again: how often it was said of each that it is sent again.
         found: callers, and nodes that they said to have found.
+        silent: callers, and nodes that they gave up for being silent.
         cancelled: tasks whose cancelling succeeded.
         stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
         carried_over: how often each was open when its caller was started again.
@@ -95,6 +97,7 @@ class History:
         kinds: number of messages of each kind.
         recalls: how often callers asked for tasks back.
         recalled_at: when they last did, by node and link.
+        peaks: how much of everything there ever was, where it came closest to its bound: number, bound, who, when.
         faults: rules broken that are noticed on the spot.
     """
 
@@ -115,6 +118,7 @@ class History:
         self.sends: Counter[str] = Counter()
         self.again: Counter[str] = Counter()
         self.found: set[tuple[str, str]] = set()
+        self.silent: list[tuple[str, str]] = []
         self.cancelled: set[str] = set()
         self.stopped: dict[str, int] = {}
         self.restarts: set[tuple[str, int]] = set()
@@ -123,6 +127,8 @@ class History:
         self.kinds: Counter[str] = Counter()
         self.recalls = 0
         self.recalled_at: dict[tuple[str, bytes], float] = {}
+        self.peaks: dict[str, tuple[int, int, str, float]] = {}
+        self.ids: dict[tuple[bytes, str, int], str] = {}  # of tasks, by link, lane and number
         self.faults: dict[str, list[str]] = {}
         self.now = 0.0
 
@@ -137,13 +143,13 @@ class History:
         message = send.message
         self.kinds[type(message).__name__] += 1
         if isinstance(message, m.Tasks):
-            for _, _, id, *_ in message.items:
-                self.traffic[id] += 1
-                self.sends[id] += 1
+            self.sent_tasks(message)
             self._check_priorities(caller, send.key, message)
-        elif isinstance(message, m.Recall):
+        elif isinstance(message, (m.Cancel, m.Recall, m.Go)):
+            self._named(message)
+        if isinstance(message, m.Recall):
             self._check_recall(caller, send.key, message)
-        elif isinstance(message, m.Go) and message.link in caller.links:
+        if isinstance(message, m.Go) and message.link in caller.links:
             peer = caller.links[message.link]
             life = self.lives[peer.incarnation]
             for name, numbers in message.refs.items():
@@ -154,6 +160,8 @@ class History:
 
     def _check_priorities(self, caller: calling.Caller, key: str, tasks: m.Tasks) -> None:
         """No task is sent to a lane that one of a higher priority waits for, and for no other."""
+        if caller.life:  # what it sends was decided earlier
+            return
         peers = caller.peers.values()
         if not any(route.priority for route in caller.ledger.queues) or any(peer.broke for peer in peers):
             return
@@ -169,6 +177,8 @@ class History:
     def _check_recall(self, caller: calling.Caller, key: str, recall: m.Recall) -> None:
         """No node is asked for tasks twice in 2 s, nor for one that is known to run or came back twice."""
         self.recalls += 1
+        if caller.life:
+            return
         before = self.recalled_at.get((key, recall.link), -RECALL_SECONDS)
         if self.now - before < RECALL_SECONDS:
             self.fault("recall", f"{caller.name} asks {key} again after {self.now - before:.3f} s")
@@ -180,6 +190,20 @@ class History:
                     self.fault(
                         "recall", f"{caller.name} asks {key} for {entry.id}, recalled {entry.recalls} times"
                     )
+
+    def sent_tasks(self, message: m.Tasks) -> None:
+        """Tasks were sent."""
+        for name, number, id, *_ in message.items:
+            self.ids[message.link, name, number] = id
+            self.traffic[id] += 1
+            self.sends[id] += 1
+
+    def _named(self, message: Any) -> None:
+        for name, numbers in message.refs.items():
+            for number in numbers:
+                id = self.ids.get((message.link, name, number))
+                if id is not None:
+                    self.traffic[id] += 1
 
     def settled(self, entries: list[Entry], node: str) -> None:
         """A caller delivers final reports."""
@@ -197,6 +221,8 @@ class History:
         self.again.update(entry.id for entry in note.entries if note.code is EventCode.REDELIVERED)
         if note.code is EventCode.FOUND:
             self.found.add((caller, note.node))
+        elif note.code is EventCode.LOST and "silent" in note.text:
+            self.silent.append((caller, note.node))
 
     # ------------------------------------------------------------------ nodes
 
@@ -207,10 +233,25 @@ class History:
         if isinstance(message, m.Reports):
             for answer in publish.answers:
                 self.traffic[answer.id] += 1
-        elif isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
+            if not publish.answers:
+                self._progress(message)
+        elif isinstance(message, (m.Claim, m.Missing, m.Recalled)):
+            self._named(message)
+        if isinstance(message, m.Recalled) and message.reason in (m.BUSY, m.UNKNOWN_FUNCTION):
             peer = caller.links.get(message.link)
             if peer is not None and not caller.closed and self.lives.get(peer.incarnation) == (node, life):
                 self.fault("over credit", f"{node}: {message.reason} {message.refs}")
+
+    def _progress(self, message: m.Reports) -> None:
+        for _, name, number, *_ in message.items:
+            self.traffic[self.ids[message.link, name, number]] += 1
+
+    def measured(self, who: str, found: Iterable[tuple[str, int, int]]) -> None:
+        """So much has piled up by now."""
+        for what, number, bound in found:
+            before = self.peaks.get(what)
+            if before is None or number - bound > before[0] - before[1]:
+                self.peaks[what] = number, bound, who, self.now
 
     def started(self, node: str, life: int, held: Held, starter: Starter) -> None:
         """A task was handed to a worker."""

@@ -37,7 +37,23 @@ class Host:
         self.scene, self.name = scene, name
         self.asleep_until = 0.0
         self.frozen = False
+        self.rate, self._zero = scene.plan.rates.get(name, 1.0), 0.0
+        self.start_clock()
         self._inbox: dict[Any, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+
+    def start_clock(self) -> None:
+        """Begin to count from another number, where clocks differ."""
+        if self.scene.plan.rates:
+            self._zero = self.scene.dice.uniform(0, 1e6)
+
+    @property
+    def now(self) -> float:
+        """What its monotonic clock says."""
+        return self._zero + self.scene.now * self.rate
+
+    def alarm(self, moment: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Have something done when its own clock says so."""
+        self.scene.after((moment - self.now) / self.rate, call, *arguments)
 
     @property
     def awake(self) -> bool:
@@ -172,8 +188,8 @@ class CallerHost(Host):
         if connection is None or not connection.up:
             place.refused = True
             return
-        scene.history.sends[entry.id] += 1
-        scene.network.send(connection, [wire.encode(message)])
+        scene.history.sent_tasks(message)
+        scene.network.send(connection, [wire.encode(message)], "Tasks")
 
     def _submit_stream(self, entry: Entry) -> None:
         self._unread[entry] = deque()
@@ -204,7 +220,7 @@ class CallerHost(Host):
         self._place = None
         while self._expressed:
             entry, place = self._expressed.popleft()
-            self.caller.expressed(entry, place, self.scene.now)
+            self.caller.expressed(entry, place, self.now)
 
     def _found(self, key: str) -> None:
         self._do(self.caller.found, key)
@@ -244,15 +260,15 @@ class CallerHost(Host):
             self._settle_up()
             if entry.result.stop:
                 self.scene.history.stopped[entry.id] = entry.attempt
-                self.caller.stop(entry, self.scene.now)
-            elif self.caller.cancel(entry, self.scene.now):
+                self.caller.stop(entry, self.now)
+            elif self.caller.cancel(entry, self.now):
                 self.scene.history.cancelled.add(entry.id)
             self._perform()
 
     def _do(self, call: Callable[..., Any], *arguments: Any) -> None:
         if not self.dead:
             self._settle_up()
-            call(*arguments, self.scene.now)
+            call(*arguments, self.now)
             self._perform()
 
     def _perform(self) -> None:
@@ -261,7 +277,7 @@ class CallerHost(Host):
                 self._act(action)
         self._set_alarm()
         if self._route is not None:
-            self._place = self.caller.express(self._route, self.scene.now)
+            self._place = self.caller.express(self._route, self.now)
 
     def _act(self, action: calling.Action) -> None:
         match action:
@@ -302,18 +318,19 @@ class CallerHost(Host):
         up = connection is not None and connection.up
         scene.note("send" if up else "unsent", self.name, send.key, send.message)
         if connection is None or not up:
-            self.caller.unsent(send, scene.now)
+            self.caller.unsent(send, self.now)
         else:
-            scene.network.send(connection, [wire.encode(send.message), *send.buffers])
+            frames = [wire.encode(send.message), *send.buffers]
+            scene.network.send(connection, frames, type(send.message).__name__)
 
     # ------------------------------------------------------------------ time
 
     def _set_alarm(self) -> None:
-        wakeup = max(self.caller.wakeup, self.scene.now + TICK_LEAST)
+        wakeup = max(self.caller.wakeup, self.now + TICK_LEAST)
         if wakeup < self._tick_at:
             self._tick_at = wakeup
             self._ticks += 1
-            self.scene.after(wakeup - self.scene.now, self._tick, self._ticks)
+            self.alarm(wakeup, self._tick, self._ticks)
 
     def _tick(self, number: int) -> None:
         if self.dead or number != self._ticks:

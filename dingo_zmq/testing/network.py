@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dingo_zmq.protocol.roster import Side
+from dingo_zmq.testing.plan import STRANGER_KEY
 
 if TYPE_CHECKING:
     from random import Random
@@ -81,6 +82,25 @@ class NodeEnd(Protocol):
         """A message has come."""
 
 
+class Stranger:
+    """Somebody who takes every connection, and never says a word; counts what it is told."""
+
+    name = STRANGER_KEY
+    up = powered = True
+    frozen = False
+    life = 1
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def subscribed(self, caller: str) -> None:
+        """A subscription has come."""
+
+    def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
+        """A message has come."""
+        self.told += 1
+
+
 class Flight:
     """A message on its way."""
 
@@ -115,16 +135,26 @@ class Network:
         world: clock and dice.
         delay: seconds on the way.
         harsh: whether messages overtake each other, and reach the next life of a node.
-        loss, repeats: shares of messages lost and doubled.
+        loss, repeats: shares of messages lost and repeated.
+        copies: how often one that is repeated comes.
+
+    Attributes:
+        cut, holes, clogs: by path, how many faults there are of each sort.
+        losing: by kind of message, the share that is lost.
+        hits: how often each of these did harm, and to what.
     """
 
-    def __init__(self, world: Scheduler, delay: float, *, harsh: bool, loss: float, repeats: float) -> None:
+    def __init__(
+        self, world: Scheduler, delay: float, *, harsh: bool, loss: float, repeats: float, copies: int = 2
+    ) -> None:
         self.world = world
-        self.delay, self.harsh, self.loss, self.repeats = delay, harsh, loss, repeats
+        self.delay, self.harsh, self.loss, self.repeats, self.copies = delay, harsh, loss, repeats, copies
         self.connections: dict[tuple[str, str, Side], Connection] = {}
         self.cut: Counter[tuple[str, str, Way]] = Counter()
         self.holes: Counter[tuple[str, str, Way]] = Counter()
-        self.hits: Counter[tuple[str, tuple[str, str, Way]]] = Counter()
+        self.clogs: Counter[tuple[str, str, Way]] = Counter()
+        self.losing: dict[str, float] = {}
+        self.hits: Counter[tuple[str, Any]] = Counter()
         self.lost = self.repeated = 0
 
     # ------------------------------------------------------------------ connections
@@ -222,12 +252,22 @@ class Network:
         world.note(what, c.caller.name, c.key, c.side.name)
         world.after(c.told_at - world.now, c.caller.monitored, c, what)
 
+    def lead(self, key: str, node: NodeEnd | None) -> None:
+        """From now on a key leads to another node."""
+        for c in self.connections.values():
+            if c.key == key:
+                self.snap(c)
+                c.node = node
+
     # ------------------------------------------------------------------ messages
 
-    def send(self, c: Connection, frames: Frames) -> None:
-        """Put a message on its way over a connection that is up."""
+    def send(self, c: Connection, frames: Frames, kind: str) -> None:
+        """Put a message on its way over a connection that is up; `kind` is the name of its class."""
         world, path = self.world, c.path
         world.stamp(frames[0])
+        if self.losing and world.dice.random() < self.losing.get(kind, 0.0):
+            self.hits["lose", kind] += 1
+            return
         if self.holes[path]:
             self.hits["hole", path] += 1
             return
@@ -238,7 +278,7 @@ class Network:
                 return
             if world.dice.random() < self.repeats:
                 self.repeated += 1
-                copies = 2
+                copies = self.copies
         for _ in range(copies):
             at = world.now + self.delay * world.dice.uniform(0.8, 1.2)
             if self.harsh:
@@ -256,6 +296,9 @@ class Network:
         if self.cut[c.path] and c.epoch == epoch and c.up:
             self.hits["cut", c.path] += 1
             return  # TCP goes on trying; `thaw` brings it
+        if self.clogs[c.path] and c.epoch == epoch and c.up:
+            self.hits["clog", c.path] += 1
+            return
         c.flying.pop(flight, None)
         flight.alive = False
         self._hand_over(c, flight.frames, epoch)
@@ -267,8 +310,8 @@ class Network:
             c.node.arrived(c, epoch, frames)
 
     def thaw(self, path: tuple[str, str, Way]) -> None:
-        """A cut has ended: what was held up arrives, in order."""
-        if self.cut[path]:
+        """A cut or a clog has ended: what was held up arrives, in order."""
+        if self.cut[path] or self.clogs[path]:
             return
         for c in self.connections.values():
             if c.path == path:

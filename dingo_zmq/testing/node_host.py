@@ -22,7 +22,11 @@ GRACE_SECONDS = 8.0
 
 
 class NodeHost(Host):
-    """The doer around a `Node`, with its workers; a new `life` begins with each start."""
+    """
+    The doer around a `Node`, with its workers; a new `life` begins with each start.
+
+    `effects` counts what its deciders had it do.
+    """
 
     def __init__(self, scene: Scene, name: str, plan: NodePlan) -> None:
         super().__init__(scene, name)
@@ -31,6 +35,7 @@ class NodeHost(Host):
         self.node: serving.Node | None = None
         self.life = 0
         self.powered = True
+        self.effects = 0
         self._exit_at = float("inf")
         self.workers: Workers | None = None
         self._tick_at = float("inf")
@@ -49,6 +54,7 @@ class NodeHost(Host):
             return
         self.life += 1
         self.powered = True
+        self.start_clock()
         identity = serving.Identity(
             node=f"id-{self.name}",
             incarnation=self.scene.dice.randbytes(8),
@@ -62,9 +68,10 @@ class NodeHost(Host):
             MeasuredFunction(name, pool, self.plan.pools[pool], fingerprint, name in self.scene.plan.delicate)
             for name, (pool, fingerprint) in self.plan.functions.items()
         ]
-        self.node = serving.Node(identity, functions, self.plan.pools, self.scene.now)
+        self.node = serving.Node(identity, functions, self.plan.pools, self.now)
         self.workers = Workers(self, self.node)
-        self.node.watch(b"watch/", True)
+        if self.scene.plan.watched:
+            self.node.watch(b"watch/", True)
         self.scene.note("boot", self.name, self.life)
         for connection in self.scene.network.of("", self.name):
             if connection.up:  # of a life that ended without a word: the machine knows it no more
@@ -137,14 +144,14 @@ class NodeHost(Host):
 
     def do(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Tell the decider something, and perform what comes of it."""
-        call(*arguments, self.scene.now)
+        call(*arguments, self.now)
         self._perform()
 
     def _perform(self) -> None:
         node, workers = self.node, self.workers
         while node is not None and workers is not None and (actions := node.take()):
             for action in actions:
-                if node is not self.node:  # a task has killed it
+                if node is not self.node or self._dies_now():  # or a task has killed it
                     return
                 match action:
                     case serving.Publish():
@@ -161,13 +168,21 @@ class NodeHost(Host):
                         self.scene.note("log", self.name, action.caller, action.text)
         self._set_alarm()
 
+    def _dies_now(self) -> bool:
+        """Count what is to be done next; where the plan says so the process dies before that."""
+        self.effects += 1
+        dies = self.effects == self.plan.dies_at
+        if dies:
+            self.killed()
+        return dies
+
     def _overran(self, node: serving.Node, overrun: serving.Overrun) -> None:
         """A task is over its time limit: its worker is lost, with the process where that has to end."""
         assert self.workers is not None
         restart = not self.workers.leave(overrun.held) and self.plan.mortal
         if restart and not node.draining:
             self.scene.history.restarts.add((self.name, self.life))
-        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.scene.now, restart=restart)
+        node.overran(overrun.bundle, overrun.held, OVER_LIMIT, self.now, restart=restart)
 
     def _publish(self, node: serving.Node, publish: serving.Publish) -> None:
         scene = self.scene
@@ -182,6 +197,9 @@ class NodeHost(Host):
             scene.note("refused", self.name, caller, publish.message)
             node.unpublished(publish)
             return
+        if scene.mistold[caller]:
+            scene.refusals[caller] += 1
+            node.unpublished(publish)
         scene.history.published(self.name, self.life, scene.callers[caller], publish)
         scene.note("publish", self.name, caller, publish.message)
         frames: list[bytes] = []
@@ -189,7 +207,7 @@ class NodeHost(Host):
             connection = scene.network.connections.get((caller, key, Side.REPORTS))
             if connection is not None and connection.up and connection.subscribed:
                 frames = frames or [wire.encode(publish.message, publish.topic), *publish.buffers]
-                scene.network.send(connection, frames)
+                scene.network.send(connection, frames, type(publish.message).__name__)
 
     # ------------------------------------------------------------------ for its workers
 
@@ -218,11 +236,11 @@ class NodeHost(Host):
     def _set_alarm(self) -> None:
         if self.node is None:
             return
-        wakeup = max(self.node.wakeup, self.scene.now + TICK_LEAST)
+        wakeup = max(self.node.wakeup, self.now + TICK_LEAST)
         if wakeup < self._tick_at:
             self._tick_at = wakeup
             self._ticks += 1
-            self.scene.after(wakeup - self.scene.now, self._tick, self._ticks)
+            self.alarm(wakeup, self._tick, self._ticks)
 
     def _tick(self, number: int) -> None:
         node = self.node

@@ -9,12 +9,21 @@ from typing import Any
 
 from dingo_zmq.model import Options, Retries
 
-HEAL_AT, LATE_HEAL_AT = 18.0, 50.0
+HEAL_AT, LATE_HEAL_AT, LATEST_HEAL_AT = 18.0, 50.0, 90.0
 JOBS_LEAST = 200
 LONG = 0.1
 """seconds of a task from which on there may only be so many"""
 STALE_KEY = "nowhere"
 """a node that is found and does not exist"""
+STRANGER_KEY = "stranger"
+"""a node that is found, takes every connection, and never says a word"""
+MESSAGES = (
+    *("Hello", "Tasks", "Beat", "Taken", "Cancel", "Recall", "Go", "Bye"),
+    *("Welcome", "Reports", "Credit", "Missing", "Claim", "Recalled", "Refused"),
+)
+"""kinds of messages that can be lost, those to nodes first"""
+SKEW = 0.1
+"""how much quicker or slower than the world a clock may run"""
 OTHER_VERSION = "other"
 OUR_VERSION = "ours"
 TAGS = ("psu", "cam")
@@ -38,6 +47,12 @@ class Kind(Enum):
     CUT_BOTH = "cut"
     HOLE_UP = "hole to node"  # messages vanish while the connection stands
     HOLE_DOWN = "hole to caller"
+    PARTITION = "partition"  # two groups of hosts do not reach each other; who is in neither reaches all
+    PARTITION_ONE_WAY = "one-way partition"  # nothing comes from one group to the other
+    CLOG = "clog"  # for some seconds nothing comes, then all of it; nobody notices
+    SWIZZLE = "swizzle"  # clogs that begin one after the other, and end in another order
+    LOSE = "lose messages"  # all messages of one kind vanish, at everybody
+    MISTOLD = "mistold"  # a node is told that it could not publish, and it did
     PAUSE_NODE = "pause node"  # SIGSTOP: nobody answers pings either
     HOG_NODE = "hog node"  # a task keeps the GIL: pings are answered, nothing else
     PAUSE_CALLER = "pause caller"
@@ -48,6 +63,8 @@ class Kind(Enum):
     STALE = "stale"  # found where there is nothing, and found again what is known
     RESIZE = "resize"  # a node gets more or fewer workers
     ALIAS = "alias"  # a node found under a second key
+    REUSED = "reused"  # what a node was found as leads to another node for a while
+    STRANGER = "stranger"  # found where somebody listens who is no node
     CALLER_DIES = "caller dies"
     CALLER_LEAVES = "caller leaves"
     CALLER_RESTARTS = "caller restarts"  # one with a journal dies, and is started again
@@ -69,6 +86,8 @@ GENTLE = [
     Kind.DRAIN,
     Kind.GOODBYE,
     Kind.STALE,
+    Kind.STRANGER,
+    Kind.MISTOLD,
     Kind.RESIZE,
 ]
 """no node is silent for long, or dies with work in its hands"""
@@ -85,6 +104,10 @@ class Fault:
     caller: int = 0
     breaks: bool = True
     """whether the heartbeats of the connections notice it in time"""
+    message: str = ""
+    """which of `MESSAGES` is lost first"""
+    share: float = 1.0
+    """of them that are lost"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +195,8 @@ class NodePlan:
     One node: its pools of workers, by function the pool and the fingerprint, its tags.
 
     `pace` is what it says of its speed, `speed` how much quicker than others its workers are in truth; `mortal`:
-    whether its process ends where a task runs longer than it may.
+    whether its process ends where a task runs longer than it may.  `dies_at`: the number of the thing before
+    which it dies, 0 for none.
     """
 
     pools: dict[str, int]
@@ -181,11 +205,17 @@ class NodePlan:
     tags: tuple[str, ...] = ()
     speed: float = 1.0
     mortal: bool = True
+    dies_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is going to happen; `loss` and `repeats` are shares of all messages (harsh seeds)."""
+    """
+    Everything that is going to happen.
+
+    `loss` and `repeats` are shares of all messages (harsh seeds); what is repeated comes `copies` times.
+    `rates`: how fast the clocks of hosts run, by name; where any is named clocks also begin at any number.
+    """
 
     seed: int
     nodes: list[NodePlan]
@@ -197,15 +227,24 @@ class Plan:
     harsh: bool = False
     loss: float = 0.0
     repeats: float = 0.0
+    copies: int = 2
+    rates: dict[str, float] = field(default_factory=dict)
     heal_at: float = HEAL_AT
     journals: frozenset[int] = frozenset()
     """callers that have one"""
+    watched: bool = False
+    """whether somebody watches all tasks at all nodes"""
     delicate: frozenset[str] = frozenset()
     """functions that all nodes say are never to be started twice, to callers that know only their name"""
 
     def at_most_once(self, job: Job) -> bool:
         """Return whether a task may be started once only."""
         return job.at_most_once or (job.function in self.delicate and job.by_name)
+
+    @property
+    def deadly(self) -> bool:
+        """Whether nodes die that no fault kills."""
+        return any(job.killer for job in self.jobs) or any(node.dies_at for node in self.nodes)
 
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with some fields changed."""
@@ -236,7 +275,11 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         dice.uniform(0, 0.5) if chance(dice, 0.8) else dice.uniform(0, 5) for _ in range(dice.choice((2, 2, 3)))
     ]
     heal_at = LATE_HEAL_AT if faults and chance(dice, 0.2) else HEAL_AT
-    planned = _faults(dice, heal_at) if faults else []
+    long = Random(f"minutes {seed}")  # noqa: S311 (dice of a game)
+    minutes = []
+    if faults and chance(long, 0.04):
+        heal_at, minutes = LATEST_HEAL_AT, [_minute(long)]
+    planned = [*minutes, *_faults(dice, heal_at)] if faults else []
     journals, restarts = _journals(seed, len(callers), heal_at, planned) if faults else (frozenset[int](), [])
     return Plan(
         seed=seed,
@@ -253,7 +296,18 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,
         repeats=dice.uniform(0, 0.5) if harsh else 0.0,
+        watched=seed % 4 == 0,
+        rates=_rates(seed, len(nodes), len(callers)),
     )
+
+
+def _rates(seed: int, nodes: int, callers: int) -> dict[str, float]:
+    """Have clocks run at different speeds, in three seeds of four."""
+    dice = Random(f"clocks {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.25):
+        return {}
+    hosts = [f"n{number}" for number in range(nodes)] + [f"c{number}" for number in range(callers)]
+    return {name: dice.choice((dice.uniform(1 - SKEW, 1 + SKEW), 1 - SKEW, 1 + SKEW)) for name in hosts}
 
 
 def _node(dice: Random, *, first: bool) -> NodePlan:
@@ -429,6 +483,8 @@ def _journals(seed: int, callers: int, heal_at: float, planned: list[Fault]) -> 
 
 def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
     seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
+    if kind in (Kind.CLOG, Kind.SWIZZLE):
+        seconds = dice.uniform(0.1, 5.0)
     if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and chance(dice, 0.3):
         seconds = dice.uniform(12, heal_at)
     return Fault(
@@ -438,4 +494,12 @@ def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
         node=dice.randrange(1000),
         caller=dice.randrange(1000),
         breaks=chance(dice, 0.7),
+        message=dice.choice(MESSAGES) if kind is Kind.LOSE else "",
     )
+
+
+def _minute(dice: Random) -> Fault:
+    """The GIL is held for a minute, somewhere."""
+    kind = dice.choice((Kind.HOG_NODE, Kind.HOG_CALLER))
+    at, seconds = dice.uniform(2, 15), dice.uniform(55, 70)
+    return Fault(kind, at, seconds, dice.randrange(1000), dice.randrange(1000))

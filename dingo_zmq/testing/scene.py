@@ -11,7 +11,7 @@ from zlib import crc32
 
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.testing.history import History
-from dingo_zmq.testing.network import Network, NodeEnd
+from dingo_zmq.testing.network import Network, NodeEnd, Stranger
 from dingo_zmq.testing.plan import Job, Plan
 
 Trace = Callable[[str], None]
@@ -28,6 +28,8 @@ class Scene:
         network, history, jobs: the connections, what happened, what tasks are like.
         nodes, callers: by name, everybody that there is.
         stuck, refusals: by caller, faults that make publishing to it fail, and how often it did.
+        mistold: by caller, faults that have nodes told so although they published.
+        reused: keys that lead to another node than they should.
     """
 
     def __init__(self, plan: Plan, trace: Trace | None = None) -> None:
@@ -36,12 +38,17 @@ class Scene:
         self.dice = Random(f"world {plan.seed}")  # noqa: S311 (dice of a game)
         self.digest = 0
         self.history = History()
-        self.network = Network(self, plan.delay, harsh=plan.harsh, loss=plan.loss, repeats=plan.repeats)
+        self.network = Network(
+            self, plan.delay, harsh=plan.harsh, loss=plan.loss, repeats=plan.repeats, copies=plan.copies
+        )
         self.jobs: dict[str, Job] = {job.id: job for job in plan.jobs}
-        self.nodes: dict[str, NodeEnd] = {}
+        self.stranger = Stranger()
+        self.nodes: dict[str, NodeEnd] = {self.stranger.name: self.stranger}
         self.callers: dict[str, Caller] = {}
         self.stuck: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.mistold: Counter[str] = Counter()
+        self.reused: dict[str, str] = {}
         self._trace = trace
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._entries = 0
@@ -71,8 +78,12 @@ class Scene:
 
     def node_at(self, key: str) -> NodeEnd | None:
         """Return the node behind a key, if there is one."""
-        return self.nodes.get(key.partition("@")[0])
+        return self.nodes.get(self.reused.get(key) or key.partition("@")[0])
 
-    def keys_of(self, node: str) -> tuple[str, str]:
-        """Return the keys that a node may be found by."""
-        return node, f"{node}@2"
+    def keys_of(self, node: str) -> list[str]:
+        """Return the keys that lead to a node."""
+        keys = [node, f"{node}@2"]
+        if not self.reused:
+            return keys
+        others = [key for key, other in self.reused.items() if other == node]
+        return [*(key for key in keys if key not in self.reused), *others]

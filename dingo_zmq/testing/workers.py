@@ -33,6 +33,11 @@ class Employer(Protocol):
     scene: Scene
     plan: NodePlan
     workers: Workers | None
+    rate: float
+
+    @property
+    def now(self) -> float:
+        """What its monotonic clock says."""
 
     def postpone(self, call: Callable[..., None], *arguments: Any) -> bool:
         """Where it sleeps, have something done as soon as it is awake, and return True."""
@@ -89,7 +94,7 @@ class Workers:
                 answers.append(_cancelled(held))
                 continue
             if self.host.refuses(held):
-                self.node.refused(held, "no hand is free", self.scene.now)
+                self.node.refused(held, "no hand is free", self.host.now)
                 answers.append((held, int(Status.FAIL), REFUSED, ()))
                 continue
             self.host.executed(held)
@@ -132,7 +137,7 @@ class Workers:
         else:
             body = job.value(number)
             window.put(len(body))
-            self.node.yielded(held, body, (), self.scene.now)
+            self.node.yielded(held, body, (), self.host.now)
             self.host.do(self.node.flush)
             self.scene.history.check_stream(self.host.name, held)
             takes = job.seconds / self._speed / job.values
@@ -179,7 +184,7 @@ class Workers:
             return
         results, self._results = self._results, []
         for bundle, answers, seconds, ended in results:
-            self.node.finished(bundle, answers, seconds, ended, self.scene.now)
+            self.node.finished(bundle, answers, seconds * self.host.rate, ended, self.host.now)
         for link in dict.fromkeys(held.link for _, answers, _, _ in results for held, *_ in answers):
             self.scene.history.check_link(self.host.name, link)
         self.host.do(self.node.flush)

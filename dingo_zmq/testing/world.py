@@ -11,7 +11,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
-from dingo_zmq.testing import checkers
+from dingo_zmq.testing import checkers, measures
 from dingo_zmq.testing.cast import Cast
 from dingo_zmq.testing.durable import DurableHost
 from dingo_zmq.testing.faults import Faults
@@ -24,6 +24,8 @@ REST_SECONDS = 60.0
 """all must be settled and at rest this long after everything has healed"""
 STILL_SECONDS = 3.0
 """rest must last"""
+MEASURE_SECONDS = 1.7
+"""time between two looks at what piles up"""
 
 
 @dataclass
@@ -72,11 +74,23 @@ class World:
         for job in self.plan.jobs:
             self.scene.after(job.at, self.callers[job.caller].submit, job)
         self.scene.after(self.plan.heal_at, self._heal)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Look at what piles up, now and again and again."""
+        history = self.scene.history
+        for caller in self.callers:
+            if not caller.dead:
+                history.measured(caller.name, measures.of_caller(caller))
+        for node in self.nodes:
+            history.measured(node.name, measures.of_node(node))
+        self.scene.after(MEASURE_SECONDS, self._measure)
 
     def _heal(self) -> None:
         self.scene.note("HEAL")
         self.faults.heal()
         self.scene.network.loss = self.scene.network.repeats = 0.0
+        self.scene.network.losing.clear()
         self.scene.network.harsh = False
         for node in self.nodes:
             node.rouse()

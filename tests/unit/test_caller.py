@@ -587,6 +587,21 @@ def test_a_node_given_up_in_silence_is_noted_when_it_is_back() -> None:
     assert play.noted() == ["n1: found again"]
 
 
+def test_a_node_cut_off_time_and_again_leaves_nothing_behind() -> None:
+    play = Play().ready(credit=100)
+    for n in range(20):
+        now = 30.0 * n
+        play.tick(now)
+        play.echo(now)
+        play.submit(1, now)
+        play.echo(now + 0.1, add=[2 * n + 1])
+        cut_off(play, now + 0.2, now + 20)
+        back(play, now + 20.1)
+        assert play.echo(now + 20.2) == [("tasks", "n1", (2 * n + 2, 2))]
+        assert play.report(2 * n + 2, SUCCESS, now + 20.3) == [("settled", SUCCESS)]
+    assert len(play.caller.peers["n1"].blamed) == 1
+
+
 def test_a_node_started_anew_is_lost_and_found() -> None:
     play = Play().ready()
     play.noted()

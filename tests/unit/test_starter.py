@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dingo_zmq.protocol.intake import GONE, QUEUED, RUNNING, Function, Held, Link
 from dingo_zmq.protocol.messages import TaskOptions
-from dingo_zmq.protocol.starter import Bundle, Starter
+from dingo_zmq.protocol.starter import GONE_MOST, Bundle, Starter
 
 
 class Bench:
@@ -233,16 +233,22 @@ def test_what_must_ask_lets_those_go_first_whose_turn_it_is() -> None:
     assert not bench.starter.passed
 
 
-def test_a_task_that_is_gone_takes_no_turn() -> None:
+def test_what_is_held_no_more_does_not_pile_up() -> None:
+    """One worker is busy for long; what waits behind it is taken back and sent again, a thousand times."""
     bench = Bench(slots=1)
-    bench.takes(10.0)
-    bench.many(3)
-    (bundle,) = bench.start()
-    gone, waits = bench.add(1, link=bench.other), bench.add(2, link=bench.other)
-    bench.starter.forget(gone)
-    bench.other.drop(gone)
-    bench.starter.ended(bundle)
-    (bundle,) = bench.start()
-    assert bundle.all == [waits]
-    assert bench.other.running == 1
-    assert gone.state is GONE
+    bench.add(1)
+    bench.start()
+    kept = [bench.add(2), bench.add(3, options=TaskOptions(priority=5))]
+    pool = bench.starter.pools["shared"]
+    for number in range(4, 1000):
+        held = bench.add(number, options=TaskOptions(priority=number % 3))
+        bench.starter.forget(held)
+        bench.link.drop(held)
+        assert sum(map(len, (pool.ready, *pool.ranks.values()))) <= len(kept) + GONE_MOST + 1
+    pool.free = 1
+    assert ids(bench.start()) == [["add3"]]
+    pool.free = 1
+    assert ids(bench.start()) == [["add2"]]
+    pool.free = 1
+    assert bench.start() == []
+    assert pool.gone == 0
