@@ -276,7 +276,8 @@ def told_of_retries(cast: Cast) -> Iterator[str]:
     for id, number in cast.scene.history.retried.items():
         job = cast.scene.jobs[id]
         tries = job.options.tries
-        if not job.monitor_progress or number > tries.raised + (tries.lost or 0) + (tries.refused or 0):
+        most = tries.raised + (tries.lost or 0) + (tries.refused or 0) + cast.scene.history.carried_over[id]
+        if not job.monitor_progress or number > most:
             yield f"{id} was told of {number} times that it will be tried again: {tries}"
 
 

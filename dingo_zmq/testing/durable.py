@@ -174,6 +174,7 @@ class DurableHost(CallerHost):
     def _begin(self) -> None:
         """Begin a life with what the journal has."""
         self._life += 1
+        self.start_clock()
         scene, paper = self.scene, self._paper
         self.caller = scene.callers[self.name] = calling.Caller(
             self.name, MESH, scene.dice, read_failure, self._life
@@ -214,7 +215,7 @@ class DurableHost(CallerHost):
                 held.append((entry, FormerHold(hold.base, hold.incarnation, hold.node, hold.number)))
             else:
                 waiting.append(entry)
-        self.caller.resume(waiting, held, scene.now)
+        self.caller.resume(waiting, held, self.now)
         self._perform()
 
     def _perform(self) -> None:
@@ -248,7 +249,7 @@ class DurableHost(CallerHost):
     def _go_on(self, life: int) -> None:
         if life != self._life or not self.up or self.dead:
             return
-        sends, settled = self._recorder.take(self.scene.now)
+        sends, settled = self._recorder.take(self.now)
         for action in settled:
             for entry in action.entries:
                 self._paper.let_go(entry.record)
