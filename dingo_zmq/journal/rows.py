@@ -46,7 +46,9 @@ class Hold(Struct, array_like=True):
         number: of the task in its lane.
         attempt, losses, raised: how often it was sent, how many nodes died with it, how often it was tried again
             since it had raised.
-        started: whether it may have started.
+        started: whether it may have started where it is.
+        begun: whether it may have started anywhere, so that it does not expire any more.
+        once: whether it must not be started twice, as its node may have told a caller that knows only its name.
         history: what became of its tries that came to nothing.
     """
 
@@ -59,6 +61,8 @@ class Hold(Struct, array_like=True):
     losses: int = 0
     raised: int = 0
     started: bool = False
+    begun: bool = False
+    once: bool = False
     history: tuple[Try, ...] = ()
 
 

@@ -378,7 +378,7 @@ class MeshCaller:
                 self._done.append(others)
             return True
         if isinstance(action, decider.Note | decider.Retried):
-            recorder.noted(action)
+            return not recorder.noted(action)
         return False
 
     def _go_on(self, recorder: Recorder, now: float) -> None:

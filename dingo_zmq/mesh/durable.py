@@ -135,9 +135,11 @@ def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
         ticket.terms = Terms(options, max(0.0, now - call.called))
     if hold is not None:
         ticket.attempt, ticket.losses, ticket.history = hold.attempt, hold.losses, hold.history
+        if hold.once:
+            ticket.forbid_twice()
         if ticket.terms is not None:
             ticket.terms.raised = hold.raised
-            ticket.terms.begun = hold.started or hold.attempt > 1
+            ticket.terms.begun = hold.started or hold.begun
     return ticket
 
 

@@ -76,15 +76,14 @@ class Recorder:
         others = [entry for entry in action.entries if not entry.record] + left
         return decider.Settled(others, action.node) if others else None
 
-    def noted(self, action: decider.Note | decider.Retried) -> None:
-        """Tasks are to be sent again."""
+    def noted(self, action: decider.Note | decider.Retried) -> bool:
+        """Tasks are to be sent again, perhaps; return whether somebody else is to know of it."""
         if isinstance(action, decider.Retried):
             entries: Iterable[Entry] = (action.entry,)
-        elif action.code is EventCode.REDELIVERED:
-            entries = action.entries
         else:
-            return
+            entries = action.entries if action.code is EventCode.REDELIVERED else ()
         self._holds += [_row(entry) for entry in entries if entry.record and entry.lane is None]
+        return isinstance(action, decider.Note) or action.entry.options.monitor_progress
 
     def flush(self) -> None:
         """Have recorded what has come up; the last thing in a round."""
@@ -137,10 +136,19 @@ class Recorder:
 
 
 def _row(entry: Entry, base: bytes = b"", incarnation: bytes = b"", node: str = "", number: int = 0) -> Hold:
-    raised = 0 if entry.terms is None else entry.terms.raised
-    started = entry.started and entry.lane is not None
     return Hold(
-        entry.record, base, incarnation, node, number, entry.attempt, entry.losses, raised, started, entry.history
+        entry.record,
+        base,
+        incarnation,
+        node,
+        number,
+        attempt=entry.attempt,
+        losses=entry.losses,
+        raised=0 if entry.terms is None else entry.terms.raised,
+        started=entry.started and entry.lane is not None,
+        begun=entry.terms is not None and entry.terms.begun,
+        once=entry.options.at_most_once,
+        history=entry.history,
     )
 
 

@@ -42,7 +42,11 @@ class Told:
 
 @dataclass(slots=True)
 class Retried:
-    """A task whose progress is monitored will be tried again; `failure` tells why, if its function raised."""
+    """
+    A task will be tried again; `failure` tells why, if its function raised.
+
+    Said of tasks whose progress is monitored, for the program, and of those that a journal has.
+    """
 
     entry: Entry
     text: str

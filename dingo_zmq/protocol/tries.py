@@ -126,7 +126,7 @@ class Tries:
         failure: Failure | None = None,
     ) -> None:
         text = terms.again(number, most, cause, now, self._dice.random())
-        if entry.options.monitor_progress:
+        if entry.options.monitor_progress or entry.record:
             self._out.append(Retried(entry, text, failure, peer.name))
 
     # ------------------------------------------------------------------ time

@@ -122,7 +122,8 @@ def _without_cause_at_node(cast: Cast, entry: Entry, job: Job, ending: Any) -> s
     """Only three kinds of failure are reported by nodes of this world."""
     history = cast.scene.history
     if ending.body == CANCELLED:
-        return "" if entry.id in history.stopped else "was reported as cancelled, unasked"
+        asked = entry.id in history.stopped or history.carried_over[entry.id]  # by an earlier life
+        return "" if asked else "was reported as cancelled, unasked"
     if ending.body == FAILED:
         again = 0 if cast.scene.plan.at_most_once(job) or entry.id in history.stopped else job.options.tries.raised
         return "" if history.failed[entry.id] > again else f"failed {history.failed[entry.id]} times only"
@@ -250,7 +251,7 @@ def noted_when_sent_again(cast: Cast) -> Iterator[str]:
     history = cast.scene.history
     for entry in history.accepted.values():
         again, sends = history.again[entry.id], history.sends[entry.id]
-        if not entry.attempt - 1 - _tried_again(cast, entry.id) <= again <= sends:
+        if not entry.attempt - 1 - _tried_again(cast, entry.id) <= again <= sends + history.carried_over[entry.id]:
             yield f"{entry.id} has attempt {entry.attempt}, was sent {sends} times, and noted {again} times"
 
 

@@ -207,9 +207,11 @@ class DurableHost(CallerHost):
                 entry.terms = Terms(entry.options, age)
             if hold is not None:
                 entry.attempt, entry.losses = hold.attempt, hold.losses
+                if hold.once:
+                    entry.forbid_twice()
                 if entry.terms is not None:
                     entry.terms.raised = hold.raised
-                    entry.terms.begun = hold.started or hold.attempt > 1
+                    entry.terms.begun = hold.started or hold.begun
             if hold is not None and hold.base:
                 entry.started = hold.started
                 held.append((entry, FormerHold(hold.base, hold.incarnation, hold.node, hold.number)))
@@ -231,8 +233,8 @@ class DurableHost(CallerHost):
             if others is not None:
                 super()._act(others)
             return
-        if isinstance(action, calling.Note | calling.Retried):
-            recorder.noted(action)
+        if isinstance(action, calling.Note | calling.Retried) and not recorder.noted(action):
+            return
         super()._act(action)
 
     def _write_anew(self, how: str, entry: Entry) -> Route:

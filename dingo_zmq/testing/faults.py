@@ -366,7 +366,7 @@ class Faults:
         caller = durable[fault.caller % len(durable)]
         self.scene.note("crashes", caller.name)
         caller.crash()
-        self.scene.after(self._clamped(fault), caller.restart)
+        self.scene.after(min(self._clamped(fault), 3.0), caller.restart)  # others want callers, too
         return self._count(fault)
 
     def _reuse(self, fault: Fault) -> bool:
