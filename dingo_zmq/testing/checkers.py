@@ -141,12 +141,18 @@ def _sleepy(cast: Cast) -> bool:
 
 def _least(cast: Cast, seconds: float) -> float:
     """Return how soon these seconds may be over by somebody's clock."""
-    return seconds / max(cast.scene.plan.rates.values(), default=1.0) - 1e-6
+    return seconds / max(_rates(cast)) - 1e-6
 
 
 def _most(cast: Cast, seconds: float) -> float:
     """Return how late these seconds may be over by somebody's clock."""
-    return seconds / min(cast.scene.plan.rates.values(), default=1.0)
+    return seconds / min(_rates(cast))
+
+
+def _rates(cast: Cast) -> list[float]:
+    """Return how fast clocks run; a journal has the time of the world."""
+    plan = cast.scene.plan
+    return [*plan.rates.values(), *([1.0] if plan.journals or not plan.rates else [])]
 
 
 def _tried_again(cast: Cast, id: str) -> int:  # noqa: A002
