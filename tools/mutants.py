@@ -20,8 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dingo_zmq.mesh import recorder  # noqa: E402
 from dingo_zmq.model import Failure  # noqa: E402
 from dingo_zmq.protocol import (  # noqa: E402
     actions,
@@ -104,6 +107,75 @@ def mutant(seed: int = 0) -> Callable[[Callable[[Patch], None]], Callable[[Patch
         return plant
 
     return add
+
+
+# ---------------------------------------------------------------------- journals
+
+
+@mutant(seed=28)
+def sent_before_written(patch: Patch) -> None:
+    """Send before what is sent is in the journal."""
+    wait = recorder.Recorder.must_wait
+
+    def at_once(self: Any, send: Any) -> bool:
+        if wait(self, send):
+            self._waiting.pop()
+        return False
+
+    patch.set(recorder.Recorder, "must_wait", at_once)
+
+
+@mutant(seed=1)
+def settled_before_written(patch: Patch) -> None:
+    """Settle a task before its end is in the journal."""
+    settled = recorder.Recorder.settled
+
+    def at_once(self: Any, action: Any) -> Any:
+        settled(self, action)
+        self._settled.clear()
+        return action
+
+    patch.set(recorder.Recorder, "settled", at_once)
+
+
+@mutant(seed=884)
+def heard_before_written(patch: Patch) -> None:
+    """Tell nodes of answers as heard that are not in the journal."""
+    patch.set(roster.RecordedHeard, "told", property(lambda self: self.total))
+
+
+@mutant(seed=6)
+def old_numbers_used_again(patch: Patch) -> None:
+    """Number tasks anew on a link that was taken over."""
+    welcome = contacts.Contacts.welcome
+
+    def anew(self: Any, peer: Any, message: Any, now: float) -> None:
+        message.seen = {}
+        welcome(self, peer, message, now)
+
+    patch.set(contacts.Contacts, "welcome", anew)
+
+
+@mutant(seed=64)
+def goes_are_not_written(patch: Patch) -> None:
+    """Forget at a restart which tasks were told that they may start."""
+    patch.set(
+        recorder,
+        "_row",
+        lambda entry, *where, row=recorder._row: structs.replace(row(entry, *where), started=False),
+    )
+
+
+@mutant(seed=176)
+def links_end_with_a_life(patch: Patch) -> None:
+    """Forget the link of the life before, and the answers kept there."""
+
+    def open_anew(self: Any, link: Any, hello: Any) -> None:
+        self._forget(link)
+        fresh = intake.Link(hello.link, hello.caller, self.functions.values(), link.touched, hello.life)
+        self.links[fresh.token] = self.by_caller[fresh.caller] = fresh
+
+    patch.set(serving.Node, "_take_over", open_anew)
 
 
 # ---------------------------------------------------------------------- records
