@@ -282,6 +282,11 @@ class MeshCaller:
         self._take_inbox(monotonic())
         return [entry.result for entry in self.decider.everything()]
 
+    def has(self, entry: Entry) -> bool:
+        """Return whether a task was handed over; asked by the I/O thread."""
+        self._take_inbox(monotonic())
+        return hasattr(entry, "since")
+
     def open_tasks(self) -> list[tuple[Any, Entry]]:
         """Return the results of all tasks not settled, with their entries; also after the end."""
         if self._reactor.is_current:

@@ -196,7 +196,7 @@ class MeshEngine:
             return ByName(self.caller, function, options, self.streamer)
         return handing_out(self._submitter(function, options, StreamTicket))
 
-    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:
+    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:  # noqa: C901 - hot
         self._check_key(function)
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
@@ -208,7 +208,7 @@ class MeshEngine:
         new_id, new_result = self._id_makers(function)
         special = options.on_terms or options.ignore_report or make is not Ticket
 
-        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:  # noqa: C901 - hot
             data, buffers = pack(args, kwargs)
             way = route
             if buffers or len(data) > sockets.LARGE:
@@ -216,21 +216,28 @@ class MeshEngine:
                 data, buffers = frozen((data, buffers))  # the program may go on to change them
             if self._unusable:
                 raise Closed(self._unusable)
-            number = next(ids)
-            if number - self._settled - self._turned_away > max_open:
-                self._wait_for_room(number)
-            ticket = make(way, new_id(number), data, buffers, options, wired, None)
-            ticket.engine, ticket.unpack = self, unpack
-            result = new_result(name, ticket.id, ticket)
-            ticket.result = result
-            if special:
-                return self._submit_special(ticket, result)
-            if not (reactor.sleeping and send_now(ticket)):
-                append(ticket)
-                if reactor.sleeping:
-                    reactor.wake()
-                if not reactor.running:  # unset before the loop looks into the inbox for the last time
-                    self._late(ticket, result)
+            number, ticket = 0, None
+            try:
+                for number in ids:  # noqa: B007 - unlike after next(), no signal comes before it is kept
+                    break
+                if number - self._settled - self._turned_away > max_open:
+                    self._wait_for_room(number)
+                ticket = make(way, new_id(number), data, buffers, options, wired, None)
+                ticket.engine, ticket.unpack = self, unpack
+                result = new_result(name, ticket.id, ticket)
+                ticket.result = result
+                if special:
+                    return self._submit_special(ticket, result)
+                if not (reactor.sleeping and send_now(ticket)):
+                    append(ticket)
+                    if reactor.sleeping:
+                        reactor.wake()
+                    if not reactor.running:  # unset before the loop looks into the inbox for the last time
+                        self._late(ticket, result)
+            except BaseException:
+                if number:
+                    self._turn_away(ticket)
+                raise
             return result
 
         return submit
@@ -248,28 +255,20 @@ class MeshEngine:
         if maker is None:
             return str, Result
 
-        def new_id(_: int) -> str:
-            try:
-                return OpenIDs.new(maker, name)
-            except BaseException:
-                self._turn_away()
-                raise
-
         def new_result(name: str, id: str, ticket: Ticket) -> Result[Any]:
             result: Result[Any] = Result(name, id, ticket)
-            try:
-                self._open_ids.keep(result)
-            except BaseException:
-                self._turn_away()
-                raise
+            self._open_ids.keep(result)
             return result
 
-        return new_id, new_result
+        return lambda _: OpenIDs.new(maker, name), new_result
 
-    def _turn_away(self) -> None:
-        """A call that has drawn its number raises."""
-        with self._turning_away:
-            self._turned_away += 1
+    def _turn_away(self, ticket: Ticket | None) -> None:
+        """A call that has drawn its number raises; where a signal did that, the task may be on its way."""
+        if ticket is not None and not self.reactor.is_current:
+            self._later(partial(self._turn_away, ticket))
+        elif ticket is None or not self.caller.has(ticket):
+            with self._turning_away:
+                self._turned_away += 1
 
     def _check_key(self, function: Function) -> None:
         if function.signature.pickles and self.key is None:
@@ -307,13 +306,9 @@ class MeshEngine:
         def full() -> bool:
             return number - self._settled - self._turned_away > self.settings.max_open and not self._unusable
 
-        try:
-            self._room.wait(full, may_block=not self.reactor.is_current)
-            if self._unusable:
-                raise Closed(self._unusable)
-        except BaseException:
-            self._turn_away()
-            raise
+        self._room.wait(full, may_block=not self.reactor.is_current)
+        if self._unusable:
+            raise Closed(self._unusable)
 
     def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
         """Cancel a task unless it is known to have started."""

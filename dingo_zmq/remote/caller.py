@@ -486,10 +486,11 @@ class RemoteCaller:
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""
+        still = list(self._open)  # none of these was counted before it was done, nor called after the others
         ok, codes, turned_away = self._counts.ok, self._counts.codes(), self._turned_away
         called, now = drawn(self._called) - turned_away, monotonic()
-        still = [ticket for ticket in list(self._open) if not ticket.result.done()]
-        return balanced(called, ok, codes, [self._open_task(ticket, now) for ticket in still])
+        tasks = [self._open_task(ticket, now) for ticket in still if not ticket.result.done()]
+        return balanced(called, ok, codes, tasks)
 
     def _open_task(self, ticket: _Ticket, now: float) -> OpenTask:
         result, packet, last, paused = ticket.result, ticket.packet, ticket.result.last, ticket in self._paused
