@@ -190,6 +190,7 @@ class LocalEngine:
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         events: where to tell what happens.
+        full: "wait", or "raise" where a call at the bound raises `Busy` anywhere.
         wire: encode and decode all that goes in and out, in bodies of at most so many bytes; None: do not.
     """
 
@@ -201,11 +202,12 @@ class LocalEngine:
         events: Events | None = None,
         *,
         wire: int | None = None,
+        full: str = "wait",
     ) -> None:
         self.events = events or Events()
         self._wire = wire
         self._threads, self._own, self._max_open = threads, dict(own), max_open
-        self._room = Room(max_open)
+        self._room = Room(max_open, full)
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
         self._counting = threading.Lock()  # held while a task is taken out of the open ones that did not end well

@@ -35,16 +35,32 @@ from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
 from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Failure, Options, Report, Status, check_part, plain
+from dingo_zmq.model import (
+    BODY_LIMIT,
+    LARGE,
+    MAX_CALLERS,
+    MAX_KEPT,
+    MAX_KEPT_BYTES,
+    MAX_OPEN,
+    MAX_OPEN_BYTES,
+    Code,
+    Failure,
+    Options,
+    Report,
+    Status,
+    check_part,
+    plain,
+)
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
+from dingo_zmq.protocol.intake import Bounds
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
-from dingo_zmq.room import Room
+from dingo_zmq.room import Room, Space
 from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
 
@@ -74,6 +90,11 @@ class MeshSettings:
         bind: addresses or interfaces to keep to; none for all of them.
         advertise: where others are told that a node is, instead of its addresses; "host" or "host:port".
         insecure_lan: use no key at all, and be open all the same.
+        max_open_bytes: bytes of large arguments of tasks not settled; at the bound the same as for `max_open`.
+        full: "wait", or "raise" where a call at one of these bounds raises `Busy` anywhere.
+        max_kept, max_kept_bytes: answers, and bytes of large ones, that a node of this App keeps for its callers
+            until they have heard them; above that it takes no more tasks.
+        max_callers: callers that a node of this App knows at a time; above that it lets in nobody new.
     """
 
     mesh: str = "default"
@@ -85,6 +106,11 @@ class MeshSettings:
     bind: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
     insecure_lan: bool = False
+    max_open_bytes: int = MAX_OPEN_BYTES
+    full: str = "wait"
+    max_kept: int = MAX_KEPT
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    max_callers: int = MAX_CALLERS
 
     def credentials(self) -> tuple[keys.Key | None, Reach]:
         """Return the key and the reach; see `reach.credentials`."""
@@ -94,9 +120,10 @@ class MeshSettings:
 class Ticket(Entry):
     """A ledger entry that is also the owner of its `Result`."""
 
-    __slots__ = ("engine", "unpack")
+    __slots__ = ("engine", "large", "unpack")
 
     engine: MeshEngine
+    large: int  # bytes that count as open; only set where there are any
     unpack: Callable[[Any], Any]
 
     def cancel(self, result: Result[Any]) -> bool:
@@ -143,7 +170,9 @@ class MeshEngine:
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
         self._turning_away = threading.Lock()
-        self._room = Room(settings.max_open)
+        self._room = Room(settings.max_open, settings.full)
+        self._space = Space(settings.max_open_bytes, settings.full)
+        self._has_large = False  # whether there ever was a large body
         self._finder = Finder(sources(settings.discovery, settings.peers, self.reach.interfaces), settings.mesh)
         self.caller = MeshCaller(
             self.id,
@@ -211,7 +240,7 @@ class MeshEngine:
         def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:  # noqa: C901 - hot
             data, buffers = pack(args, kwargs)
             way = route
-            if buffers or len(data) > sockets.LARGE:
+            if buffers or len(data) > LARGE:
                 way = route._replace(size=_checked_size(name, (data, buffers), limit))
                 data, buffers = frozen((data, buffers))  # the program may go on to change them
             if self._unusable:
@@ -226,6 +255,8 @@ class MeshEngine:
                 ticket.engine, ticket.unpack = self, unpack
                 result = new_result(name, ticket.id, ticket)
                 ticket.result = result
+                if way is not route:
+                    self._take_space(ticket, way.size)
                 if special:
                     return self._submit_special(ticket, result)
                 if not (reactor.sleeping and send_now(ticket)):
@@ -269,6 +300,7 @@ class MeshEngine:
         elif ticket is None or not self.caller.has(ticket):
             with self._turning_away:
                 self._turned_away += 1
+            self._give_space(ticket)
 
     def _check_key(self, function: Function) -> None:
         if function.signature.pickles and self.key is None:
@@ -301,6 +333,16 @@ class MeshEngine:
         if not self.reactor.running:
             self._late(ticket, result)
         return result
+
+    def _take_space(self, ticket: Ticket, size: int) -> None:
+        self._has_large = True
+        self._space.take(size, lambda: self._unusable, may_block=not self.reactor.is_current)
+        ticket.large = size
+
+    def _give_space(self, ticket: Ticket | None) -> None:
+        large: int = getattr(ticket, "large", 0)
+        if large:
+            self._space.give(large)
 
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
@@ -357,6 +399,8 @@ class MeshEngine:
         well = False
         if self._room.waiting:
             self._room.freed()
+        if self._has_large:
+            self._give_space(ticket)
         if entry.status == _SUCCESS:
             try:
                 if type(entry) is StreamTicket:
@@ -476,6 +520,9 @@ class MeshEngine:
             pace(),
         )
         node = self._make_node(identity, served, own, threads, self.key, self.reach.hosts(), port, self.events)
+        node.decider.bounds = Bounds(
+            self.settings.max_kept, self.settings.max_kept_bytes, self.settings.max_callers
+        )
 
         def start() -> None:
             node.open(self.reactor)
@@ -629,8 +676,9 @@ class MeshEngine:
             known = {entry for _, entry in tasks}
             late = [ticket for ticket in self._came_late if not (ticket.settled or ticket in known)]
             tasks += [(ticket.result, ticket) for ticket in late]
-        codes, settled, waiting = self._counts.codes(), self._settled, self._room.waiting + self._turned_away
-        return drawn(self._ids) - waiting, settled, codes, tasks
+        codes, settled = self._counts.codes(), self._settled
+        not_called = self._room.waiting + self._space.waiting + self._turned_away
+        return drawn(self._ids) - not_called, settled, codes, tasks
 
     def _ledger(
         self, called: int, settled: int, codes: Counter[Code], tasks: list[tuple[Result[Any], Entry]]
@@ -666,6 +714,7 @@ class MeshEngine:
         self.reactor.stop(timeout)
         tell_left_undone(self.events, self._left_undone)
         self._room.freed()
+        self._space.freed()
         self._callbacks.close()
 
 

@@ -24,8 +24,7 @@ from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.marshal import encode_failure, encode_progress, size
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.node import Answer, MeshNode
-from dingo_zmq.mesh.sockets import LARGE
-from dingo_zmq.model import NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
+from dingo_zmq.model import LARGE, NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
 from dingo_zmq.ports import (
     Channel,
     Heard,

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 import zmq
 
 from dingo_zmq.errors import Closed
+from dingo_zmq.living import Living
 from dingo_zmq.mesh.bell import Bell
 from dingo_zmq.mesh.poll import READABLE, WRITABLE, new_poll
 
@@ -48,7 +48,7 @@ DIED = "the I/O thread of this App died; see the log"
 T = TypeVar("T")
 Job = Callable[[], None]
 _log = logging.getLogger(__name__)
-_reactors: weakref.WeakSet[Reactor] = weakref.WeakSet()
+_reactors: Living[Reactor] = Living()
 
 
 class Part(Protocol):

@@ -9,7 +9,7 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part, counted
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Function, Held, Link
+from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Bounds, Function, Held, Link
 from dingo_zmq.protocol.publisher import (
     Action,
     Identity,
@@ -45,6 +45,7 @@ class Node:
         pools: number of workers of each pool.
         now: when it started.
 
+    `bounds` says how much it keeps, for how many callers; to be set before the first one comes.
     Every method takes `now`, monotonic seconds, last.  What is to be done is appended to `out`; the doer
     takes it with `take()`.
     """
@@ -55,6 +56,8 @@ class Node:
         self.identity = identity
         self.functions = {function.name: function for function in functions}
         self.starter = Starter(dict(pools))
+        self.bounds = Bounds()
+        self._was_full = False
         self.links: dict[bytes, Link] = {}
         self.by_caller: dict[str, Link] = {}
         self._publisher = Publisher(identity, self.functions, self.starter, self.links, now)
@@ -278,11 +281,29 @@ class Node:
             for link in [k for k in self.links.values() if now - k.touched > FORGET_SECONDS]:
                 self._forget(link)
                 self.out.append(Note("forgotten after a minute of silence", link.caller, code=EventCode.LOST))
+            self._look_at_bounds()
             self.out += self._refusals.tick(now)
             self._publisher.pulse(now)
         self._start(now)
         if self._owed:
             self._give_credit(now)
+
+    def _look_at_bounds(self) -> None:
+        """Take no more tasks while too many answers are kept, and take some again after that."""
+        bounds = self.bounds
+        kept = sum([len(link.kept) for link in self.links.values()])
+        bounds.crowded = kept > bounds.kept
+        if bounds.full == self._was_full:
+            return
+        self._was_full = bounds.full
+        if bounds.full:
+            text = (
+                f"keeps {counted(kept, 'answer')} that callers have not heard, {bounds.taken:,} bytes in large "
+                "ones: no more tasks are taken until they have"
+            )
+            self.out.append(Note(text, "", Level.WARNING, EventCode.GENERIC))
+        else:
+            self._owed.update(dict.fromkeys(self.links.values()))
 
     def drain(self, now: float) -> None:
         """Take no more tasks, give back what has not started, and let the rest finish."""
@@ -314,11 +335,25 @@ class Node:
                 if hello.number <= older.hello:
                     return
                 self._forget(older)
-            link = Link(hello.link, hello.caller, self.functions.values(), now)
+            if not self._has_room(now):
+                text = f"no more than {counted(len(self.links), 'caller')} at a time; hint: max_callers"
+                self.out += self._refusals.refused(hello.caller, "callers", text, now)
+                return  # it says HELLO again
+            link = Link(hello.link, hello.caller, self.functions.values(), now, self.bounds)
             self.links[link.token] = self.by_caller[link.caller] = link
         link.touched = now
         link.hello = max(link.hello, hello.number)
         self._publisher.welcome(link, hello.number, now)
+
+    def _has_room(self, now: float) -> bool:
+        """Return whether one more caller may come; one that is silent and has nothing here makes room."""
+        if len(self.links) < self.bounds.callers:
+            return True
+        for link in self.links.values():
+            if link.touched < now - DEAF_SECONDS and not link.kept and not any(link.all_held()):
+                self._forget(link)
+                return True
+        return False
 
     def _objection(self, hello: m.Hello, link: Link | None) -> tuple[str, str] | None:
         me = self.identity

@@ -34,11 +34,15 @@ class RemoteEngine:
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         limit: largest body of a task or report, bytes.
         events: where to tell what happens.
+        full: "wait", or "raise" where a call at the bound raises `Busy` anywhere.
+        max_open_bytes: of large arguments open at a time; at the bound the same.
     """
 
-    def __init__(self, roles: Roles, max_open: int, limit: int, events: Events) -> None:
+    def __init__(
+        self, roles: Roles, max_open: int, limit: int, events: Events, full: str, max_open_bytes: int
+    ) -> None:
         self._roles, self._limit, self._events = roles, limit, events
-        self._caller = RemoteCaller(roles, max_open, limit, events)
+        self._caller = RemoteCaller(roles, max_open, limit, events, full, max_open_bytes)
         self._node: RemoteNode | None = None
         self._own: dict[str, int] = {}
 

@@ -23,7 +23,7 @@ def test_every_outcome_is_counted_once(shared: Mesh, gate: Gate) -> None:
     app = shared.app()
     held = [app.call("wait_at", gate.port) for _ in range(2)]
     visitors = [gate.next() for _ in held]
-    late = app.options(expires=0.05).call("doze", 0.0)
+    app.options(expires=0.05).call("doze", 0.0)
     unwanted = app.call("nothing")
     assert unwanted.cancel()
     results = [app.call("add", n) for n in range(5)] + [app.call("spoil", "x"), app.call("echo")]
@@ -97,6 +97,31 @@ def test_calls_that_raise_are_not_counted(shared: Mesh, gate: Gate) -> None:
     waiting.join(PATIENCE)
     app.close()
     assert str(settled(app.ledger())).startswith("called 3 = 3 ok")
+
+
+def test_the_bound_of_bytes(shared: Mesh, gate: Gate) -> None:
+    """A call waits for its bytes, or raises; one body alone may be larger."""
+    app = shared.app(max_open_bytes=100_000)
+    assert app.call("length", bytes(300_000)).result(PATIENCE) == 300_000
+    held = app.call("wait_at", gate.port, "x" * 90_000)
+    visitor = gate.next()
+    done: list[int] = []
+    waiting = threading.Thread(target=lambda: done.append(app.call("length", bytes(90_000)).result(PATIENCE)))
+    waiting.start()
+    wait_until(lambda: app.engine()._space.waiting, "a call waits")
+    assert (app.ledger().called, app.ledger().open) == (2, 1)
+    assert app.call("add", 1).result(PATIENCE) == 6
+    visitor.go()
+    waiting.join(PATIENCE)
+    assert done == [90_000]
+    assert held.result(PATIENCE) == "x" * 90_000
+    app.close()
+    assert settled(app.ledger()).ok == 4
+    hasty = shared.app(max_open_bytes=100_000, full="raise")
+    hasty.call("nothing", bytes(90_000))
+    with pytest.raises(Busy, match="100,000 bytes of large arguments are open"):
+        hasty.call("nothing", bytes(90_000))
+    assert hasty.ledger().called == 1
 
 
 class Twice:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dingo_zmq import App, Code, Ledger, chain, current_task, group
-from dingo_zmq.errors import Closed, UsageError
+from dingo_zmq.errors import Busy, Closed, UsageError
 from dingo_zmq.local_broker import LocalBackend, LocalBroker
 from tests.support import PATIENCE, settled, wait_until
 
@@ -152,6 +152,45 @@ def test_it_balances_in_the_middle_of_load(app: App) -> None:
     wait_until(lambda: not app.ledger().open, "all are settled")
     ledger = settled(app.ledger())
     assert (ledger.called, ledger.failed, ledger.ok + ledger.cancelled) == (900, 300, 600)
+
+
+def test_at_the_bound_a_call_raises_if_told_to(steps: Steps) -> None:
+    with App("local", threads=1, max_open=2, full="raise") as app:
+        app.register("held", steps.held)
+        app.register("fine", steps.fine)
+        results = [app.call("held") for _ in range(2)]
+        with pytest.raises(Busy, match=r"2 tasks are open, and call\(\) is not to wait"):
+            app.call("held")
+        assert app.ledger().called == 2
+        steps.free.set()
+        for result in results:
+            result.result(PATIENCE)
+        fine = app._tasks["fine"]  # what a flow sends itself has been admitted
+        assert chain(fine.bind(1), fine.bind()).call().result(PATIENCE) == 1
+    with pytest.raises(UsageError, match="full must be one of wait, raise"):
+        App("local", full="fall over")
+
+
+def test_at_the_bound_of_bytes(steps: Steps) -> None:
+    """One body alone may be larger; in remote mode here, the mesh does it likewise."""
+    app = App("remote", threads=1, max_open_bytes=100_000, full="raise")
+    app.use(LocalBroker())
+    app.use(LocalBackend())
+    app.register("length", len)
+    app.register("held", lambda data: steps.held())
+    app.serve()
+    assert app.call("length", bytes(300_000)).result(PATIENCE) == 300_000
+    held = app.call("held", bytes(90_000))
+    with pytest.raises(Busy, match="100,000 bytes of large arguments are open"):
+        app.call("length", bytes(90_000))
+    assert app.call("held", b"small").name == "held"
+    assert app.ledger().called == 3
+    steps.free.set()
+    held.result(PATIENCE)
+    wait_until(lambda: app.ledger().open == 0, "all are settled")
+    assert app.call("length", bytes(90_000)).result(PATIENCE) == 90_000
+    app.close()
+    assert settled(app.ledger()).ok == 4
 
 
 class Twice:
