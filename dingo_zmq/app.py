@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.allocation import Allocation, check_count
@@ -16,18 +17,19 @@ from dingo_zmq.balance import Ledger
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.events import Event, Level, Origin
 from dingo_zmq.flow import Call, Keeper
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import IDMaker, check_id_maker
 from dingo_zmq.interrupts import Held
 from dingo_zmq.listening import SIZE, Events, EventStream
 from dingo_zmq.living import Living
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.marshallers import Marshallers
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, MAX_OPEN_BYTES, Code, Options, check_part, counted
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, MAX_OPEN_BYTES, Code, Failure, Options, check_part, counted
 from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Reporter, Store
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
-from dingo_zmq.result import Result
+from dingo_zmq.result import Result, leave_behind
 from dingo_zmq.room import FULL
 from dingo_zmq.stream import Stream
 from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction, changed
@@ -70,6 +72,9 @@ class Engine(Protocol):
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called."""
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
 
     def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
@@ -179,7 +184,7 @@ class App:
         self._engine: Engine | None = None
         most, full = self._settings.get("max_open", MAX_OPEN), self._settings.get("full", "wait")
         self._flows = Keeper(self._engine_now, most, self.events, full)
-        self._closed = False
+        self._closed, self._cause = False, "this App is closed"
         self._lock = threading.Lock()
         _apps.add(self)
 
@@ -470,9 +475,11 @@ class App:
 
         Raises:
             TimeoutError: in mesh mode, where the I/O thread does not answer within 10 s.
-            Closed: in mesh mode, in a process that was forked.
+            Closed: in a process that was forked after the start.
         """
         engine = self._engine
+        if self._cause == FORKED:
+            raise Closed(FORKED)
         return Ledger() if engine is None else engine.ledger()
 
     def listen(
@@ -560,7 +567,7 @@ class App:
         if engine is None or self._closed:
             with self._lock:
                 if self._closed:
-                    raise Closed("this App is closed")
+                    raise Closed(self._cause)
                 if self._engine is None:
                     with Held():  # all of it, or nothing
                         self._engine = self._make_engine()
@@ -636,6 +643,13 @@ class App:
             self._flows.close(CLOSE_SECONDS)
         finally:
             self.events.close()
+
+    def _was_forked(self) -> None:
+        """This is a child, in which nothing of the App works, nor may it be touched."""
+        engine, self._closed, self._cause, self._lock = self._engine, True, FORKED, threading.Lock()
+        if engine is not None:
+            with suppress(Exception):  # its I/O thread may have been in the middle of anything
+                leave_behind([*engine.left_behind(), *self._flows.results()], Failure(Code.SHUTDOWN, FORKED))
 
     def __enter__(self) -> App:
         return self
@@ -782,6 +796,16 @@ def host_name() -> str:
     import socket
 
     return socket.gethostname().split(".")[0] or "node"
+
+
+def _in_child() -> None:
+    for app in _apps:
+        if app._engine is not None and not app._closed:
+            app._was_forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @atexit.register

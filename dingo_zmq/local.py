@@ -18,6 +18,7 @@ from dingo_zmq.balance import Ledger, OpenTask, balanced, drawn
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.invoke import WireSignature
@@ -213,7 +214,7 @@ class LocalEngine:
         self._counting = threading.Lock()  # held while a task is taken out of the open ones that did not end well
         self._codes: Counter[Code] = Counter()
         self._turned_away = 0  # numbers drawn by calls that raised
-        self._closed = False
+        self._closed, self._cause = False, "this App is closed"
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
         self._making = threading.Lock()
         self._callbacks = CallbackThread()
@@ -267,7 +268,7 @@ class LocalEngine:
                 job.id = new_id(job.number)
                 job.result = result = new_result(name, job.id, job)
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                    raise Closed("this App is closed")
+                    raise Closed(self._cause)
                 if monitor:
                     result._report(Report(name, job.id, Status.SENT, attempt=1, options=options))
                 if special:
@@ -567,6 +568,11 @@ class LocalEngine:
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
         return [job.result for job in list(self._open) if hasattr(job, "result")]
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        self._closed, self._cause = True, FORKED
+        return self.results()
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from dingo_zmq.errors import Busy, Closed
+from dingo_zmq.waiting import Condition
 
 __all__ = ["FULL", "Room", "Space", "always_waits"]
 
@@ -36,7 +37,7 @@ class Room:
     ) -> None:
         self.waiting = 0
         self._most, self._full, self._what, self._setting = most, full, what, setting
-        self._changed = threading.Condition()
+        self._changed = Condition()
 
     def wait(self, full: Callable[[], bool], *, may_block: bool = True) -> None:
         """
@@ -56,8 +57,8 @@ class Room:
                 return
             raise self._busy('call() is not to wait (full="raise")', "wait for some of the results first")
         with self._changed:
-            self.waiting += 1
             try:
+                self.waiting += 1
                 while full():
                     self._changed.wait(LOOK_SECONDS)
             finally:

@@ -17,6 +17,7 @@ from typing import Any
 from dingo_zmq.balance import Counts, Ledger, balanced, drawn
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.listening import Events
@@ -33,7 +34,7 @@ from dingo_zmq.mesh.info import Load, PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
-from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
+from dingo_zmq.mesh.reactor import DIED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
 from dingo_zmq.model import (
     BODY_LIMIT,
@@ -63,6 +64,7 @@ from dingo_zmq.result import Result
 from dingo_zmq.room import Room, Space
 from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
+from dingo_zmq.waiting import Condition, Event
 
 __all__ = ["MeshEngine", "MeshSettings"]
 
@@ -186,13 +188,12 @@ class MeshEngine:
         )
         self.caller.rewrite = rewrite
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
-        self._news, self._news_count = threading.Condition(), 0
+        self._news, self._news_count = Condition(), 0
         self.node: MeshNode | None = None
         self._herald: Herald | None = None
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
-        self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
         self.reactor.start()
@@ -208,8 +209,10 @@ class MeshEngine:
         self._changed()
         self.events.close(DIED)
 
-    def _forked(self) -> None:
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
         self._unusable = FORKED
+        return [result for result, _ in self.caller.open_tasks()]
 
     # ------------------------------------------------------------------ calling
 
@@ -577,7 +580,7 @@ class MeshEngine:
         node = self.node
         if node is None:
             return True
-        done = threading.Event()
+        done = Event()
 
         def begin() -> None:
             node.on_drained = done.set
@@ -658,14 +661,11 @@ class MeshEngine:
         Return what became of the tasks called; see `App.ledger`.
 
         Raises:
-            Closed: in a process that was forked.
             TimeoutError: where the I/O thread is busy.
         """
         try:
             return self._ledger(*self.reactor.ask(self._look))
         except Closed:
-            if self._unusable == FORKED:
-                raise
             self.reactor.has_ended(GLANCE_SECONDS)
             return self._ledger(*self._look())
 

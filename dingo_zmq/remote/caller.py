@@ -15,6 +15,7 @@ from typing import Any
 from dingo_zmq.balance import Counts, Ledger, OpenTask, balanced, drawn
 from dingo_zmq.errors import ArgumentError, Closed, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED
@@ -247,7 +248,7 @@ class RemoteCaller:
         self._counts = Counts()
         self._turned_away = 0  # of those counted as called, calls that raised
         self._turning_away = threading.Lock()
-        self._closed = False
+        self._closed, self._cause = False, "this App is closed"
         self._callbacks = CallbackThread()
         events.call_soon = self._callbacks.call_soon
         self._later = Later("later")
@@ -297,7 +298,7 @@ class RemoteCaller:
             ticket = make(self, function, id, options)
             if body[1] or len(body[0]) > LARGE:
                 large = size(body)
-                self._space.take(large, lambda: "this App is closed" if self._closed else "")
+                self._space.take(large, lambda: self._cause if self._closed else "")
                 ticket.large = large
             packet = TaskPacket(name, id, options, *body, stream=make is not _Ticket)
             ticket.store = store
@@ -305,7 +306,7 @@ class RemoteCaller:
             tasks.add(ticket)
             try:
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                    raise Closed("this App is closed")
+                    raise Closed(self._cause)
                 if special or store is None:
                     ticket.packet = packet
                     return self._submit_special(ticket)
@@ -512,6 +513,11 @@ class RemoteCaller:
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
         return [ticket.result for ticket in list(self._open)]
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        self._closed, self._cause = True, FORKED
+        return self.results()
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""

@@ -103,6 +103,10 @@ class RemoteEngine:
         """Return the results of all tasks not settled."""
         return self._caller.results()
 
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        return self._caller.left_behind()
+
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""
         return self._caller.ledger()
