@@ -20,6 +20,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -75,6 +76,10 @@ class Reactor:
     A thread that hands over work puts it into a deque first and looks at `sleeping` second; the loop sets
     `sleeping` first and looks at the deques second, so one of the two sees the other.
 
+    While the loop sleeps, another thread may use the sockets for a moment, between `try_lock` and `unlock`.  It
+    must not leave the state of any part in between: an exception from a signal can come after any call.  So the
+    lock must be had and known to be had in one step, as by ``for got in iter(try_lock, None): break``.
+
     Args:
         context: the ZeroMQ context; it is terminated at the end of the loop.
         name: of the loop thread.
@@ -99,6 +104,7 @@ class Reactor:
         self._forked = False
         self._ended = Event()
         self._lock = threading.Lock()
+        self.try_lock, self.unlock = partial(self._lock.acquire, False), self._lock.release  # noqa: FBT003
         self._owner = 0
         self._loop_thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._leader = self._loop_thread
@@ -115,19 +121,6 @@ class Reactor:
         """See that the loop looks at the deques; cheap to call too often."""
         self.sleeping = False
         self._bell.ring()
-
-    def enter(self) -> bool:
-        """
-        Return whether the calling thread may use the sockets, since the loop sleeps; then it must `leave`.
-
-        It may do so for a moment only, and must not leave the state of any part in between: an exception from
-        a signal can come at any instruction.
-        """
-        return self.sleeping and self._lock.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """The opposite of `enter`."""
-        self._lock.release()
 
     def call(self, fn: Job) -> None:
         """
