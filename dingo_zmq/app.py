@@ -7,9 +7,9 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from dingo_zmq.allocation import Allocation, check_count
@@ -17,17 +17,20 @@ from dingo_zmq.balance import Ledger
 from dingo_zmq.errors import Closed, ConfigError, UnknownFunction, UsageError
 from dingo_zmq.events import Event, Level, Origin
 from dingo_zmq.flow import Call, Keeper
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import IDMaker, check_id_maker
 from dingo_zmq.interrupts import Held
 from dingo_zmq.listening import SIZE, Events, EventStream
+from dingo_zmq.living import Living
 from dingo_zmq.local import LocalEngine
 from dingo_zmq.marshallers import Marshallers
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, Code, Options, check_part, counted
+from dingo_zmq.model import BODY_LIMIT, MAX_OPEN, MAX_OPEN_BYTES, Code, Failure, Options, check_part, counted
 from dingo_zmq.ports import Consumer, Marshaller, NamedConsumer, Producer, Reporter, Store
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
-from dingo_zmq.result import Result
+from dingo_zmq.result import Result, leave_behind
+from dingo_zmq.room import FULL
 from dingo_zmq.stream import Stream
 from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction, changed
 
@@ -52,7 +55,7 @@ _log = logging.getLogger("dingo_zmq")
 _ledger_log = logging.getLogger("dingo_zmq.ledger")
 GRACE_SECONDS = 30.0
 
-_apps: weakref.WeakSet[App] = weakref.WeakSet()
+_apps: Living[App] = Living()
 
 
 class Engine(Protocol):
@@ -69,6 +72,9 @@ class Engine(Protocol):
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called."""
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
 
     def call_soon(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
@@ -96,6 +102,14 @@ class App:
         discovery: "directory" (nodes of this host) and "zeroconf", both unless told.
         limit: largest body of a task or report, bytes.
         max_open: tasks not settled at a time; at the bound `call` waits, or raises `Busy` in an event loop.
+        max_open_bytes: bytes of their arguments, of those above 64 KiB; at the bound the same, but one task alone
+            may have more.  It means nothing in local mode, where nothing is encoded.
+        full: "wait", or "raise" where `call` is to raise `Busy` at these bounds in any thread.
+        max_kept, max_kept_bytes: in mesh mode, answers that a node of this App keeps until their callers have
+            heard them, and bytes of those above 64 KiB; above that it takes no more tasks.  What it keeps for a
+            caller that is silent for a minute is dropped.
+        max_callers: in mesh mode, callers that a node of this App knows at a time; a further one waits until one
+            has gone, or was silent for 5 s and has nothing there.
         key: file of a mesh key; default the one in its usual place or, where there is none, this user's own.
         bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
         advertise: where others are told that a node of this App is, as "host" or "host:port".
@@ -127,6 +141,11 @@ class App:
         discovery: Iterable[str] | None = None,
         limit: int | None = None,
         max_open: int | None = None,
+        max_open_bytes: int | None = None,
+        full: str | None = None,
+        max_kept: int | None = None,
+        max_kept_bytes: int | None = None,
+        max_callers: int | None = None,
         key: str | os.PathLike[str] | None = None,
         bind: Iterable[str] = (),
         advertise: Iterable[str] = (),
@@ -148,7 +167,11 @@ class App:
             _load_mesh()
         self.registry = Registry(Marshallers(marshallers, allow_pickle=allow_pickle))
         self.threads = threads or default_threads()
-        given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open}
+        given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open, "full": full}
+        given["max_open_bytes"], given["max_callers"] = max_open_bytes, max_callers
+        given["max_kept"], given["max_kept_bytes"] = max_kept, max_kept_bytes
+        if full is not None and full not in FULL:
+            raise UsageError(f"full must be one of {', '.join(FULL)}, not {full!r}")
         given["key"] = None if key is None else os.fspath(key)
         given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
         given["insecure_lan"] = insecure_lan
@@ -166,8 +189,9 @@ class App:
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
-        self._flows = Keeper(self._engine_now, self._settings.get("max_open", MAX_OPEN), self.events)
-        self._closed = False
+        most, full = self._settings.get("max_open", MAX_OPEN), self._settings.get("full", "wait")
+        self._flows = Keeper(self._engine_now, most, self.events, full)
+        self._closed, self._cause = False, "this App is closed"
         self._lock = threading.Lock()
         _apps.add(self)
 
@@ -478,9 +502,11 @@ class App:
 
         Raises:
             TimeoutError: in mesh mode, where the I/O thread does not answer within 10 s.
-            Closed: in mesh mode, in a process that was forked.
+            Closed: in a process that was forked after the start.
         """
         engine = self._engine
+        if self._cause == FORKED:
+            raise Closed(FORKED)
         return Ledger() if engine is None else engine.ledger()
 
     def listen(
@@ -568,7 +594,7 @@ class App:
         if engine is None or self._closed:
             with self._lock:
                 if self._closed:
-                    raise Closed("this App is closed")
+                    raise Closed(self._cause)
                 if self._engine is None:
                     with Held():  # all of it, or nothing
                         self._engine = self._make_engine()
@@ -577,10 +603,13 @@ class App:
 
     def _make_engine(self) -> Engine:
         most, limit = self._settings.get("max_open", MAX_OPEN), self._settings.get("limit", BODY_LIMIT)
+        full = self._settings.get("full", "wait")
         if self.mode == "local":
-            return LocalEngine(self.threads, self._own, most, self.events, wire=limit if self._wire else None)
+            wire = limit if self._wire else None
+            return LocalEngine(self.threads, self._own, most, self.events, wire=wire, full=full)
         if self.mode == "remote":
-            return RemoteEngine(self._roles, most, limit, self.events)
+            most_bytes = self._settings.get("max_open_bytes", MAX_OPEN_BYTES)
+            return RemoteEngine(self._roles, most, limit, self.events, full, most_bytes)
         from dingo_zmq.mesh.engine import MeshEngine
 
         return MeshEngine(self.mesh_settings(), self.events, self.registry.get)
@@ -643,6 +672,13 @@ class App:
             self._flows.close(CLOSE_SECONDS)
         finally:
             self.events.close()
+
+    def _was_forked(self) -> None:
+        """This is a child, in which nothing of the App works, nor may it be touched."""
+        engine, self._closed, self._cause, self._lock = self._engine, True, FORKED, threading.Lock()
+        if engine is not None:
+            with suppress(Exception):  # its I/O thread may have been in the middle of anything
+                leave_behind([*engine.left_behind(), *self._flows.results()], Failure(Code.SHUTDOWN, FORKED))
 
     def __enter__(self) -> App:
         return self
@@ -789,6 +825,16 @@ def host_name() -> str:
     import socket
 
     return socket.gethostname().split(".")[0] or "node"
+
+
+def _in_child() -> None:
+    for app in _apps:
+        if app._engine is not None and not app._closed:
+            app._was_forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @atexit.register

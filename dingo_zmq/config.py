@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dingo_zmq.errors import ConfigError
-from dingo_zmq.model import BODY_LIMIT, MAX_OPEN
+from dingo_zmq.model import BODY_LIMIT, MAX_CALLERS, MAX_KEPT, MAX_KEPT_BYTES, MAX_OPEN, MAX_OPEN_BYTES
 
 __all__ = [
     "DEFAULT",
@@ -139,6 +139,45 @@ SETTINGS: dict[str, Setting] = {
             "limit", "whole", "Largest body of a task or report, bytes.", BODY_LIMIT, "", least=1, for_app=True
         ),
         Setting("max_open", "whole", "Tasks of a caller open at a time.", MAX_OPEN, "", least=1, for_app=True),
+        Setting(
+            "max_open_bytes",
+            "whole",
+            "Bytes of their large arguments.",
+            MAX_OPEN_BYTES,
+            "",
+            least=1,
+            for_app=True,
+        ),
+        Setting(
+            "full",
+            "text",
+            "What a call does at these bounds: wait, or raise Busy.",
+            "wait",
+            "",
+            choices=("wait", "raise"),
+            for_app=True,
+        ),
+        Setting(
+            "max_kept",
+            "whole",
+            "Answers that a node keeps until their callers have heard them.",
+            MAX_KEPT,
+            "",
+            least=1,
+            for_app=True,
+        ),
+        Setting(
+            "max_kept_bytes",
+            "whole",
+            "Bytes of the large ones of them.",
+            MAX_KEPT_BYTES,
+            "",
+            least=1,
+            for_app=True,
+        ),
+        Setting(
+            "max_callers", "whole", "Callers that a node knows at a time.", MAX_CALLERS, "", least=1, for_app=True
+        ),
         Setting("name", "text", "Name of the node; unless told this host's.", None, "--name"),
         Setting("tags", "list", "A word that callers can ask for.", (), "--tag"),
         Setting(

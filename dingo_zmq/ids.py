@@ -6,12 +6,14 @@ import itertools
 import threading
 import uuid
 from typing import Any, Protocol, runtime_checkable
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from dingo_zmq.errors import UsageError
 from dingo_zmq.model import check_part
 
 __all__ = ["IDMaker", "OpenIDs", "SequenceIDs", "UUIDs", "check_id_maker"]
+
+SPARE = 64
 
 
 @runtime_checkable
@@ -67,7 +69,8 @@ class OpenIDs:
     """The ids of open tasks, as far as somebody's own id maker made them; any thread may use it."""
 
     def __init__(self) -> None:
-        self._results: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
+        self._results: dict[tuple[str, str], ref[Any]] = {}  # see `living` for why it is no WeakValueDictionary
+        self._clean = 0  # length after the last cleaning
         self._lock = threading.Lock()
 
     @staticmethod
@@ -94,10 +97,17 @@ class OpenIDs:
         """
         key = result.name, result.id
         with self._lock:
-            other = self._results.get(key)
-            if other is not None and not other.done():
+            if _open(self._results.get(key)):
                 raise UsageError(
                     f"a task of {result.name} with the id {result.id!r} is open already, so nothing was sent; "
                     "hint: its id_maker has to return another id each time"
                 )
-            self._results[key] = result
+            if len(self._results) > 2 * self._clean + SPARE:
+                self._results = {key: each for key, each in self._results.items() if _open(each)}
+                self._clean = len(self._results)
+            self._results[key] = ref(result)
+
+
+def _open(each: ref[Any] | None) -> bool:
+    result = each() if each is not None else None
+    return result is not None and not result.done()

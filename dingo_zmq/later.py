@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
+from dingo_zmq.waiting import Condition
+
 __all__ = ["Later"]
 
 LOOK_SECONDS = 3600.0
@@ -26,7 +28,7 @@ class Later:
         self._name = name
         self._items: list[tuple[float, int, Callable[[], object]]] = []
         self._added = 0
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dingo_zmq.errors import Closed, UsageError
 from dingo_zmq.events import Event, EventCode, Level, Origin
 from dingo_zmq.model import Code, Failure, plain
+from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
     import asyncio
@@ -166,7 +167,7 @@ class EventStream(Iterator[Event], AsyncIterator[Event]):
         self.dropped = 0
         self._events, self._callback, self._size = events, callback, size
         self._waiting: deque[Event] = deque()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._bells: list[asyncio.Future[None]] = []
         self._called = False  # whether the callback thread is about to look
         self._closed = False

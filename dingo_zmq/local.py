@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,11 @@ from time import monotonic
 from typing import Any
 
 from dingo_zmq.allocation import Own
-from dingo_zmq.balance import Counts, Ledger, OpenTask, balanced, drawn
+from dingo_zmq.balance import Ledger, OpenTask, balanced, drawn
 from dingo_zmq.current import Running, running
 from dingo_zmq.errors import ArgumentError, Closed, EncodeError, UsageError
 from dingo_zmq.flow import refusing_results
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.invoke import WireSignature
@@ -53,6 +55,7 @@ class _Job:
         "kwargs",
         "limits",
         "monitor",
+        "number",
         "options",
         "pool",
         "result",
@@ -63,7 +66,6 @@ class _Job:
         self,
         engine: LocalEngine,
         function: Function,
-        id: str,  # noqa: A002
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         monitor: bool,
@@ -71,12 +73,14 @@ class _Job:
         limits: tuple[float | None, float | None] | None,
         options: Options,
     ) -> None:
-        self.engine, self.function, self.id, self.args, self.kwargs = engine, function, id, args, kwargs
+        self.engine, self.function, self.args, self.kwargs = engine, function, args, kwargs
         self.monitor, self.pool, self.limits, self.options = monitor, pool, limits, options
         self.attempt = 1
         self.cancelled = False
         self.claim = [None]
         self.since = monotonic()
+        self.number = 0  # until its call draws one
+        self.id: str
         self.result: Result[Any]
 
     # -- as the owner of its result
@@ -187,6 +191,7 @@ class LocalEngine:
         own: functions with workers of their own, and how many.
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         events: where to tell what happens.
+        full: "wait", or "raise" where a call at the bound raises `Busy` anywhere.
         wire: encode and decode all that goes in and out, in bodies of at most so many bytes; None: do not.
     """
 
@@ -198,17 +203,18 @@ class LocalEngine:
         events: Events | None = None,
         *,
         wire: int | None = None,
+        full: str = "wait",
     ) -> None:
         self.events = events or Events()
         self._wire = wire
         self._threads, self._own, self._max_open = threads, dict(own), max_open
-        self._room = Room(max_open)
+        self._room = Room(max_open, full)
         self._ids = itertools.count(1)
         self._open_ids = OpenIDs()
-        self._counts = Counts()
+        self._counting = threading.Lock()  # held while a task is taken out of the open ones that did not end well
+        self._codes: Counter[Code] = Counter()
         self._turned_away = 0  # numbers drawn by calls that raised
-        self._turning_away = threading.Lock()
-        self._closed = False
+        self._closed, self._cause = False, "this App is closed"
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
         self._making = threading.Lock()
         self._callbacks = CallbackThread()
@@ -230,7 +236,7 @@ class LocalEngine:
         """Return what sends a task of `function` with `options`, whose values are read as they come."""
         return handing_out(self._submitter(function, options, _StreamJob))
 
-    def _submitter(self, function: Function, options: Options, make: type[_Job]) -> Submit:
+    def _submitter(self, function: Function, options: Options, make: type[_Job]) -> Submit:  # noqa: C901 - hot
         if function.callable is None:
             raise UsageError(
                 f"{function.name} is only declared here, so local mode cannot run it; "
@@ -254,20 +260,23 @@ class LocalEngine:
             args, kwargs = correct(args, kwargs)
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
-            job = make(self, function, new_id(next(ids)), args, kwargs, monitor, pool, limited, options)
-            result = new_result(name, job.id, job)
-            job.result = result
+            job = make(self, function, args, kwargs, monitor, pool, limited, options)
             opened(job)
-            if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                if not self._ended(job):
-                    return result
-                self._turn_away()
-                raise Closed("this App is closed")
-            if monitor:
-                result._report(Report(name, job.id, Status.SENT, attempt=1, options=options))
-            if special:
-                return self._submit_special(job)
-            pool.submit(job)  # looked up each time: it gets quicker once all threads are there
+            try:
+                for job.number in ids:  # noqa: B007, B020 - unlike by next(), drawn and kept in one step, see `ledger`
+                    break
+                job.id = new_id(job.number)
+                job.result = result = new_result(name, job.id, job)
+                if self._closed:  # looked at last: `close` says so first, and then settles what is open
+                    raise Closed(self._cause)
+                if monitor:
+                    result._report(Report(name, job.id, Status.SENT, attempt=1, options=options))
+                if special:
+                    return self._submit_special(job)
+                pool.submit(job)  # looked up each time: it gets quicker once all threads are there
+            except BaseException:
+                self._turn_away(job)
+                raise
             return result
 
         return call
@@ -280,28 +289,23 @@ class LocalEngine:
         if maker is None:
             return str, Result
 
-        def new_id(_: int) -> str:
-            try:
-                return OpenIDs.new(maker, name)
-            except BaseException:
-                self._turn_away()
-                raise
-
         def new_result(name: str, id: str, job: _Job) -> Result[Any]:
             result: Result[Any] = Result(name, id, job)
-            try:
-                self._open_ids.keep(result)
-            except BaseException:
-                self._turn_away()
-                raise
+            self._open_ids.keep(result)
             return result
 
-        return new_id, new_result
+        return lambda _: OpenIDs.new(maker, name), new_result
 
-    def _turn_away(self) -> None:
-        """A call that has drawn its number raises."""
-        with self._turning_away:
-            self._turned_away += 1
+    def _turn_away(self, job: _Job) -> None:
+        """A call raises; its task does not run, unless it is about to already."""
+        try:
+            job.claim.pop()
+        except IndexError:
+            return
+        job.cancelled = True
+        with self._counting:
+            if self._ended(job):
+                self._turned_away += bool(job.number)
 
     def _submit_special(self, job: _Job) -> Result[Any]:
         """See to a task whose options ask for more than to be run; return what the program gets."""
@@ -385,9 +389,11 @@ class LocalEngine:
 
     def _settle(self, job: _Job, failure: Failure) -> bool:
         """Settle a task that has failed, unless it is settled; return whether it was."""
-        ended = self._ended(job)
+        with self._counting:
+            ended = self._ended(job)
+            if ended:
+                self._codes[failure.code] += 1
         if ended:
-            self._counts.went_wrong(failure.code)
             job.result._fail(failure)
         return ended
 
@@ -477,9 +483,13 @@ class LocalEngine:
         self._succeed(job, job.reading.had)
 
     def _succeed(self, job: _Job, value: Any) -> None:
-        if self._ended(job):
-            self._counts.went_well()
-            job.result._succeed(value, "", job.attempt)
+        try:
+            self._open.remove(job)  # as `_ended` does, for it is not paused
+        except KeyError:
+            return
+        if self._room.waiting:
+            self._room.freed()
+        job.result._succeed(value, "", job.attempt)
 
     def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> Callable[[], None] | None:
         """A task has failed; return what has it tried again, to be called when its worker is done with it."""
@@ -557,21 +567,29 @@ class LocalEngine:
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
-        return [job.result for job in list(self._open)]
+        return [job.result for job in list(self._open) if hasattr(job, "result")]
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        self._closed, self._cause = True, FORKED
+        return self.results()
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""
-        ok, codes, turned_away = self._counts.ok, self._counts.codes(), self._turned_away
-        called, now = drawn(self._ids) - turned_away, monotonic()
-        still = [job for job in list(self._open) if not job.result.done()]
-        return balanced(called, ok, codes, [_open_task(job, now) for job in still])
+        with self._counting:
+            drawn_by_now = drawn(self._ids)
+            still = list(self._open)  # all that were drawn by then, but for those that ended well
+            called, codes = drawn_by_now - self._turned_away, self._codes.copy()
+        still = [job for job in still if 0 < job.number <= drawn_by_now]
+        ok, now = called - codes.total() - len(still), monotonic()
+        return balanced(called, ok, codes, [_open_task(job, now) for job in still if hasattr(job, "id")])
 
     def close(self, timeout: float) -> None:
         """Settle what is open with FAIL/SHUTDOWN and let the workers end."""
         self._closed = True
         self._room.freed()
         self._later.close(timeout)
-        still = list(self._open)
+        still = [job for job in list(self._open) if hasattr(job, "result")]  # else its call sees that it is closed
         tell_left_undone(self.events, sum(job.options.ignore_report for job in still))
         for job in still:
             job.give_up()

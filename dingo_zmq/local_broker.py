@@ -24,6 +24,7 @@ from dingo_zmq.ports import (
 )
 from dingo_zmq.protocol.terms import LEAST_SECONDS
 from dingo_zmq.shelf import Shelf
+from dingo_zmq.waiting import Condition
 
 __all__ = ["LocalBackend", "LocalBroker", "TaskQueue"]
 
@@ -62,7 +63,7 @@ class TaskQueue:
     """The tasks on their way between the `LocalBroker` objects that share it."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._ears: list[_Ear] = []
         self._offered: set[_Waiting] = set()

@@ -12,7 +12,12 @@ from dingo_zmq import errors
 
 __all__ = [
     "BODY_LIMIT",
+    "MAX_CALLERS",
+    "MAX_KEPT",
+    "MAX_KEPT_BYTES",
     "MAX_OPEN",
+    "MAX_OPEN_BYTES",
+    "LARGE",
     "Code",
     "Failure",
     "Options",
@@ -32,6 +37,21 @@ BODY_LIMIT = 256 * 1024 * 1024
 
 MAX_OPEN = 200_000
 """Tasks of an App that may be open at a time, unless it says otherwise."""
+
+LARGE = 64 * 1024
+"""Bytes above which a body counts as large; it is sent and received without copying."""
+
+MAX_OPEN_BYTES = 4 * 1024**3
+"""Bytes of large arguments of an App that may be open at a time, unless it says otherwise."""
+
+MAX_KEPT = 200_000
+"""Answers that a node keeps for its callers, unless it says otherwise."""
+
+MAX_KEPT_BYTES = 4 * 1024**3
+"""Bytes of large answers that a node keeps, unless it says otherwise."""
+
+MAX_CALLERS = 4096
+"""Callers that a node knows at a time, unless it says otherwise."""
 
 PRIORITY_MOST = 1_000_000
 """highest priority, and with a minus the lowest"""

@@ -37,7 +37,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar, cast, 
 from dingo_zmq import errors
 from dingo_zmq.invoke import Handler
 from dingo_zmq.model import Code, Failure, Options, Report, Status, error_for
+from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
     import asyncio
@@ -112,7 +113,7 @@ class Door:
     __slots__ = ("arrived", "bells", "callbacks", "condition", "followers", "handled", "kept", "state", "waiters")
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        self.condition = Condition()
         self.state = PENDING
         self.waiters: list[Any] = []  # told of the end, under the lock; the standard library adds its own
         self.bells: list[_Bell | _Relay] = []  # told of each report
@@ -868,7 +869,7 @@ class _Wakeups:
                 future.set_result(None)
 
 
-def _wait_for(condition: threading.Condition, true: Callable[[], bool], timeout: float | None) -> bool:
+def _wait_for(condition: Condition, true: Callable[[], bool], timeout: float | None) -> bool:
     """Wait, holding the condition, until `true` says so; returns False if `timeout` seconds pass before."""
     deadline = None if timeout is None else monotonic() + timeout
     while not true():
@@ -877,6 +878,15 @@ def _wait_for(condition: threading.Condition, true: Callable[[], bool], timeout:
             return False
         condition.wait(left)
     return True
+
+
+def leave_behind(results: Iterable[Result[Any]], failure: Failure) -> None:
+    """In a forked child: settle results that nobody will settle there, whichever thread had their locks."""
+    global _making  # noqa: PLW0603
+    _making = threading.RLock()
+    for result in results:
+        result._door = None
+        result._fail(failure)
 
 
 def _call_all(callbacks: Sequence[Callable[[Any], object]], result: Result[Any]) -> None:

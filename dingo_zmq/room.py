@@ -1,4 +1,4 @@
-"""The bound on open tasks: where calls wait, or are turned away."""
+"""The bounds on open tasks: where calls wait, or are turned away."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import sys
 import threading
 from collections.abc import Callable
 
-from dingo_zmq.errors import Busy
+from dingo_zmq.errors import Busy, Closed
+from dingo_zmq.waiting import Condition
 
-__all__ = ["Room"]
+__all__ = ["FULL", "Room", "Space", "always_waits"]
 
 LOOK_SECONDS = 1.0
+FULL = ("wait", "raise")
+"""what calls may do at a bound"""
+
+always_waits = threading.local()
+"""`.here` is set in the threads that send what comes next in flows: those were admitted before"""
 
 
 class Room:
@@ -19,15 +25,19 @@ class Room:
 
     Args:
         most: tasks that may be open at a time.
+        full: "wait", or "raise" where a call is to raise `Busy` rather than wait.
+        what: what there are too many of, and `setting` the argument of an App that says how many there may be.
 
     Attributes:
         waiting: how many calls wait; only then need `freed` be called.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self, most: int, full: str = "wait", what: str = "tasks are open", setting: str = "max_open"
+    ) -> None:
         self.waiting = 0
-        self._most = most
-        self._changed = threading.Condition()
+        self._most, self._full, self._what, self._setting = most, full, what, setting
+        self._changed = Condition()
 
     def wait(self, full: Callable[[], bool], *, may_block: bool = True) -> None:
         """
@@ -38,25 +48,92 @@ class Room:
             may_block: whether the calling thread may wait, as far as the caller of this knows.
 
         Raises:
-            Busy: where the calling thread may not wait: in an event loop, for one.
+            Busy: where the calling thread may not wait, in an event loop for one, or is told not to.
         """
         if not may_block or _in_event_loop():
-            raise Busy(
-                f"{self._most:,} tasks are open, and call() may not wait in an event loop; "
-                "hint: await some of the results first, or give the App a larger max_open"
-            )
+            raise self._busy("call() may not wait in an event loop", "await some of the results first")
+        if self._full == "raise" and not getattr(always_waits, "here", False):
+            if not full():
+                return
+            raise self._busy('call() is not to wait (full="raise")', "wait for some of the results first")
         with self._changed:
-            self.waiting += 1
             try:
+                self.waiting += 1
                 while full():
                     self._changed.wait(LOOK_SECONDS)
             finally:
                 self.waiting -= 1
 
+    def _busy(self, why: str, first: str) -> Busy:
+        return Busy(
+            f"{self._most:,} {self._what}, and {why}; hint: {first}, or give the App a larger {self._setting}"
+        )
+
     def freed(self) -> None:
         """A task was settled, or the App is closed."""
         with self._changed:
             self._changed.notify_all()
+
+
+class Space:
+    """
+    The bound on the bytes of large bodies that are open; one body alone always fits.
+
+    Args:
+        most: bytes at a time.
+        full: as for a `Room`.
+
+    Attributes:
+        taken: bytes at the moment.
+    """
+
+    def __init__(self, most: int, full: str) -> None:
+        self.taken = 0
+        self._most = most
+        self._room = Room(most, full, "bytes of large arguments are open", "max_open_bytes")
+        self._taking = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return self._room.waiting
+
+    def take(self, size: int, closed: Callable[[], str], *, may_block: bool = True) -> None:
+        """
+        Return when there is space for a body, which it has from then on.
+
+        Args:
+            size: bytes of it.
+            closed: why there will never be any, "" where there will.
+            may_block: as for `Room.wait`.
+
+        Raises:
+            Busy: as `Room.wait`.
+            Closed: as `closed` says.
+        """
+
+        def full() -> bool:
+            return self.taken > 0 and self.taken + size > self._most and not closed()
+
+        while True:
+            with self._taking:
+                if cause := closed():
+                    raise Closed(cause)
+                if not full():
+                    self.taken += size
+                    return
+            self._room.wait(full, may_block=may_block)
+
+    def give(self, size: int) -> None:
+        """A body is open no more."""
+        with self._taking:
+            self.taken -= size
+        if self._room.waiting:
+            self._room.freed()
+
+    def freed(self) -> None:
+        """The App is closed."""
+        self._room.freed()
 
 
 def _in_event_loop() -> bool:

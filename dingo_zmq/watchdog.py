@@ -7,6 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from dingo_zmq.waiting import Condition
+
 __all__ = ["Watchdog"]
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ class Watchdog(Generic[T]):
     def __init__(self, name: str, over: Callable[[T, threading.Thread, float], None]) -> None:
         self._name, self._over = name, over
         self._jobs: dict[T, tuple[float, threading.Thread, float | None]] = {}
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +10,7 @@ from dingo_zmq.errors import PeerError, SoftTimeLimit, TaskCancelled
 from dingo_zmq.limits import WHILE_IT_RAN, Limits
 from dingo_zmq.model import Code, Failure
 from dingo_zmq.protocol.streams import Window
+from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +40,7 @@ class Gate:
 
     def __init__(self, task: Cancellable) -> None:
         self._task, self._window = task, Window()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._left = False
         self.waiting = False

@@ -20,7 +20,7 @@ import pytest
 import zmq
 from click.testing import CliRunner
 
-from dingo_zmq import App
+from dingo_zmq import App, Ledger
 from dingo_zmq.cli import main
 from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
@@ -41,6 +41,13 @@ def wait_until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -
         assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
         threading.Event().wait(0.01)
     return value
+
+
+def settled(ledger: Ledger) -> Ledger:
+    """Check that every task called is settled, and return the ledger."""
+    assert ledger.called == ledger.ok + ledger.failed + ledger.cancelled + ledger.expired, ledger
+    assert (ledger.open, ledger.tasks) == (0, ()), ledger
+    return ledger
 
 
 class Program:
@@ -249,7 +256,9 @@ class Mesh:
 
     def close_apps(self) -> None:
         while self.apps:
-            self.apps.pop().close(wait=False)
+            app = self.apps.pop()
+            app.close(wait=False)
+            settled(app.ledger())
 
     def close(self) -> None:
         self.close_apps()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "dingo_zmq"
 
 # A name stands for the module and, where it is a package, for everything in it.
 FLOORS = [
-    "errors interrupts",
+    "errors forked interrupts living waiting",
     "model ids events listening",
     "ports",
     "marshal invoke marshallers",

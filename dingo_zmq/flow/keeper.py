@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -13,11 +12,9 @@ from dingo_zmq.listening import Events
 from dingo_zmq.model import Code, Failure
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.result import Result
-from dingo_zmq.room import Room
+from dingo_zmq.room import Room, always_waits
 
 __all__ = ["Keeper", "failure_in", "placed"]
-
-_here = threading.local()  # .flows is set in the threads that send what comes next
 
 
 class Callbacks(Protocol):
@@ -38,13 +35,14 @@ class Keeper:
         max_open: flows not settled at a time, beside the App's tasks; at the bound a call waits, or raises `Busy`
             in an event loop.  What a flow itself sends does not wait here.
         events: hears of handlers that fail.
+        full: "wait", or "raise" where such a call raises `Busy` anywhere.
     """
 
-    def __init__(self, start: Callable[[], Callbacks], max_open: int, events: Events) -> None:
+    def __init__(self, start: Callable[[], Callbacks], max_open: int, events: Events, full: str = "wait") -> None:
         self._start, self._max_open, self._events = start, max_open, events
         self._callbacks: Callbacks | None = None
         self._open: set[Result[Any]] = set()
-        self._room = Room(max_open)
+        self._room = Room(max_open, full)
         self._thread = CallbackThread("flows")
         self._ids = itertools.count(1)
         self._closed = False
@@ -58,7 +56,7 @@ class Keeper:
             Closed: the App is closed.
         """
         self._callbacks = self._start()
-        if self._full() and not getattr(_here, "flows", False):
+        if self._full() and not getattr(always_waits, "here", False):
             self._room.wait(self._full)
             self._start()
 
@@ -111,7 +109,7 @@ class Keeper:
 
 
 def _flowing(fn: Callable[..., object], args: tuple[Any, ...]) -> None:
-    _here.flows = True
+    always_waits.here = True
     fn(*args)
 
 

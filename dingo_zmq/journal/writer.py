@@ -13,6 +13,7 @@ from typing import TypeAlias
 from dingo_zmq.errors import JournalError
 from dingo_zmq.journal.file import JournalFile
 from dingo_zmq.journal.rows import Batch, Call, End, Hold, State
+from dingo_zmq.waiting import Condition, Event
 
 __all__ = ["Journal"]
 
@@ -90,7 +91,7 @@ class Journal:
         self.clean = False
         self._orders: list[_Order] = []
         self._gone: deque[int] = deque()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._ending = self._fenced = False
         self._said_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="dingo-journal", daemon=True)
@@ -105,7 +106,7 @@ class Journal:
         Raises:
             JournalError: it cannot be done, and they are not recorded.
         """
-        done = threading.Event()
+        done = Event()
         failed: list[JournalError] = []
 
         def turned_away(error: JournalError) -> None:

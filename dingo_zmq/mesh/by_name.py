@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 from dingo_zmq.errors import DingoError
 from dingo_zmq.marshal import size
 from dingo_zmq.marshallers import spoken
-from dingo_zmq.mesh import sockets
 from dingo_zmq.mesh.caller import MeshCaller
-from dingo_zmq.model import Options
+from dingo_zmq.model import LARGE, Options
 from dingo_zmq.protocol.ledger import Route, marshallers_of
 from dingo_zmq.registry import Function
 
@@ -75,5 +74,5 @@ def rewrite(task: Any, how: str) -> Route:
     task.body, task.buffers = body
     if not task.options.ignore_report:
         task.unpack = after.unpack_return
-    large = body[1] or len(body[0]) > sockets.LARGE
+    large = body[1] or len(body[0]) > LARGE
     return route._replace(fingerprint=after.fingerprint, size=size(body) if large else 0)

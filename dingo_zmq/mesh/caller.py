@@ -194,11 +194,13 @@ class MeshCaller:
         The task is handed over before it is sent: should a signal's exception come in between, the loop takes
         it for sent, and the next BEAT finds out.
         """
-        place = self._place
-        if place is None or place.route is not entry.route or entry.buffers or not self._reactor.enter():
+        place, reactor, got = self._place, self._reactor, False
+        if place is None or place.route is not entry.route or entry.buffers:
             return False
         try:
-            if self._place is not place or self.inbox:
+            for got in iter(reactor.try_lock, None):  # noqa: B007 - see `Reactor`
+                break
+            if not got or not reactor.sleeping or self._place is not place or self.inbox:
                 return False
             self._place = None
             self._expressed.append((entry, place))
@@ -209,10 +211,11 @@ class MeshCaller:
                 push.send(frame, mesh_sockets.NOBLOCK)
             except zmq.Again:
                 place.refused = True
-                self._reactor.wake()
+                reactor.wake()
             return True
         finally:
-            self._reactor.leave()
+            if got:
+                reactor.unlock()
 
     def _take_inbox(self, now: float) -> bool:
         """Take over what was called; before anything else is done, so that the decider never knows less."""
@@ -300,6 +303,11 @@ class MeshCaller:
         """Return the results of all tasks not settled."""
         self._take_inbox(monotonic())
         return [entry.result for entry in self.decider.everything()]
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether a task was handed over; asked by the I/O thread."""
+        self._take_inbox(monotonic())
+        return hasattr(entry, "since")
 
     def open_tasks(self) -> list[tuple[Any, Entry]]:
         """Return the results of all tasks not settled, with their entries; also after the end."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 from dingo_zmq.balance import Counts, Ledger, balanced, drawn
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
 from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.journal import Journal, JournalFile
@@ -35,12 +36,17 @@ from dingo_zmq.mesh.info import Load, PeerInfo
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
-from dingo_zmq.mesh.reactor import DIED, FORKED, Reactor
+from dingo_zmq.mesh.reactor import DIED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
 from dingo_zmq.mesh.tickets import KeptTicket, StreamTicket, Ticket
 from dingo_zmq.model import (
     BODY_LIMIT,
+    LARGE,
+    MAX_CALLERS,
+    MAX_KEPT,
+    MAX_KEPT_BYTES,
     MAX_OPEN,
+    MAX_OPEN_BYTES,
     Code,
     Failure,
     Options,
@@ -53,14 +59,16 @@ from dingo_zmq.model import (
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
+from dingo_zmq.protocol.intake import Bounds
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
-from dingo_zmq.room import Room
+from dingo_zmq.room import Room, Space
 from dingo_zmq.stream import handing_out
 from dingo_zmq.task import Submit, SubmitStream
+from dingo_zmq.waiting import Condition, Event
 
 __all__ = ["MeshEngine", "MeshSettings"]
 
@@ -89,6 +97,11 @@ class MeshSettings:
         advertise: where others are told that a node is, instead of its addresses; "host" or "host:port".
         insecure_lan: use no key at all, and be open all the same.
         journal: file in which tasks are recorded before `call` returns, None for none.
+        max_open_bytes: bytes of large arguments of tasks not settled; at the bound the same as for `max_open`.
+        full: "wait", or "raise" where a call at one of these bounds raises `Busy` anywhere.
+        max_kept, max_kept_bytes: answers, and bytes of large ones, that a node of this App keeps for its callers
+            until they have heard them; above that it takes no more tasks.
+        max_callers: callers that a node of this App knows at a time; above that it lets in nobody new.
     """
 
     mesh: str = "default"
@@ -101,6 +114,11 @@ class MeshSettings:
     advertise: tuple[str, ...] = ()
     insecure_lan: bool = False
     journal: str | None = None
+    max_open_bytes: int = MAX_OPEN_BYTES
+    full: str = "wait"
+    max_kept: int = MAX_KEPT
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    max_callers: int = MAX_CALLERS
 
     def credentials(self) -> tuple[keys.Key | None, Reach]:
         """Return the key and the reach; see `reach.credentials`."""
@@ -145,7 +163,9 @@ class MeshEngine:
         self._turned_away = 0  # numbers drawn by calls that raised
         self._unusable = ""
         self._turning_away = threading.Lock()
-        self._room = Room(settings.max_open)
+        self._room = Room(settings.max_open, settings.full)
+        self._space = Space(settings.max_open_bytes, settings.full)
+        self._has_large = False  # whether there ever was a large body
         self._finder = Finder(sources(settings.discovery, settings.peers, self.reach.interfaces), settings.mesh)
         self.caller = MeshCaller(
             self.id,
@@ -160,13 +180,12 @@ class MeshEngine:
         )
         self.caller.rewrite = self._rewrite
         self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
-        self._news, self._news_count = threading.Condition(), 0
+        self._news, self._news_count = Condition(), 0
         self.node: MeshNode | None = None
         self._herald: Herald | None = None
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
-        self.reactor.on_fork = self._forked
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
         if self.journal is not None:
@@ -184,8 +203,10 @@ class MeshEngine:
         self._changed()
         self.events.close(DIED)
 
-    def _forked(self) -> None:
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
         self._unusable = FORKED
+        return [result for result, _ in self.caller.open_tasks()]
 
     # ------------------------------------------------------------------ the journal
 
@@ -277,7 +298,7 @@ class MeshEngine:
             return ByName(self.caller, function, options, self.streamer)
         return handing_out(self._submitter(function, options, StreamTicket))
 
-    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:
+    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:  # noqa: C901 - hot
         self._check_key(function)
         signature, name = function.signature, function.name
         pack, unpack = signature.pack, signature.unpack_return
@@ -289,28 +310,37 @@ class MeshEngine:
         new_id, new_result = self._id_makers(function)
         special = options.on_terms or options.ignore_report or make is not Ticket
 
-        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
+        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:  # noqa: C901 - hot
             data, buffers = pack(args, kwargs)
             way = route
-            if buffers or len(data) > sockets.LARGE:
+            if buffers or len(data) > LARGE:
                 way, (data, buffers) = _large(route, (data, buffers), limit)
             if self._unusable:
                 raise Closed(self._unusable)
-            number = next(ids)
-            if number - self._settled - self._turned_away > max_open:
-                self._wait_for_room(number)
-            ticket = make(way, new_id(number), data, buffers, options, wired, None)
-            ticket.engine, ticket.unpack = self, unpack
-            result = new_result(name, ticket.id, ticket)
-            ticket.result = result
-            if special:
-                return self._submit_special(ticket, result)
-            if not (reactor.sleeping and send_now(ticket)):
-                append(ticket)
-                if reactor.sleeping:
-                    reactor.wake()
-                if not reactor.running:  # unset before the loop looks into the inbox for the last time
-                    self._late(ticket, result)
+            number, ticket = 0, None
+            try:
+                for number in ids:  # noqa: B007 - unlike after next(), no signal comes before it is kept
+                    break
+                if number - self._settled - self._turned_away > max_open:
+                    self._wait_for_room(number)
+                ticket = make(way, new_id(number), data, buffers, options, wired, None)
+                ticket.engine, ticket.unpack = self, unpack
+                result = new_result(name, ticket.id, ticket)
+                ticket.result = result
+                if way is not route:
+                    self._take_space(ticket, way.size)
+                if special:
+                    return self._submit_special(ticket, result)
+                if not (reactor.sleeping and send_now(ticket)):
+                    append(ticket)
+                    if reactor.sleeping:
+                        reactor.wake()
+                    if not reactor.running:  # unset before the loop looks into the inbox for the last time
+                        self._late(ticket, result)
+            except BaseException:
+                if number:
+                    self._turn_away(ticket)
+                raise
             return result
 
         return submit
@@ -326,20 +356,30 @@ class MeshEngine:
 
         def make(args: tuple[Any, ...], kwargs: dict[str, Any], before: Callable[[], None]) -> KeptTicket:
             (data, buffers), way = signature.pack(args, kwargs), route
-            if buffers or len(data) > sockets.LARGE:
+            if buffers or len(data) > LARGE:
                 way, (data, buffers) = _large(route, (data, buffers), limit)
             if self._unusable:
                 raise Closed(self._unusable)
-            number = next(self._ids)
-            if number - self._settled - self._turned_away > self.settings.max_open:
-                before()
-                self._wait_for_room(number)
-            ticket = KeptTicket(way, new_id(number), data, buffers, options, wired, None)
-            ticket.engine, ticket.unpack, ticket.let_go = self, unpack, None
-            ticket.record = next(self._records)
-            if options.on_terms:
-                ticket.terms = Terms(options)
-            ticket.result = new_result(name, ticket.id, ticket)
+            number, ticket = 0, None
+            try:
+                for number in self._ids:  # noqa: B007 - as in `_submitter`
+                    break
+                if number - self._settled - self._turned_away > self.settings.max_open:
+                    before()
+                    self._wait_for_room(number)
+                ticket = KeptTicket(way, new_id(number), data, buffers, options, wired, None)
+                ticket.engine, ticket.unpack, ticket.let_go = self, unpack, None
+                if way is not route:
+                    before()
+                    self._take_space(ticket, way.size)
+                ticket.record = next(self._records)
+                if options.on_terms:
+                    ticket.terms = Terms(options)
+                ticket.result = new_result(name, ticket.id, ticket)
+            except BaseException:
+                if number:
+                    self._turn_away(ticket)
+                raise
             return ticket
 
         return KeptSubmit(make, self._send_kept)
@@ -350,17 +390,16 @@ class MeshEngine:
         results = [ticket.result for ticket in tickets]
         try:
             self.journal.record([call_of(ticket) for ticket in tickets])
+            self.caller.inbox.extend(tickets)
+            if self.reactor.sleeping:
+                self.reactor.wake()
+            if not self.reactor.running:
+                for ticket, result in zip(tickets, results, strict=True):
+                    self._late(ticket, result)
         except BaseException:
             for ticket in tickets:
-                self._turn_away()
-                self.journal.let_go(ticket.record)  # it may be there, where a signal came in between
+                self._turn_away(ticket)
             raise
-        self.caller.inbox.extend(tickets)
-        if self.reactor.sleeping:
-            self.reactor.wake()
-        if not self.reactor.running:
-            for ticket, result in zip(tickets, results, strict=True):
-                self._late(ticket, result)
         ignored = tickets[0].options.ignore_report
         return [_told_at_once(result) if ignored else result for result in results]
 
@@ -377,28 +416,23 @@ class MeshEngine:
         if maker is None:
             return (str if not self._life else f"{self._life}-{{}}".format), Result
 
-        def new_id(_: int) -> str:
-            try:
-                return OpenIDs.new(maker, name)
-            except BaseException:
-                self._turn_away()
-                raise
-
         def new_result(name: str, id: str, ticket: Ticket) -> Result[Any]:
             result: Result[Any] = Result(name, id, ticket)
-            try:
-                self._open_ids.keep(result)
-            except BaseException:
-                self._turn_away()
-                raise
+            self._open_ids.keep(result)
             return result
 
-        return new_id, new_result
+        return lambda _: OpenIDs.new(maker, name), new_result
 
-    def _turn_away(self) -> None:
-        """A call that has drawn its number raises."""
-        with self._turning_away:
-            self._turned_away += 1
+    def _turn_away(self, ticket: Ticket | None) -> None:
+        """A call that has drawn its number raises; where a signal did that, the task may be on its way."""
+        if ticket is not None and not self.reactor.is_current:
+            self._later(partial(self._turn_away, ticket))
+        elif ticket is None or not self.caller.has(ticket):
+            with self._turning_away:
+                self._turned_away += 1
+            self._give_space(ticket)
+            if self.journal is not None and ticket is not None:
+                self.journal.let_go(ticket.record)  # it may be there, where a signal came in between
 
     def _check_key(self, function: Function) -> None:
         if function.signature.pickles and self.key is None:
@@ -431,17 +465,23 @@ class MeshEngine:
             self._late(ticket, result)
         return result
 
+    def _take_space(self, ticket: Ticket, size: int) -> None:
+        self._has_large = True
+        self._space.take(size, lambda: self._unusable, may_block=not self.reactor.is_current)
+        ticket.large = size
+
+    def _give_space(self, ticket: Ticket | None) -> None:
+        large: int = getattr(ticket, "large", 0)
+        if large:
+            self._space.give(large)
+
     def _wait_for_room(self, number: int) -> None:
         def full() -> bool:
             return number - self._settled - self._turned_away > self.settings.max_open and not self._unusable
 
-        try:
-            self._room.wait(full, may_block=not self.reactor.is_current)
-            if self._unusable:
-                raise Closed(self._unusable)
-        except BaseException:
-            self._turn_away()
-            raise
+        self._room.wait(full, may_block=not self.reactor.is_current)
+        if self._unusable:
+            raise Closed(self._unusable)
 
     def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
         """Cancel a task unless it is known to have started."""
@@ -486,6 +526,8 @@ class MeshEngine:
         self._settled += 1
         if self._room.waiting:
             self._room.freed()
+        if self._has_large:
+            self._give_space(cast(Ticket, entry))
         result = entry.result
         if not self._finish(entry, node):
             self._counts.settled(result)
@@ -613,6 +655,9 @@ class MeshEngine:
             pace(),
         )
         node = self._make_node(identity, served, own, threads, self.key, self.reach.hosts(), port, self.events)
+        node.decider.bounds = Bounds(
+            self.settings.max_kept, self.settings.max_kept_bytes, self.settings.max_callers
+        )
 
         def start() -> None:
             node.open(self.reactor)
@@ -667,7 +712,7 @@ class MeshEngine:
         node = self.node
         if node is None:
             return True
-        done = threading.Event()
+        done = Event()
 
         def begin() -> None:
             node.on_drained = done.set
@@ -748,14 +793,11 @@ class MeshEngine:
         Return what became of the tasks called; see `App.ledger`.
 
         Raises:
-            Closed: in a process that was forked.
             TimeoutError: where the I/O thread is busy.
         """
         try:
             return self._ledger(*self.reactor.ask(self._look))
         except Closed:
-            if self._unusable == FORKED:
-                raise
             self.reactor.has_ended(GLANCE_SECONDS)
             return self._ledger(*self._look())
 
@@ -766,8 +808,9 @@ class MeshEngine:
             known = {entry for _, entry in tasks}
             late = [ticket for ticket in self._came_late if not (ticket.settled or ticket in known)]
             tasks += [(ticket.result, ticket) for ticket in late]
-        codes, settled, waiting = self._counts.codes(), self._settled, self._room.waiting + self._turned_away
-        return drawn(self._ids) - waiting, settled, codes, tasks
+        codes, settled = self._counts.codes(), self._settled
+        not_called = self._room.waiting + self._space.waiting + self._turned_away
+        return drawn(self._ids) - not_called, settled, codes, tasks
 
     def _ledger(
         self, called: int, settled: int, codes: Counter[Code], tasks: list[tuple[Result[Any], Entry]]
@@ -803,6 +846,7 @@ class MeshEngine:
         self.reactor.stop(timeout)  # which closes the journal, too
         tell_left_undone(self.events, self._left_undone)
         self._room.freed()
+        self._space.freed()
         self._callbacks.close()
 
 

@@ -23,7 +23,7 @@ from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
-from dingo_zmq.model import Code, Failure, Status, plain
+from dingo_zmq.model import LARGE, Code, Failure, Status, plain
 from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
@@ -497,7 +497,7 @@ class MeshNode:
         body = function.signature.pack_return(value)
         if body[1]:
             body = frozen(body)  # whoever made it may go on to change it
-        if body[1] or len(body[0]) > mesh_sockets.LARGE:
+        if body[1] or len(body[0]) > LARGE:
             total, limit = size(body), self._identity.limit
             if total > limit:
                 raise EncodeError(

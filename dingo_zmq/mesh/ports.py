@@ -24,8 +24,7 @@ from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.marshal import encode_failure, encode_progress, size
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.node import Answer, MeshNode
-from dingo_zmq.mesh.sockets import LARGE
-from dingo_zmq.model import NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
+from dingo_zmq.model import LARGE, NUMBER_MOST, Code, Failure, Options, Status, check_part, plain
 from dingo_zmq.ports import (
     Channel,
     Heard,
@@ -47,6 +46,7 @@ from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.terms import LEAST_SECONDS, Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.shelf import Shelf
+from dingo_zmq.waiting import Condition
 from dingo_zmq.yielding import Gate
 
 __all__ = ["MeshCallerPort", "MeshNodePort"]
@@ -410,7 +410,7 @@ class _Desk:
     """Tasks that were handed over, by name and id: one at a time."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._handed: dict[Key, _Handed] = {}
         self.closed = False
         self.stop: Stop = _nothing
@@ -491,7 +491,7 @@ class _PortNode(MeshNode):
     def __init__(self, takes: dict[str, Take], desk: _Desk, *about: Any) -> None:
         self._takes, self._desk = takes, desk
         self._refused: deque[tuple[Held, str]] = deque()
-        self._offers = threading.Condition()
+        self._offers = Condition()
         self._offering = 0
         self._away = threading.Event()
         super().__init__(*about)

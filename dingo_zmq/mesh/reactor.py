@@ -18,37 +18,34 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import zmq
 
 from dingo_zmq.errors import Closed
+from dingo_zmq.forked import FORKED
+from dingo_zmq.living import Living
 from dingo_zmq.mesh.bell import Bell
 from dingo_zmq.mesh.poll import READABLE, WRITABLE, new_poll
+from dingo_zmq.waiting import Answer, Event
 
-__all__ = ["DIED", "FORKED", "Part", "Reactor"]
+__all__ = ["DIED", "Part", "Reactor"]
 
 IDLE_SECONDS = 60.0
 STANDBY_SECONDS = 0.002
 STANDBY_ROUNDS = 100
 """so many looks without a short job in between, and the stand-by thread goes to sleep"""
 
-FORKED = (
-    "this process was forked from one that uses a mesh App, whose sockets do not work here; "
-    'hint: start processes with multiprocessing.get_context("spawn"), or make a new App in the child'
-)
-
 DIED = "the I/O thread of this App died; see the log"
 
 T = TypeVar("T")
 Job = Callable[[], None]
 _log = logging.getLogger(__name__)
-_reactors: weakref.WeakSet[Reactor] = weakref.WeakSet()
+_reactors: Living[Reactor] = Living()
 
 
 class Part(Protocol):
@@ -79,6 +76,10 @@ class Reactor:
     A thread that hands over work puts it into a deque first and looks at `sleeping` second; the loop sets
     `sleeping` first and looks at the deques second, so one of the two sees the other.
 
+    While the loop sleeps, another thread may use the sockets for a moment, between `try_lock` and `unlock`.  It
+    must not leave the state of any part in between: an exception from a signal can come after any call.  So the
+    lock must be had and known to be had in one step, as by ``for got in iter(try_lock, None): break``.
+
     Args:
         context: the ZeroMQ context; it is terminated at the end of the loop.
         name: of the loop thread.
@@ -91,10 +92,9 @@ class Reactor:
         self.parts: list[Part] = []
         self.job: Job | None = None
         self.job_is_short = False
-        self.on_fork: Job = lambda: None
         self._on_crash = on_crash
         self._calls: deque[Job] = deque()
-        self._asked: set[Future[Any]] = set()
+        self._asked: set[Answer[Any]] = set()
         self._cause = "this App is closed"
         self._poll = new_poll()
         self._ready: dict[int, Callable[[], None]] = {}
@@ -102,8 +102,9 @@ class Reactor:
         self.watch_fd(self._bell.fd, self._bell.hush)
         self.running = True
         self._forked = False
-        self._ended = threading.Event()
+        self._ended = Event()
         self._lock = threading.Lock()
+        self.try_lock, self.unlock = partial(self._lock.acquire, False), self._lock.release  # noqa: FBT003
         self._owner = 0
         self._loop_thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._leader = self._loop_thread
@@ -120,19 +121,6 @@ class Reactor:
         """See that the loop looks at the deques; cheap to call too often."""
         self.sleeping = False
         self._bell.ring()
-
-    def enter(self) -> bool:
-        """
-        Return whether the calling thread may use the sockets, since the loop sleeps; then it must `leave`.
-
-        It may do so for a moment only, and must not leave the state of any part in between: an exception from
-        a signal can come at any instruction.
-        """
-        return self.sleeping and self._lock.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """The opposite of `enter`."""
-        self._lock.release()
 
     def call(self, fn: Job) -> None:
         """
@@ -157,18 +145,18 @@ class Reactor:
         """
         if self.is_current:
             return fn()
-        answer: Future[T] = Future()
+        answer: Answer[T] = Answer()
 
         def run() -> None:
             try:
-                answer.set_result(fn())
+                answer.give(fn())
             except BaseException as exc:
-                answer.set_exception(exc)
+                answer.fail(exc)
 
         self._asked.add(answer)
         try:
             self.call(run)
-            return answer.result(timeout)
+            return answer.get(timeout)
         finally:
             self._asked.discard(answer)
 
@@ -346,11 +334,10 @@ class Reactor:
         """The loop comes to none of the calls any more; somebody may wait for one of them."""
         for answer in list(self._asked):
             if not answer.done():
-                answer.set_exception(Closed(self._cause))
+                answer.fail(Closed(self._cause))
 
     def _after_fork(self) -> None:
         self._forked = True
-        self.on_fork()
 
 
 class _Standby:

@@ -33,9 +33,6 @@ __all__ = [
 PORTS = range(47100, 47300)
 """where a node looks for a free pair of ports unless told"""
 
-LARGE = 64 * 1024
-"""frames of this many bytes and more are sent and received without copying"""
-
 NOBLOCK, MORE = (
     int(zmq.NOBLOCK),
     int(zmq.NOBLOCK | zmq.SNDMORE),

@@ -34,9 +34,10 @@ class Engine(Protocol):
 class Ticket(Entry):
     """A ledger entry that is also the owner of its `Result`."""
 
-    __slots__ = ("engine", "unpack")
+    __slots__ = ("engine", "large", "unpack")
 
     engine: Engine
+    large: int  # bytes that count as open; only set where there are any
     unpack: Callable[[Any], Any]
 
     def cancel(self, result: Result[Any]) -> bool:

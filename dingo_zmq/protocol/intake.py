@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Any
 
-from dingo_zmq.model import Status
+from dingo_zmq.model import LARGE, MAX_CALLERS, MAX_KEPT, MAX_KEPT_BYTES, Status
 from dingo_zmq.protocol import credit
 from dingo_zmq.protocol.messages import BUSY, TEXT_MOST, UNKNOWN_FUNCTION, Refs, TaskItem, TaskOptions
 
@@ -173,6 +173,42 @@ class Answer:
     def __init__(self, item: tuple[int, str, int, int, int, bytes], id: str, buffers: tuple[Any, ...]) -> None:
         self.item, self.id, self.buffers, self.at = item, id, buffers, NEVER
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.item[5]) + sum([memoryview(buffer).nbytes for buffer in self.buffers])
+
+    @property
+    def large(self) -> int:
+        """Its bytes where it is large, else 0."""
+        size = self.size
+        return size if self.buffers or size > LARGE else 0
+
+
+class Bounds:
+    """
+    What a node keeps at most for all its callers; shared by its links.
+
+    Args:
+        kept: answers.
+        kept_bytes: bytes of those of them that are large.
+        callers: links at a time.
+
+    Attributes:
+        taken: bytes of the large answers that are kept.
+        crowded: whether there were too many answers when they were counted last.
+    """
+
+    def __init__(self, kept: int = MAX_KEPT, kept_bytes: int = MAX_KEPT_BYTES, callers: int = MAX_CALLERS) -> None:
+        self.kept, self.kept_bytes, self.callers = kept, kept_bytes, callers
+        self.taken = 0
+        self.crowded = False
+
+    @property
+    def full(self) -> bool:
+        """Whether no more tasks are to be taken."""
+        return self.crowded or self.taken > self.kept_bytes
+
 
 class Lane:
     """
@@ -198,17 +234,19 @@ class Link:
 
     `kept` holds the answers not yet heard, by report number, oldest first; their number is bounded since
     beyond a few allowances they eat credit (see `credit.grant`).  `partial` of them are values of streams, which
-    are bounded by the window of each.
+    are bounded by the window of each, and `large` are counted in the `bounds` of the node.
     `life` is not 0 for a caller with a journal, whose next life may take the link over; `base` is the first token.
     """
 
     __slots__ = (
         "base",
+        "bounds",
         "caller",
         "dead",
         "hello",
         "kept",
         "lanes",
+        "large",
         "last_beat",
         "life",
         "partial",
@@ -222,10 +260,18 @@ class Link:
     )
 
     def __init__(
-        self, token: bytes, caller: str, functions: Iterable[Function], now: float, life: int = 0
+        self,
+        token: bytes,
+        caller: str,
+        functions: Iterable[Function],
+        now: float,
+        bounds: Bounds | None = None,
+        life: int = 0,
     ) -> None:
         self.token, self.caller, self.touched = token, caller, now
         self.base, self.life = token, life
+        self.bounds = bounds or Bounds()
+        self.large = 0
         self.lanes = {function.name: Lane(function) for function in functions}
         for lane in self.lanes.values():
             lane.function.lanes.append(lane)
@@ -248,7 +294,12 @@ class Link:
         self.proved = False
         self.hello = 0
         self.previous_beat = self.last_beat = NEVER
-        answers = [answer for answer in self.kept.values() if answer.item[4] != _PARTIAL]
+        answers = []
+        for answer in self.kept.values():
+            if answer.item[4] != _PARTIAL:
+                answers.append(answer)
+            elif self.large:
+                self._let_go(answer)
         for number, answer in enumerate(answers, 1):
             answer.item = (number, *answer.item[1:])
             answer.at = NEVER
@@ -259,7 +310,7 @@ class Link:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the answers that are kept."""
-        return sum(len(a.item[5]) + sum(map(memory_of, a.buffers)) for a in self.kept.values())
+        return sum([answer.size for answer in self.kept.values()])
 
     def heard(self, number: int) -> None:
         """Free the answers up to a report number."""
@@ -270,10 +321,21 @@ class Link:
                 return
             if self.partial and kept[first].item[4] == _PARTIAL:
                 self.partial -= 1
+            if self.large:
+                self._let_go(kept[first])
             del kept[first]
+
+    def _let_go(self, answer: Answer) -> None:
+        """An answer is kept no more."""
+        size = answer.large
+        if size:
+            self.large -= 1
+            self.bounds.taken -= size
 
     def credit(self, lane: Lane, now: float) -> int:
         """Return the highest task number granted on a lane; it never goes down."""
+        if self.bounds.full:
+            return lane.granted
         allowed = lane.function.allowance(now)
         total = credit.grant(lane.seen, len(lane.held), len(self.kept) - self.partial, allowed)
         lane.granted = max(lane.granted, total)
@@ -344,6 +406,9 @@ class Link:
         item = (report, held.lane.function.name, held.number, held.attempt, status, body)
         self.kept[report] = answer = Answer(item, held.id, buffers)
         self.pending.append(answer)
+        if buffers or len(body) > LARGE:
+            self.large += 1
+            self.bounds.taken += answer.large
 
     def drop(self, held: Held) -> None:
         """Hold a task no more; nothing is said of it."""
@@ -402,11 +467,8 @@ class Link:
             lane.function.lanes.remove(lane)
             lane.function.held -= len(lane.held)
             lane.held.clear()
+        for answer in self.kept.values() if self.large else ():
+            self._let_go(answer)
         self.kept.clear()
         self.pending.clear()
         return held
-
-
-def memory_of(buffer: Any) -> int:
-    """Return the bytes of something with the buffer protocol."""
-    return memoryview(buffer).nbytes

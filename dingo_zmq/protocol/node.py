@@ -9,7 +9,7 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part, counted
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Function, Held, Link
+from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Bounds, Function, Held, Link
 from dingo_zmq.protocol.publisher import (
     Action,
     Identity,
@@ -47,6 +47,7 @@ class Node:
         pools: number of workers of each pool.
         now: when it started.
 
+    `bounds` says how much it keeps, for how many callers; to be set before the first one comes.
     Every method takes `now`, monotonic seconds, last.  What is to be done is appended to `out`; the doer
     takes it with `take()`.
     """
@@ -57,6 +58,8 @@ class Node:
         self.identity = identity
         self.functions = {function.name: function for function in functions}
         self.starter = Starter(dict(pools))
+        self.bounds = Bounds()
+        self._was_full = False
         self.links: dict[bytes, Link] = {}
         self.by_caller: dict[str, Link] = {}
         self._publisher = Publisher(identity, self.functions, self.starter, self.links, now)
@@ -279,6 +282,7 @@ class Node:
         if now >= self._next_pulse:
             self._next_pulse = now + PULSE_SECONDS
             self._forget_the_silent(now)
+            self._look_at_bounds()
             self.out += self._refusals.tick(now)
             self._publisher.pulse(now)
         self._start(now)
@@ -302,6 +306,23 @@ class Node:
             text = f"forgotten before its journal is opened again: over {KEEP_BYTES:,} bytes of answers are kept"
             self._forget(link)
             self.out.append(Note(text, link.caller, Level.WARNING, EventCode.LOST))
+
+    def _look_at_bounds(self) -> None:
+        """Take no more tasks while too many answers are kept, and take some again after that."""
+        bounds = self.bounds
+        kept = sum([len(link.kept) for link in self.links.values()])
+        bounds.crowded = kept > bounds.kept
+        if bounds.full == self._was_full:
+            return
+        self._was_full = bounds.full
+        if bounds.full:
+            text = (
+                f"keeps {counted(kept, 'answer')} that callers have not heard, {bounds.taken:,} bytes in large "
+                "ones: no more tasks are taken until they have"
+            )
+            self.out.append(Note(text, "", Level.WARNING, EventCode.GENERIC))
+        else:
+            self._owed.update(dict.fromkeys(self.links.values()))
 
     def drain(self, now: float) -> None:
         """Take no more tasks, give back what has not started, and let the rest finish."""
@@ -336,7 +357,7 @@ class Node:
         self._publisher.welcome(link, hello.number, now)
 
     def _new_link(self, hello: m.Hello, now: float) -> Link | None:
-        """Return the link that a HELLO opens or takes over; None where a newer one is here already."""
+        """Return the link that a HELLO opens or takes over; None where there is no room, or a newer one."""
         older = self.by_caller.get(hello.caller)
         if hello.life:
             self._lives.pop(hello.caller, None)
@@ -350,7 +371,11 @@ class Node:
             if hello.number <= older.hello:
                 return None
             self._forget(older)
-        link = Link(hello.link, hello.caller, self.functions.values(), now, hello.life)
+        if not self._has_room(now):
+            text = f"no more than {counted(len(self.links), 'caller')} at a time; hint: max_callers"
+            self.out += self._refusals.refused(hello.caller, "callers", text, now)
+            return None  # it says HELLO again
+        link = Link(hello.link, hello.caller, self.functions.values(), now, self.bounds, hello.life)
         self.links[link.token] = self.by_caller[link.caller] = link
         return link
 
@@ -362,6 +387,16 @@ class Node:
         held = sum(len(lane.held) for lane in link.lanes.values())
         text = f"its journal was opened again: {counted(held, 'task')} held, {len(link.kept)} answers kept"
         self.out.append(Note(text, link.caller, code=EventCode.FOUND))
+
+    def _has_room(self, now: float) -> bool:
+        """Return whether one more caller may come; one that is silent and has nothing here makes room."""
+        if len(self.links) < self.bounds.callers:
+            return True
+        for link in self.links.values():
+            if link.touched < now - DEAF_SECONDS and not link.kept and not any(link.all_held()):
+                self._forget(link)
+                return True
+        return False
 
     def _objection(self, hello: m.Hello, link: Link | None) -> tuple[str, str] | None:
         me = self.identity

@@ -15,12 +15,24 @@ from typing import Any
 from dingo_zmq.balance import Counts, Ledger, OpenTask, balanced, drawn
 from dingo_zmq.errors import ArgumentError, Closed, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
+from dingo_zmq.forked import FORKED
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
 from dingo_zmq.later import Later
 from dingo_zmq.limits import BEFORE_IT_STARTED
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, check_arguments, decode_failure, decode_progress, frozen, size
-from dingo_zmq.model import Code, Failure, Options, Report, Retries, Status, check_part, plain
+from dingo_zmq.model import (
+    LARGE,
+    MAX_OPEN_BYTES,
+    Code,
+    Failure,
+    Options,
+    Report,
+    Retries,
+    Status,
+    check_part,
+    plain,
+)
 from dingo_zmq.pool import CallbackThread, failure_of
 from dingo_zmq.ports import (
     Cancels,
@@ -37,7 +49,7 @@ from dingo_zmq.protocol.terms import Terms, cause_of
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
 from dingo_zmq.result import Result
-from dingo_zmq.room import Room
+from dingo_zmq.room import Room, Space
 from dingo_zmq.stream import StreamOwner, handing_out
 from dingo_zmq.task import Submit, SubmitStream
 
@@ -63,6 +75,7 @@ class _Ticket:
         "caller",
         "expiring",
         "function",
+        "large",
         "oddity",
         "options",
         "packet",
@@ -78,6 +91,7 @@ class _Ticket:
         self.result: Result[Any] = Result(function.name, id, self)
         self.oddity = ""
         self.since = monotonic()
+        self.large = 0  # bytes that count as open
         self.packet: TaskPacket | None = None
         self.store: Store | None = None
         self.terms: Terms | None = None
@@ -213,18 +227,28 @@ class RemoteCaller:
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         limit: largest body of a task, bytes.
         events: where to tell what happens.
+        full: "wait", or "raise" where a call at the bound raises `Busy` anywhere.
+        max_open_bytes: of large arguments open at a time; at the bound the same.
     """
 
-    def __init__(self, roles: Roles, max_open: int, limit: int, events: Events) -> None:
+    def __init__(
+        self,
+        roles: Roles,
+        max_open: int,
+        limit: int,
+        events: Events,
+        full: str = "wait",
+        max_open_bytes: int = MAX_OPEN_BYTES,
+    ) -> None:
         self.events = events
         self._roles, self._max_open, self._limit = roles, max_open, limit
-        self._room = Room(max_open)
+        self._room, self._space = Room(max_open, full), Space(max_open_bytes, full)
         self._open: set[_Ticket] = set()
         self._called = itertools.count(1)
         self._counts = Counts()
         self._turned_away = 0  # of those counted as called, calls that raised
         self._turning_away = threading.Lock()
-        self._closed = False
+        self._closed, self._cause = False, "this App is closed"
         self._callbacks = CallbackThread()
         events.call_soon = self._callbacks.call_soon
         self._later = Later("later")
@@ -272,13 +296,17 @@ class RemoteCaller:
                 self._room.wait(self._full)
             id = new_id()  # noqa: A001
             ticket = make(self, function, id, options)
+            if body[1] or len(body[0]) > LARGE:
+                large = size(body)
+                self._space.take(large, lambda: self._cause if self._closed else "")
+                ticket.large = large
             packet = TaskPacket(name, id, options, *body, stream=make is not _Ticket)
             ticket.store = store
             next(self._called)
             tasks.add(ticket)
             try:
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
-                    raise Closed("this App is closed")
+                    raise Closed(self._cause)
                 if special or store is None:
                     ticket.packet = packet
                     return self._submit_special(ticket)
@@ -403,6 +431,8 @@ class RemoteCaller:
             return False
         if self._room.waiting:
             self._room.freed()
+        if ticket.large:
+            self._space.give(ticket.large)
         self._done(ticket)
         return True
 
@@ -484,12 +514,18 @@ class RemoteCaller:
         """Return the results of all tasks not settled."""
         return [ticket.result for ticket in list(self._open)]
 
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        self._closed, self._cause = True, FORKED
+        return self.results()
+
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""
+        still = list(self._open)  # none of these was counted before it was done, nor called after the others
         ok, codes, turned_away = self._counts.ok, self._counts.codes(), self._turned_away
         called, now = drawn(self._called) - turned_away, monotonic()
-        still = [ticket for ticket in list(self._open) if not ticket.result.done()]
-        return balanced(called, ok, codes, [self._open_task(ticket, now) for ticket in still])
+        tasks = [self._open_task(ticket, now) for ticket in still if not ticket.result.done()]
+        return balanced(called, ok, codes, tasks)
 
     def _open_task(self, ticket: _Ticket, now: float) -> OpenTask:
         result, packet, last, paused = ticket.result, ticket.packet, ticket.result.last, ticket in self._paused
@@ -501,6 +537,7 @@ class RemoteCaller:
         """Settle what is open with FAIL/SHUTDOWN."""
         self._closed = True
         self._room.freed()
+        self._space.freed()
         self._later.close(timeout)
         self._paused.clear()
         still = list(self._open)

@@ -34,11 +34,15 @@ class RemoteEngine:
         max_open: tasks not settled at a time; at the bound a call waits, or raises `Busy` in an event loop.
         limit: largest body of a task or report, bytes.
         events: where to tell what happens.
+        full: "wait", or "raise" where a call at the bound raises `Busy` anywhere.
+        max_open_bytes: of large arguments open at a time; at the bound the same.
     """
 
-    def __init__(self, roles: Roles, max_open: int, limit: int, events: Events) -> None:
+    def __init__(
+        self, roles: Roles, max_open: int, limit: int, events: Events, full: str, max_open_bytes: int
+    ) -> None:
         self._roles, self._limit, self._events = roles, limit, events
-        self._caller = RemoteCaller(roles, max_open, limit, events)
+        self._caller = RemoteCaller(roles, max_open, limit, events, full, max_open_bytes)
         self._node: RemoteNode | None = None
         self._own: dict[str, int] = {}
 
@@ -98,6 +102,10 @@ class RemoteEngine:
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled."""
         return self._caller.results()
+
+    def left_behind(self) -> list[Result[Any]]:
+        """In a forked child: take no more tasks, and return the results that nobody will settle here."""
+        return self._caller.left_behind()
 
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""

@@ -38,6 +38,7 @@ from dingo_zmq.ports import (
 )
 from dingo_zmq.registry import Function
 from dingo_zmq.remote.roles import Roles
+from dingo_zmq.waiting import Condition
 from dingo_zmq.watchdog import Watchdog
 from dingo_zmq.yielding import Gate, check_called_as_it_is, send_values, send_values_in_loop
 
@@ -95,7 +96,7 @@ class _Workers:
     def __init__(self, slots: int, pool: ThreadPool[_Job] | LoopPool[_Job]) -> None:
         self.slots, self.pool = slots, pool
         self._free = 2 * slots
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._closing = False
 
     def hold(self, job: _Job) -> bool:
@@ -279,7 +280,7 @@ class RemoteNode:
         self._offered: set[_Job] = set()  # and not held yet
         self._later = Later("expires")
         self._watchdog: Watchdog[_Job] = Watchdog("dingo-time-limits", self._overran)
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._pools: dict[str, _Workers] = {}
         self._served: dict[str, _Served] = {}
         for function in functions:

@@ -225,6 +225,10 @@ class AppSuite:
         finally:
             for app in apps:
                 app.close(wait=False)
+        for app in apps:
+            ledger = app.ledger()
+            assert ledger.called == ledger.ok + ledger.failed + ledger.cancelled + ledger.expired, ledger
+            assert not ledger.open, ledger
 
     # ------------------------------------------------------------------ the tests
 

@@ -69,9 +69,16 @@ class LoopbackMesh:
         return node
 
     def close(self) -> None:
-        """Close all Apps; what is open ends with FAIL/SHUTDOWN."""
+        """
+        Close all Apps; what is open ends with FAIL/SHUTDOWN.
+
+        Raises:
+            AssertionError: a task was called and never settled.
+        """
         while self._apps:
-            self._apps.pop().close(wait=False)
+            app = self._apps.pop()
+            app.close(wait=False)
+            assert not app.ledger().open, app.ledger()
 
 
 @pytest.fixture

@@ -202,6 +202,63 @@ def test_what_must_not_start_twice_asks_first() -> None:
     )
 
 
+def test_no_task_is_taken_while_too_many_answers_are_kept() -> None:
+    machine = linked()
+    machine.bounds.kept = 1
+    machine.received(tasks(1, 2), (), 1.0)
+    for now in (1.1, 1.2):
+        finish(machine, now)
+    lane = machine.links[LINK].lanes["add"]
+    granted = lane.granted
+    machine.tick(2.0)
+    assert "keeps 2 answers that callers have not heard" in notes(machine)[0].text
+    machine.received(tasks(*range(3, granted + 1)), (), 2.1)
+    for _ in range(3, granted + 1):
+        finish(machine, 2.2)
+    machine.received(beat(granted, granted, number=10), (), 2.3)
+    assert (lane.seen, lane.granted) == (granted, granted)
+    machine.received(beat(granted, granted, heard=granted, number=11), (), 2.4)
+    machine.tick(3.2)
+    machine.tick(3.3)
+    assert lane.granted > granted
+
+
+def test_nor_while_large_ones_take_too_many_bytes() -> None:
+    machine = linked()
+    bounds, link = machine.bounds, machine.links[LINK]
+    bounds.kept_bytes = 100_000
+    machine.received(tasks(1, 2), (), 1.0)
+    (start,) = [action for action in machine.take() if isinstance(action, Start)][:1]
+    machine.finished(start.bundle, [(start.bundle.all[0], SUCCESS, b"", (bytes(60_000),))], 0.1, True, 1.1)
+    machine.flush(1.1)
+    assert (bounds.taken, bounds.full) == (60_000, False)
+    (other,) = link.all_held()
+    link.answer(other, SUCCESS, bytes(70_000), ())
+    assert (bounds.taken, bounds.full) == (130_000, True)
+    assert link.credit(link.lanes["add"], 1.2) == link.lanes["add"].granted
+    machine.received(beat(2, 2, heard=1, number=10), (), 2.1)
+    assert (bounds.taken, bounds.full) == (70_000, False)
+    machine.received(m.Bye(LINK), (), 2.2)
+    assert bounds.taken == 0
+
+
+def test_no_more_callers_are_let_in_than_may_be() -> None:
+    """A further one gets in as soon as one has gone, or is silent and has nothing here."""
+    machine = linked()
+    machine.bounds.callers = 1
+    machine.received(hello(1, OTHER, caller="other"), (), 1.0)
+    assert list(machine.links) == [LINK]
+    assert notes(machine)[0].text == "not let in: no more than 1 caller at a time; hint: max_callers"
+    machine.received(tasks(1), (), 2.0)
+    machine.received(hello(2, OTHER, caller="other"), (), 9.0)
+    assert list(machine.links) == [LINK]
+    machine.received(m.Bye(LINK), (), 9.1)
+    machine.received(hello(3, OTHER, caller="other"), (), 9.2)
+    assert list(machine.links) == [OTHER]
+    machine.received(hello(1, b"link0003", caller="third"), (), 20.0)
+    assert list(machine.links) == [b"link0003"]
+
+
 def test_recall_takes_what_has_not_started() -> None:
     machine = linked(slots=1)
     machine.links[LINK].lanes["add"].granted = 9

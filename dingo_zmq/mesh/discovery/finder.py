@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, Changed, Emit, Event, Found, Gone
+from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Finder:
         """
         self._sources = tuple(sources)
         self._mesh = mesh
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._heard: dict[str, dict[str, Announcement]] = {}  # node -> source -> what it said, latest last
         self._told: dict[str, Announcement] = {}
         self._others: dict[str, dict[str, Announcement]] = {}
