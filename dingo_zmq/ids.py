@@ -86,7 +86,7 @@ class OpenIDs:
     def take(self, result: Any) -> None:
         """Note the result of a task that is open already."""
         with self._lock:
-            self._results[result.name, result.id] = result
+            self._results[result.name, result.id] = ref(result)
 
     def keep(self, result: Any) -> None:
         """

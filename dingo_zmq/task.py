@@ -12,6 +12,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from dingo_zmq.errors import ArgumentError, EncodeError, UsageError
@@ -196,18 +197,11 @@ class TaskFunction(Generic[P, R]):
         """Return what sends several tasks at once, where the App has such a way."""
         if self._submit == self._first:
             self._prepare()
-        many: Send | None = getattr(self._submit, "many", None)
+        many = getattr(self._submit, "many", None)
         if many is None:
             return None
-
-        def send(tuples: list[Sequence[Any]]) -> list[Result[Any]]:
-            try:
-                return many(tuples)
-            except (ArgumentError, EncodeError):  # nothing of this kind travels together
-                call: Callable[..., Result[Any]] = self.call
-                return [call(*args) for args in tuples]
-
-        return send
+        call: Callable[..., Result[Any]] = self.call
+        return partial(many, otherwise=lambda args: call(*args))
 
     @property
     def function(self) -> Function:

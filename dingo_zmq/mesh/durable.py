@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from dingo_zmq.errors import ArgumentError, EncodeError
 from dingo_zmq.journal import Call, End, Journal, Open, State
 from dingo_zmq.marshal import Body
 from dingo_zmq.marshallers import spoken
@@ -37,32 +38,52 @@ class KeptSubmit:
     Args:
         make: makes the ticket of one call, and does what it is told before it waits for room.
         send: records tasks and sends them.
+        drop: hears of tickets that are not to be sent after all.
     """
 
     def __init__(
         self,
         make: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], None]], KeptTicket],
         send: Callable[[list[KeptTicket]], list[Result[Any]]],
+        drop: Callable[[KeptTicket], None],
     ) -> None:
-        self._make, self._send = make, send
+        self._make, self._send, self._drop = make, send, drop
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
         """Send one task, as soon as it is recorded."""
         return self._send([self._make(args, kwargs, lambda: None)])[0]
 
-    def many(self, tuples: Iterable[Sequence[Any]]) -> list[Result[Any]]:
-        """Send several tasks, as soon as all of them are recorded; in parts where there is no room for all."""
+    def many(
+        self, tuples: Iterable[Sequence[Any]], otherwise: Callable[[Sequence[Any]], Result[Any]]
+    ) -> list[Result[Any]]:
+        """
+        Send several tasks, as soon as all of them are recorded; in parts where there is no room for all.
+
+        Args:
+            tuples: the arguments of each.
+            otherwise: sends a task whose arguments cannot travel as they are.
+        """
         results: list[Result[Any]] = []
         tickets: list[KeptTicket] = []
 
         def send() -> None:
-            if tickets:
-                results.extend(self._send(tickets))
-                tickets.clear()
+            some = tickets[:]
+            tickets.clear()
+            if some:
+                results.extend(self._send(some))
 
-        for args in tuples:
-            tickets.append(self._make(tuple(args), {}, send))
-        send()
+        try:
+            for args in tuples:
+                try:
+                    tickets.append(self._make(tuple(args), {}, send))
+                except (ArgumentError, EncodeError):
+                    send()
+                    results.append(otherwise(args))
+            send()
+        except BaseException:
+            for ticket in tickets:
+                self._drop(ticket)
+            raise
         return results
 
 

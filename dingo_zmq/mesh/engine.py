@@ -382,7 +382,7 @@ class MeshEngine:
                 raise
             return ticket
 
-        return KeptSubmit(make, self._send_kept)
+        return KeptSubmit(make, self._send_kept, self._turn_away)
 
     def _send_kept(self, tickets: list[KeptTicket]) -> list[Result[Any]]:
         """Send tasks as soon as they are recorded; return what the program gets."""
