@@ -470,7 +470,8 @@ class Node:
         if cancel.tell:
             self._give_back(link, found, m.CANCELLED)
         for held in found:
-            held.awaited = cancel.tell
+            # what is cancelled without having been awaited was refused, and went back
+            held.awaited = cancel.tell and (held.awaited or not held.cancelled)
             self._stop(held)
 
     def _recall(self, link: Link, recall: m.Recall, now: float) -> None:

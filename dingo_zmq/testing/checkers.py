@@ -400,7 +400,9 @@ def bounded_effort(cast: Cast) -> Iterator[str]:
 
 def bounded_messages(cast: Cast) -> Iterator[str]:
     """
-    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts; 12 in the mean of many.
+    Few messages name a task: 12, 3 for each fault, and one a second while a fault lasts.
+
+    In the mean of many tasks it is 12, and one for each fault.
 
     (A CLAIM is said again each second until there is a GO, and an answer every two until it is heard.)  A stream
     may have as many for each of its values; where all that comes is repeated all the more is answered.
@@ -418,7 +420,7 @@ def bounded_messages(cast: Cast) -> Iterator[str]:
         if number > (12 + 3 * (wrong + own) + lasted + job.seconds) * often:
             yield f"{entry.id} was named in {history.traffic[entry.id]} messages, {wrong} faults, {lasted:.0f} s"
         named.append(number)
-    if len(named) >= MANY and sum(named) / len(named) > 12 * often:
+    if len(named) >= MANY and sum(named) / len(named) > (12 + wrong) * often:
         yield f"tasks were named in {sum(named) / len(named):.1f} messages in the mean"
 
 

@@ -251,10 +251,10 @@ class Faults:
 
     def _swizzle(self, fault: Fault) -> bool:
         network, dice = self.scene.network, self.scene.dice
-        paths = sorted({c.path for c in network.of("", "") if c.up}, key=str)
+        paths = sorted({c.path for c in network.of("", "") if c.up and not network.cut[c.path]}, key=str)
         if len(paths) < 2:  # noqa: PLR2004
             return False
-        paths = dice.sample(paths, dice.randint(2, len(paths)))
+        paths = dice.sample(paths, dice.randint(1 + len(paths) // 2, len(paths)))
         before = [network.hits["clog", path] for path in paths]
 
         def clog(path: tuple[str, str, Way], change: int) -> None:
@@ -262,7 +262,7 @@ class Faults:
                 network.clogs[path] += change
                 network.thaw(path)
 
-        last = self._clamped(fault)
+        last = max(PROBE_SECONDS, self._clamped(fault))
         for path in paths:
             self.scene.after(dice.uniform(0, last / 2), clog, path, 1)
             self.scene.after(dice.uniform(last / 2, last), clog, path, -1)

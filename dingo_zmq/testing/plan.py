@@ -484,7 +484,7 @@ def _journals(seed: int, callers: int, heal_at: float, planned: list[Fault]) -> 
 def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
     seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
     if kind in (Kind.CLOG, Kind.SWIZZLE):
-        seconds = dice.uniform(0.1, 5.0)
+        seconds = dice.uniform(2.0 if kind is Kind.SWIZZLE else 0.1, 5.0)
     if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and chance(dice, 0.3):
         seconds = dice.uniform(12, heal_at)
     return Fault(

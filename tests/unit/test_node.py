@@ -497,6 +497,15 @@ def test_a_task_that_its_worker_refuses_goes_back_with_the_reason() -> None:
     play(machine, (2, beat(1, 1, {"add": [1]}), [("missing", {"add": [1]}), ("credit", 9, 2, {})]))
 
 
+def test_what_was_refused_does_not_fail_though_its_caller_stops_it_meanwhile() -> None:
+    machine = linked(slots=1)
+    play(machine, (1, tasks(1), [("start", 1)]))
+    machine.refused(next(iter(machine.starter.active)).all[0], "no hand is free", 1.1)
+    did(machine)
+    play(machine, (1.2, m.Cancel(LINK, {"add": [1]}, tell=True), []))
+    assert finish(machine, 1.3, FAIL) == []
+
+
 def test_a_long_reason_is_cut() -> None:
     machine = linked(slots=1)
     play(machine, (1, tasks(1), [("start", 1)]))

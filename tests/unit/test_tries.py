@@ -288,6 +288,17 @@ def test_a_failure_from_where_it_was_given_up_does_not_end_it(play: Play) -> Non
     assert entry.terms.raised == 1  # type: ignore[union-attr]
 
 
+def test_a_failure_of_an_earlier_try_on_the_same_lane_does_not_touch_the_present_one(play: Play) -> None:
+    """Given up and sent to the same node again, which then tells of the first try, and once more."""
+    entry = play.submit(1.0, retries=plain(2))
+    play.did()
+    assert play.hear(m.Missing(play.token, {"add": [1]}), 1.5) == [("t1", 2, 2, 0.0)]
+    assert play.report(1, FAIL, 2.0, b"ValueError") == []
+    assert play.report(1, FAIL, 2.1, b"ValueError") == []
+    assert entry.terms.raised == 1  # type: ignore[union-attr]
+    assert play.report(2, SUCCESS, 3.0) == [Status.SUCCESS]
+
+
 def test_after_a_loss_it_is_sent_again_so_often_and_then_unknown(play: Play) -> None:
     play.submit(1.0, retries=Retries(lost=1, backoff=2.0, jitter=0), monitor_progress=True)
     play.did()
