@@ -18,6 +18,7 @@ from dingo_zmq.errors import TaskFailed, TaskPoisoned, TaskUnknown
 from dingo_zmq.mesh import sockets
 from dingo_zmq.protocol import roster
 from dingo_zmq.protocol.caller import Caller
+from dingo_zmq.protocol.starter import SLOW_SECONDS
 from tests import served
 from tests.mesh.test_processes import ready
 from tests.support import PATIENCE, SERVED, Gate, Mesh, Visitor, wait_until
@@ -143,6 +144,33 @@ def test_one_of_four_nodes_is_killed_under_load(mesh: Mesh, tmp_path: Path) -> N
     assert 100 - len(unknown) <= len(ran) <= 100
     assert len(settled) == len(set(settled)) == 500
     assert decider(app).ledger.open == 0
+
+
+# ---------------------------------------------------------------------- a lane that turns slow
+
+
+def test_a_lane_that_turns_slow_does_not_keep_others_from_the_workers(mesh: Mesh, gate: Gate) -> None:
+    """Hundreds of quick tasks suddenly take long at a node; the first worker that is free is for others."""
+    mesh.node("one", "--threads", "2")
+    slow, other = mesh.app(), mesh.app()
+    at_gate = slow.declare("at_gate", served.at_gate)
+    assert all(at_gate.map([0] * 2000))
+    results = [at_gate.call(gate.port) for _ in range(300)]
+    visitors = [gate.next() for _ in range(2)]
+    (peer,) = decider(slow).peers.values()
+    wait_until(lambda: (peer.lanes["at_gate"].run_time or 0) > SLOW_SECONDS, "the node knows that they take long")
+    assert peer.in_flight() > 10
+    waiting = [
+        other.call("add", 1),
+        other.options(at_most_once=True).call("echo", 6),
+        slow.call("length", bytes(6)),
+    ]
+    wait_until(lambda: all("running on one" in result.why() for result in waiting), "they are at the node")
+    visitors[0].go()
+    assert [result.result(PATIENCE) for result in waiting] == [6, 6, 6]
+    assert not any(result.done() for result in results[3:])
+    gate.open()
+    assert all(result.result(PATIENCE) for result in results)
 
 
 # ---------------------------------------------------------------------- stopped nodes
