@@ -160,15 +160,16 @@ def test_a_lane_that_turns_slow_does_not_keep_others_from_the_workers(mesh: Mesh
     (peer,) = decider(slow).peers.values()
     wait_until(lambda: (peer.lanes["at_gate"].run_time or 0) > SLOW_SECONDS, "the node knows that they take long")
     assert peer.in_flight() > 10
-    waiting = [
-        other.call("add", 1),
-        other.options(at_most_once=True).call("echo", 6),
-        slow.call("length", bytes(6)),
-    ]
-    wait_until(lambda: all("running on one" in result.why() for result in waiting), "they are at the node")
+    waiting = [other.call("add", 1), slow.call("length", bytes(6))]
+    once = other.options(at_most_once=True).call("echo", 6)
+    wait_until(
+        lambda: all("running on one" in result.why() for result in (*waiting, once)), "they are at the node"
+    )
     visitors[0].go()
-    assert [result.result(PATIENCE) for result in waiting] == [6, 6, 6]
-    assert not any(result.done() for result in results[3:])
+    assert [result.result(PATIENCE) for result in waiting] == [6, 6]
+    visitors[1].go()  # what has to ask first may find the first worker taken by then
+    assert once.result(PATIENCE) == 6
+    assert sum(result.done() for result in results) <= 2
     gate.open()
     assert all(result.result(PATIENCE) for result in results)
 
