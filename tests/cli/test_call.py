@@ -269,9 +269,8 @@ def test_unknown_after_a_loss(mesh: Mesh, tmp_path: Path) -> None:
     mesh.node("victim", target=file)
     call = mesh.run("call", "die", "--at-most-once")
     assert (call.wait(), call.out) == (4, "")
-    assert call.err.splitlines()[-1] == (
-        "error: the node was lost while the task may have been running; tried on victim (died)"
-    )
+    text = "error: the node was lost while the task may have been running; tried on victim (died)"
+    assert call.err.splitlines()[-1] == text
 
 
 def test_values_that_json_has_not(shared: Mesh, tmp_path: Path) -> None:
