@@ -279,7 +279,12 @@ class Reactor:
         return max(0.0, soonest - monotonic())
 
     def _sleep(self, wait: float) -> None:
-        ready = self._poll.poll(wait)
+        try:
+            ready = self._poll.poll(wait)
+        except (OSError, ValueError):
+            if self.running:
+                raise
+            return  # it was closed by the thread that has become the leader
         with self._lock:
             if self._leader is not threading.current_thread():
                 return  # the leader sees the same, for nothing was read

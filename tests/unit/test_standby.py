@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from dingo_zmq.mesh import reactor
 
@@ -80,3 +83,18 @@ def test_a_short_job_that_begins_as_the_standby_ends_its_look_is_looked_after() 
     assert loop.led.wait(WAIT)  # the job did not end
     standby.job = None
     standby.end()
+
+
+class ClosedPoll:
+    """What is polled by one thread while another closes it."""
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        raise OSError(9, "Bad file descriptor")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_loop_that_ends_while_the_other_thread_goes_to_sleep_does_not_crash(running: bool) -> None:
+    loop: Any = Loop()
+    loop._poll, loop.running = ClosedPoll(), running
+    with pytest.raises(OSError, match="descriptor") if running else contextlib.nullcontext():
+        reactor.Reactor._sleep(loop, 1.0)
