@@ -93,7 +93,7 @@ class Journal:
         self._gone: deque[int] = deque()
         self._changed = Condition()
         self._ending = self._fenced = False
-        self._said_at = float("-inf")
+        self._said_at, self._said = float("-inf"), False
         self._thread = threading.Thread(target=self._run, name="dingo-journal", daemon=True)
         self._thread.start()
 
@@ -204,9 +204,7 @@ class Journal:
             return True
         error = self._write(work)
         if error is None:
-            if self.trouble:
-                self.trouble = ""
-                self._say("it can be written again")
+            self._recover()
             return True
         if isinstance(error, JournalError):
             self.fence()
@@ -214,7 +212,7 @@ class Journal:
             return False
         self.trouble = str(error)
         if time.monotonic() - self._said_at > SAY_SECONDS:
-            self._said_at = time.monotonic()
+            self._said_at, self._said = time.monotonic(), True
             self._say(f"it cannot be written: {error}; calls are turned away until it can")
         calls = [order for order in work.orders if order.turned_away is not None]
         work.orders = [order for order in work.orders if order.turned_away is None]
@@ -222,8 +220,16 @@ class Journal:
             assert order.turned_away is not None
             order.turned_away(self._error(f"it cannot be written: {error}"))
         if calls and work and self._write(work) is None:
+            self._recover()
             return True
         return not last
+
+    def _recover(self) -> None:
+        """All that there was has been written."""
+        self.trouble = ""
+        if self._said:
+            self._said = False
+            self._say("it can be written again")
 
     def _write(self, work: _Work) -> Exception | None:
         try:
