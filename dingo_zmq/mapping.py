@@ -46,24 +46,30 @@ def mapped(
     """
     if ahead < 1:
         raise UsageError(f"ahead must be at least 1, not {ahead}")
-    return (_in_order if ordered else _as_done)(call, together, iter(tuples), ahead)
+    return _mapped(call, together, iter(tuples), ahead, ordered=ordered)
 
 
-def _way(call: Callable[..., Result[Any]], together: Callable[[], Send | None], ahead: int) -> tuple[Send, int]:
-    """Return what sends tasks, and how many at a time."""
-    many = together()
-    if many is None:
-        return lambda tuples: [call(*args) for args in tuples], 1
-    return many, max(1, min(TOGETHER_MOST, ahead // 4))
-
-
-def _in_order(
+def _mapped(
     call: Callable[..., Result[Any]],
     together: Callable[[], Send | None],
     tuples: Iterator[Sequence[Any]],
     ahead: int,
+    *,
+    ordered: bool,
 ) -> Iterator[Any]:
-    send, step = _way(call, together, ahead)
+    many = together()
+    if many is None:
+        send, step = _one_by_one(call), 1
+    else:
+        send, step = many, max(1, min(TOGETHER_MOST, ahead // 4))
+    yield from (_in_order if ordered else _as_done)(send, tuples, ahead, step)
+
+
+def _one_by_one(call: Callable[..., Result[Any]]) -> Send:
+    return lambda tuples: [call(*args) for args in tuples]
+
+
+def _in_order(send: Send, tuples: Iterator[Sequence[Any]], ahead: int, step: int) -> Iterator[Any]:
     results: deque[Result[Any]] = deque()
     try:
         while len(results) < ahead and (some := list(islice(tuples, min(step, ahead - len(results))))):
@@ -77,13 +83,7 @@ def _in_order(
         _cancel(results)
 
 
-def _as_done(
-    call: Callable[..., Result[Any]],
-    together: Callable[[], Send | None],
-    tuples: Iterator[Sequence[Any]],
-    ahead: int,
-) -> Iterator[Any]:
-    send, step = _way(call, together, ahead)
+def _as_done(send: Send, tuples: Iterator[Sequence[Any]], ahead: int, step: int) -> Iterator[Any]:
     done: SimpleQueue[Result[Any]] = SimpleQueue()
     pending: set[Result[Any]] = set()
 
