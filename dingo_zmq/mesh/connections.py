@@ -103,9 +103,8 @@ class Connection:
         self.refuses = False  # whether its ports were closed while other addresses were looked at
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
-        self.over: dict[
-            Side, bool
-        ] = {}  # sides that ended and are not tried again; whether they were let in before
+        # Sides that ended and are not tried again, and whether they were let in before.
+        self.over: dict[Side, bool] = {}
         self.over_at = 0.0
         self.connected_at = dict.fromkeys(Side, 0.0)
         self.cause = ""
@@ -471,9 +470,7 @@ class Connections:
             self._listener.connected(connection.key, side, now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._turned_down(connection, now)
-        elif (
-            event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-        ):  # a wrong server key, or a handshake that only was too slow
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:  # a wrong server key, or it only was too slow
             if connection.proved and now - connection.connected_at[side] > WORDLESS_SECONDS:
                 return
             connection.failures += 1
