@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import weakref
 from pathlib import Path
 
 from dingo_zmq.errors import JournalError
+from dingo_zmq.living import Living
 
 if sys.platform == "win32":
     import msvcrt
@@ -16,7 +16,7 @@ else:
 
 __all__ = ["Lock"]
 
-_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+_locks: Living[Lock] = Living()
 
 
 class Lock:
@@ -67,7 +67,7 @@ def _owner(fd: int) -> str:
 
 def _let_go() -> None:
     """A forked child has the file open, too, and would hold it for its parent: it is not the child's."""
-    for lock in list(_locks):
+    for lock in _locks:
         lock.close()
 
 
