@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from dingo_zmq.errors import JournalError
 from dingo_zmq.journal.file import JournalFile
-from dingo_zmq.journal.rows import Batch, Call, End, Hold, State
+from dingo_zmq.journal.rows import Batch, Call, End, Hold
 from dingo_zmq.waiting import Condition, Event
 
 __all__ = ["Journal"]
@@ -65,28 +65,19 @@ class Journal:
     What cannot be written, as on a full disk: new calls are turned away, all else waits and is tried again.
 
     Args:
-        file: open, and this object's from now on.
+        file: one whose life has begun, and this object's from now on.
         say: told in words that it cannot be written, at most once a minute, and when it can again.
         fenced: told in words, once, that another life has opened the file, so that nothing is written any more.
 
     Attributes:
-        state: what was there when it was opened.
         trouble: why it cannot be written now, or "".
         clean: whether, when it is closed, the program has let go of all results.
-
-    Raises:
-        JournalError: something in it is damaged.
     """
 
     def __init__(
         self, file: JournalFile, say: Callable[[str], object], fenced: Callable[[str], object] = str
     ) -> None:
         self._file, self._say, self._on_fenced = file, say, fenced
-        try:
-            self.state: State = file.begin_life()
-        except BaseException:
-            file.close()
-            raise
         self.trouble = ""
         self.clean = False
         self._orders: list[_Order] = []

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dingo_zmq.errors import ArgumentError, EncodeError
-from dingo_zmq.journal import Call, End, Journal, Open, State
+from dingo_zmq.journal import Call, End, Hold, Journal, Open, State
 from dingo_zmq.marshal import Body
 from dingo_zmq.marshallers import spoken
 from dingo_zmq.mesh.tickets import KeptTicket
-from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of, wire_options
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 
-__all__ = ["KeptSubmit", "Recovered", "call_of", "end_of", "recovered"]
+__all__ = ["KeptSubmit", "Recovered", "call_of", "end_of", "holder_of", "recovered", "take_up"]
 
 Find = Callable[[str], Function | None]
 """returns what the program has registered or declared under a name"""
@@ -101,7 +101,7 @@ class Recovered:
     def __init__(self) -> None:
         self.ages: dict[Entry, float] = {}
         self.waiting: list[Entry] = []
-        self.held: list[tuple[Entry, Hold]] = []
+        self.held: list[tuple[Entry, Holder]] = []
         self.ended: list[tuple[KeptTicket, End]] = []
 
     @property
@@ -135,17 +135,14 @@ def recovered(state: State, journal: Journal, find: Find, owner: Any) -> Recover
             continue
         found.ages[ticket] = max(0.0, now - task.call.called)
         if task.hold is not None and task.hold.base:
-            hold = task.hold
-            ticket.started = hold.started
-            found.held.append((ticket, Hold(hold.base, hold.incarnation, hold.node, hold.number)))
+            found.held.append((ticket, holder_of(task.hold)))
         else:
             found.waiting.append(ticket)
     return found
 
 
 def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
-    call, hold = task.call, task.hold
-    options = call.options
+    call, hold, options = task.call, task.hold, task.call.options
     route = Route(call.name, call.fingerprint, call.size, options.node, options.needs, options.priority)
     body, buffers = call.body, tuple(call.buffers)
     ticket = KeptTicket(route, call.id, body, buffers, options, wire_options(options), None)
@@ -155,13 +152,24 @@ def _ticket(task: Open, find: Find, owner: Any, now: float) -> KeptTicket:
     if options.on_terms:
         ticket.terms = Terms(options, max(0.0, now - call.called))
     if hold is not None:
-        ticket.attempt, ticket.losses, ticket.history = hold.attempt, hold.losses, hold.history
-        if hold.once:
-            ticket.forbid_twice()
-        if ticket.terms is not None:
-            ticket.terms.raised = hold.raised
-            ticket.terms.begun = hold.started or hold.begun
+        take_up(ticket, hold)
     return ticket
+
+
+def take_up(entry: Entry, hold: Hold) -> None:
+    """Have a task of an earlier life be as far as it was by then; its terms are set already."""
+    entry.attempt, entry.losses, entry.history = hold.attempt, hold.losses, hold.history
+    entry.started = hold.started
+    if hold.once:
+        entry.forbid_twice()
+    if entry.terms is not None:
+        entry.terms.raised = hold.raised
+        entry.terms.begun = hold.started or hold.begun
+
+
+def holder_of(hold: Hold) -> Holder:
+    """Return who had a task that was sent."""
+    return Holder(hold.base, hold.incarnation, hold.node, hold.number)
 
 
 class _Unpack:
@@ -180,8 +188,8 @@ class _Unpack:
         return spoken(self._name, self._how).unpack_return(body)
 
 
-def end_of(ticket: KeptTicket, end: End) -> None:
-    """Put into a ticket how its task ended in an earlier life."""
-    ticket.settled = True
-    ticket.status, ticket.body, ticket.buffers = end.status, end.body, tuple(end.buffers)
-    ticket.failure, ticket.attempt = end.failure, end.attempt
+def end_of(entry: Entry, end: End) -> None:
+    """Have a task be settled as it was in an earlier life."""
+    entry.settled = True
+    entry.status, entry.body, entry.buffers = end.status, end.body, tuple(end.buffers)
+    entry.failure, entry.attempt, entry.history = end.failure, end.attempt, end.history

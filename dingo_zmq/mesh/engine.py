@@ -20,7 +20,7 @@ from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
-from dingo_zmq.journal import Journal, JournalFile
+from dingo_zmq.journal import Journal, JournalFile, State
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, frozen, size
 from dingo_zmq.mesh import keys, recorder, sockets
@@ -149,8 +149,8 @@ class MeshEngine:
         self.settings = settings
         self.key, self.reach = settings.credentials()
         self.events = events or Events()
-        self.journal = self._open_journal(settings.journal)
-        state = None if self.journal is None else self.journal.state
+        self.journal: Journal | None
+        self.journal, state = self._open_journal(settings.journal)
         self.id, self._life = (secrets.token_hex(8), 0) if state is None else (state.caller, state.life)
         self._records = itertools.count(1 if state is None else state.last + 1)
         self._left: list[Result[Any]] = []  # of an earlier life, and not handed out yet
@@ -188,8 +188,8 @@ class MeshEngine:
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
         self.reactor.parts.append(self.caller)
         self.caller.open(self.reactor)
-        if self.journal is not None:
-            self._resume(self.journal, find)
+        if self.journal is not None and state is not None:
+            self._resume(self.journal, state, find)
         self.reactor.start()
         self._finder.start(lambda event: self._later(partial(self.caller.discovered, event)))
 
@@ -210,9 +210,9 @@ class MeshEngine:
 
     # ------------------------------------------------------------------ the journal
 
-    def _open_journal(self, path: str | None) -> Journal | None:
+    def _open_journal(self, path: str | None) -> tuple[Journal, State] | tuple[None, None]:
         if path is None:
-            return None
+            return None, None
 
         def say(text: str) -> None:
             self.events.tell(Origin.CALLER, Level.WARNING, EventCode.JOURNAL, f"journal {path}: {text}")
@@ -220,11 +220,17 @@ class MeshEngine:
         def fenced(text: str) -> None:
             self._later(partial(self._fenced, text))
 
-        return Journal(JournalFile(path, partial(secrets.token_hex, 8)), say, fenced)
+        file = JournalFile(path, partial(secrets.token_hex, 8))
+        try:
+            state = file.begin_life()
+        except BaseException:
+            file.close()
+            raise
+        return Journal(file, say, fenced), state
 
-    def _resume(self, journal: Journal, find: Callable[[str], Function | None]) -> None:
+    def _resume(self, journal: Journal, state: State, find: Callable[[str], Function | None]) -> None:
         """Go on with what earlier lives left; before the loop runs."""
-        found = recovered(journal.state, journal, find, self)
+        found = recovered(state, journal, find, self)
         self._ids = itertools.count(1 + len(found.waiting) + len(found.held))
         self._left = found.results
         for result in self._left:

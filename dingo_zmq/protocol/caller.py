@@ -9,7 +9,7 @@ from dingo_zmq.events import EventCode, Level
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Drop, Express, Fenced, Note, Reached, Retried, Send, Settled, Told
 from dingo_zmq.protocol.contacts import Contacts
-from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.roster import Dice, Peer, Side
 from dingo_zmq.protocol.streams import Reading
@@ -150,7 +150,7 @@ class Caller:
 
     # ------------------------------------------------------------------ where there is a journal
 
-    def resume(self, waiting: list[Entry], held: list[tuple[Entry, Hold]], now: float) -> None:
+    def resume(self, waiting: list[Entry], held: list[tuple[Entry, Holder]], now: float) -> None:
         """Take over what was open when the life before ended; before anything else."""
         self._contacts.resume(held, now)
         self._tasks.submit(waiting, now)

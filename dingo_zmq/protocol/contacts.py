@@ -6,7 +6,7 @@ from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Drop, Fenced, Note, Reached, Send
-from dingo_zmq.protocol.former import FormerPeer, Hold, resumed
+from dingo_zmq.protocol.former import FormerPeer, Holder, resumed
 from dingo_zmq.protocol.ledger import Entry, Lane
 from dingo_zmq.protocol.roster import (
     BEAT_SECONDS,
@@ -89,7 +89,7 @@ class Contacts:
 
     # ------------------------------------------------------------------ an earlier life
 
-    def resume(self, held: list[tuple[Entry, Hold]], now: float) -> None:
+    def resume(self, held: list[tuple[Entry, Holder]], now: float) -> None:
         """These tasks were held by nodes when the life before ended."""
         for entry, hold in held:
             peer = self._former.get(hold.base)

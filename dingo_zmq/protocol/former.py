@@ -12,7 +12,7 @@ FORMER_SECONDS = 600.0
 """so long a node may come back with what it has of the life before"""
 
 
-class Hold(NamedTuple):
+class Holder(NamedTuple):
     """
     Who held a task when an earlier life of its caller ended.
 
@@ -39,7 +39,7 @@ class FormerPeer(Peer):
 
     former = True
 
-    def __init__(self, hold: Hold, now: float) -> None:
+    def __init__(self, hold: Holder, now: float) -> None:
         super().__init__(f"former {hold.base.hex()}", 0, journal=True)
         self.base, self.incarnation, self.name = hold.base, hold.incarnation, hold.node
         self.proof = self.silent_since = now

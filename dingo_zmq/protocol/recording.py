@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Send
 from dingo_zmq.protocol.caller import Caller
-from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry
 
 
-def holds(caller: Caller, send: Send) -> Iterator[tuple[Entry, Hold]]:
+def holds(caller: Caller, send: Send) -> Iterator[tuple[Entry, Holder]]:
     """Yield the recorded tasks that a message is about to send, or to let start, and who will hold them."""
     message = send.message
     if isinstance(message, m.Tasks):
@@ -24,4 +24,4 @@ def holds(caller: Caller, send: Send) -> Iterator[tuple[Entry, Hold]]:
     for name, number in refs:
         entry = peer.lanes[name].open.get(number)
         if entry is not None and entry.record:
-            yield entry, Hold(peer.base, peer.incarnation, peer.name, number)
+            yield entry, Holder(peer.base, peer.incarnation, peer.name, number)

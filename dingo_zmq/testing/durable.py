@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.journal import End, Hold
+from dingo_zmq.mesh.durable import end_of, holder_of, take_up
 from dingo_zmq.mesh.recorder import Recorder
 from dingo_zmq.protocol import caller as calling
-from dingo_zmq.protocol.former import Hold as FormerHold
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.testing.hosts import MESH, CallerHost, read_failure
@@ -187,7 +188,7 @@ class DurableHost(CallerHost):
         life = self._life
         self._recorder: Recorder = Recorder(self.caller, self._paper, lambda: self._written(life))  # type: ignore[arg-type]
         waiting: list[Entry] = []
-        held: list[tuple[Entry, FormerHold]] = []
+        held: list[tuple[Entry, Holder]] = []
         for record, job in list(paper.calls.items()):
             end, hold = paper.ends.get(record), paper.holds.get(record)
             entry = self._entry(job)
@@ -197,24 +198,16 @@ class DurableHost(CallerHost):
                 entry.body = job.written(entry.route.fingerprint)
             scene.history.accepted[job.id] = entry
             if end is not None:
-                entry.status, entry.body, entry.buffers = end.status, end.body, tuple(end.buffers)
-                entry.failure, entry.attempt, entry.settled = end.failure, end.attempt, True
+                end_of(entry, end)
                 scene.history.settled([entry], end.node)
                 paper.let_go(record)
                 continue
             if entry.terms is not None:
-                age = scene.now - scene.history.called[job.id]
-                entry.terms = Terms(entry.options, age)
+                entry.terms = Terms(entry.options, scene.now - scene.history.called[job.id])
             if hold is not None:
-                entry.attempt, entry.losses = hold.attempt, hold.losses
-                if hold.once:
-                    entry.forbid_twice()
-                if entry.terms is not None:
-                    entry.terms.raised = hold.raised
-                    entry.terms.begun = hold.started or hold.begun
+                take_up(entry, hold)
             if hold is not None and hold.base:
-                entry.started = hold.started
-                held.append((entry, FormerHold(hold.base, hold.incarnation, hold.node, hold.number)))
+                held.append((entry, holder_of(hold)))
             else:
                 waiting.append(entry)
         self.caller.resume(waiting, held, self.now)

@@ -299,7 +299,9 @@ def said() -> Said:
 
 @pytest.fixture
 def journal(path: Path, said: Said) -> Iterator[Journal]:
-    opened = Journal(JournalFile(path, caller), said, said)
+    file = JournalFile(path, caller)
+    file.begin_life()
+    opened = Journal(file, said, said)
     yield opened
     opened.close(PATIENCE)
 

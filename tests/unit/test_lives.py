@@ -12,7 +12,7 @@ from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.caller import Caller
-from dingo_zmq.protocol.former import Hold
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.intake import Function
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity, Node
@@ -30,7 +30,7 @@ class Life:
         self.caller = Caller("me", "mesh", Random(seed), life=life)
         self.settled: list[Entry] = []
         self.fenced: list[str] = []
-        self.held: dict[str, Hold] = {}
+        self.held: dict[str, Holder] = {}
         self.sent: list[Any] = []
         self.asleep = False
 
@@ -176,7 +176,7 @@ def test_what_never_arrived_is_sent_again(stage: Stage) -> None:
     first = stage.life(1)
     first.find()
     first.call("1")
-    lost = Hold(*first.held["1"][:3], number=2)
+    lost = Holder(*first.held["1"][:3], number=2)
     dies(first)
     second = stage.life(2)
     made = entry("7")
