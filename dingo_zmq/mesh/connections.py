@@ -443,8 +443,8 @@ class Connections:
         current = connection.tasks, connection.reports
         if connection.is_up:
             return
-        if pair is None and connection.refuses:
-            self._listener.refused(connection.key, monotonic())
+        if pair is None:
+            self._tell_refused(connection)
         elif pair is not None and pair != current:
             self._move(connection, pair, monotonic())
 
@@ -512,5 +512,10 @@ class Connections:
     def _probed(self, connection: Connection, refused: bool) -> None:
         connection.probe = None
         connection.refuses = refused
-        if refused and self.by_key.get(connection.key) is connection and not connection.scout:
+        if self.by_key.get(connection.key) is connection and not connection.scout:
+            self._tell_refused(connection)
+
+    def _tell_refused(self, connection: Connection) -> None:
+        """Tell of a process that is dead, once its reports have ended: what it said last is here by then."""
+        if connection.refuses and Side.REPORTS not in connection.up:
             self._listener.refused(connection.key, monotonic())

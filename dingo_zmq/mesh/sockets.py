@@ -42,7 +42,6 @@ _MAX_SOCKETS = 16384
 _DESCRIPTORS = 20
 _OPTIONS = {
     zmq.LINGER: 1000,
-    zmq.IMMEDIATE: 1,
     zmq.HEARTBEAT_IVL: 1000,
     zmq.HEARTBEAT_TIMEOUT: 3000,
     zmq.HEARTBEAT_TTL: 3000,
@@ -111,6 +110,8 @@ def make(context: zmq.Context[Any], kind: int, limit: int) -> zmq.Socket[bytes]:
     for option, value in _OPTIONS.items():
         socket.setsockopt(option, value)
     socket.setsockopt(zmq.MAXMSGSIZE, limit + _FRAME_SPARE)
+    if kind == zmq.PUSH:  # only there: with it, what came before a connection broke is lost if it was not yet read
+        socket.setsockopt(zmq.IMMEDIATE, 1)
     if kind == zmq.XPUB:
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
