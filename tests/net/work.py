@@ -121,7 +121,7 @@ class Work:
     def given_up(self) -> set[int]:
         """Return which tasks were given up at a lost node."""
         self.count(EventCode.GENERIC, "")  # reads all events
-        return {number for number, id in list(self.ids.items()) if id in self._given_up}
+        return {number for number, id in self.ids.copy().items() if id in self._given_up}
 
     def starts(self) -> list[Start]:
         """Return all executions, in the order of their start."""
