@@ -7,8 +7,8 @@ TASKS  ?= 0
 EVENTS ?= 200
 CHAOS  ?= 120
 SEED   ?= 1
-# One more than there are cores, since most tests wait for something.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# Two more than there are cores, since most tests wait for something.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(5, (os.cpu_count() or 1) + 2))')
 
 BIN   := .venv/bin
 TYPED := dingo_zmq $(wildcard examples tools tests/typing_api.py)
@@ -35,7 +35,7 @@ demo: .venv/test
 	@$(BIN)/python examples/demo.py
 
 test: .venv/test
-	@$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev
 	@$(BIN)/ruff check .

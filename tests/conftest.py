@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ PATIENCE = 2.0  # seconds that a thread or process has for ending after its test
 
 settings.register_profile("dingo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("dingo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that mostly wait, by turns with those that compute: at the end one would wait alone."""
+    files = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
+    waiting = [file for file in files if file[0].path.parent.name == "net"]
+    others = [file for file in files if file not in waiting]
+    by_turns = [file for pair in zip_longest(waiting, others, fillvalue=[]) for file in pair]
+    items[:] = chain.from_iterable(by_turns)
 
 
 def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -220,6 +220,7 @@ class DurableHost(CallerHost):
     def _act(self, action: calling.Action) -> None:
         recorder = self._recorder
         if isinstance(action, calling.Send) and recorder.must_wait(action):
+            self.scene.history.let_start(self.caller, action)
             return
         if isinstance(action, calling.Settled):
             others = recorder.settled(action)

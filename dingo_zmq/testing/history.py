@@ -150,6 +150,11 @@ class History:
             self._named(message)
         if isinstance(message, m.Recall):
             self._check_recall(caller, send.key, message)
+        self.let_start(caller, send)
+
+    def let_start(self, caller: calling.Caller, send: calling.Send) -> None:
+        """A caller has decided that tasks may start, and says so now or once that is recorded."""
+        message = send.message
         if isinstance(message, m.Go) and message.link in caller.links:
             peer = caller.links[message.link]
             life = self.lives[peer.incarnation]

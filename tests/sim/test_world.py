@@ -1,4 +1,4 @@
-"""Seeds of the simulated world: SEEDS of them (80 unless set), on all cores."""
+"""Seeds of the simulated world: SEEDS of them (40 unless set), on all cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dingo_zmq.testing import Fault, Kind, Outcome, draw, play, play_seed
 from dingo_zmq.testing.many import play_seeds
 from tools.mutants import MUTANTS, Mutant
 
-SEEDS = int(os.environ.get("SEEDS", "80"))
+SEEDS = int(os.environ.get("SEEDS", "40"))
 ENOUGH = 300  # seeds after which every kind of fault has happened
 ROOT = Path(__file__).parent.parent.parent
 
