@@ -13,12 +13,18 @@ from dingo_zmq.later import Later
 PATIENCE = 10.0
 
 
-def test_in_the_order_of_the_times_by_one_thread_that_starts_with_the_first() -> None:
+def test_in_the_order_of_the_times_by_one_thread_that_starts_with_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr("dingo_zmq.later.monotonic", lambda: clock)
     later, done = Later("test"), SimpleQueue[tuple[int, str]]()
     assert "dingo-test" not in [thread.name for thread in threading.enumerate()]
-    for number, seconds in ((3, 0.03), (1, 0.01), (2, 0.02)):
+    for number, seconds in ((3, 300.0), (1, 100.0), (2, 200.0)):
         later.after(seconds, lambda n=number: done.put((n, threading.current_thread().name)))  # type: ignore[misc]
-    assert [done.get(timeout=PATIENCE) for _ in range(3)] == [(n, "dingo-test") for n in (1, 2, 3)]
+    clock = 1000.0
+    later.after(-1000.0, lambda: done.put((0, threading.current_thread().name)))
+    assert [done.get(timeout=PATIENCE) for _ in range(4)] == [(n, "dingo-test") for n in (0, 1, 2, 3)]
     later.close(PATIENCE)
 
 
