@@ -16,6 +16,8 @@ TYPED := dingo_zmq $(wildcard examples tools tests/typing_api.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_INPUT := 1
+# The tests start a thousand processes: none of them need compile what another has.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint fmt types sim mutants storm bench chaos-net check clean
