@@ -100,7 +100,7 @@ class Connection:
         self.proved = False  # whether it ever let us in
         self.probe: Probe | None = None
         self.scout: Scout | None = None
-        self.refuses = False  # whether its ports were closed while other addresses were looked at
+        self.refuses = False  # whether its ports were closed when it was last probed
         self.look_at = 0.0  # when to look for another address
         self.failures = 0
         # Sides that ended and are not tried again, and whether they were let in before.
@@ -445,7 +445,7 @@ class Connections:
             return
         if pair is None:
             self._tell_refused(connection)
-        elif pair is not None and pair != current:
+        elif pair != current:
             self._move(connection, pair, monotonic())
 
     # ------------------------------------------------------------------ what the monitors tell

@@ -24,6 +24,7 @@ def test_what_came_before_a_connection_broke_can_still_be_read() -> None:
         stack.callback(ours.disable_monitor)
         ours.subscribe(b"us/")
         sockets.connect(ours, f"tcp://127.0.0.1:{port}")
+        assert reports.poll(PATIENCE * 1000), "the subscription"
         assert reports.recv() == b"\x01us/"
         for number in range(NUMBER):
             reports.send(b"us/%d" % number)
