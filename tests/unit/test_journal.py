@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -203,7 +204,7 @@ def test_rubbish_is_no_journal(path: Path, content: bytes) -> None:
 
 
 def test_another_database_is_no_journal(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE calls (record)")
     with pytest.raises(JournalError, match="no journal of dingo-zmq; hint: name another file"):
         JournalFile(path, caller)
@@ -211,7 +212,7 @@ def test_another_database_is_no_journal(path: Path) -> None:
 
 def test_a_later_version_is_refused(path: Path) -> None:
     JournalFile(path, caller).close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 2")
     with pytest.raises(JournalError, match="version 2, and this program knows version 1"):
         JournalFile(path, caller)
