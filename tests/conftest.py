@@ -25,6 +25,9 @@ PATIENCE = 2.0  # seconds that a thread or process has for ending after its test
 settings.register_profile("dingo", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("dingo")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &`; what the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that mostly wait, by turns with those that compute: at the end one would wait alone."""
