@@ -110,6 +110,8 @@ class App:
             caller that is silent for a minute is dropped.
         max_callers: in mesh mode, callers that a node of this App knows at a time; a further one waits until one
             has gone, or was silent for 5 s and has nothing there.
+        max_nodes: in mesh mode, nodes that are used at a time; later ones wait until an earlier one is gone, and a
+            warning says so.
         key: file of a mesh key; default the one in its usual place or, where there is none, this user's own.
         bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
         advertise: where others are told that a node of this App is, as "host" or "host:port".
@@ -146,6 +148,7 @@ class App:
         max_kept: int | None = None,
         max_kept_bytes: int | None = None,
         max_callers: int | None = None,
+        max_nodes: int | None = None,
         key: str | os.PathLike[str] | None = None,
         bind: Iterable[str] = (),
         advertise: Iterable[str] = (),
@@ -169,7 +172,7 @@ class App:
         self.threads = threads or default_threads()
         given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open, "full": full}
         given["max_open_bytes"], given["max_callers"] = max_open_bytes, max_callers
-        given["max_kept"], given["max_kept_bytes"] = max_kept, max_kept_bytes
+        given["max_kept"], given["max_kept_bytes"], given["max_nodes"] = max_kept, max_kept_bytes, max_nodes
         if full is not None and full not in FULL:
             raise UsageError(f"full must be one of {', '.join(FULL)}, not {full!r}")
         given["key"] = None if key is None else os.fspath(key)

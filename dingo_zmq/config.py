@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dingo_zmq.errors import ConfigError
-from dingo_zmq.model import BODY_LIMIT, MAX_CALLERS, MAX_KEPT, MAX_KEPT_BYTES, MAX_OPEN, MAX_OPEN_BYTES
+from dingo_zmq.model import BODY_LIMIT, MAX_CALLERS, MAX_KEPT, MAX_KEPT_BYTES, MAX_NODES, MAX_OPEN, MAX_OPEN_BYTES
 
 __all__ = [
     "DEFAULT",
@@ -177,6 +177,9 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "max_callers", "whole", "Callers that a node knows at a time.", MAX_CALLERS, "", least=1, for_app=True
+        ),
+        Setting(
+            "max_nodes", "whole", "Nodes that a caller knows at a time.", MAX_NODES, "", least=1, for_app=True
         ),
         Setting("name", "text", "Name of the node; unless told this host's.", None, "--name"),
         Setting("tags", "list", "A word that callers can ask for.", (), "--tag"),

@@ -15,6 +15,7 @@ __all__ = [
     "MAX_CALLERS",
     "MAX_KEPT",
     "MAX_KEPT_BYTES",
+    "MAX_NODES",
     "MAX_OPEN",
     "MAX_OPEN_BYTES",
     "LARGE",
@@ -52,6 +53,9 @@ MAX_KEPT_BYTES = 4 * 1024**3
 
 MAX_CALLERS = 4096
 """Callers that a node knows at a time, unless it says otherwise."""
+
+MAX_NODES = 4096
+"""Nodes that a caller knows at a time, unless it says otherwise."""
 
 PRIORITY_MOST = 1_000_000
 """highest priority, and with a minus the lowest"""

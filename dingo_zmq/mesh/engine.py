@@ -45,6 +45,7 @@ from dingo_zmq.model import (
     MAX_CALLERS,
     MAX_KEPT,
     MAX_KEPT_BYTES,
+    MAX_NODES,
     MAX_OPEN,
     MAX_OPEN_BYTES,
     Code,
@@ -102,6 +103,7 @@ class MeshSettings:
         max_kept, max_kept_bytes: answers, and bytes of large ones, that a node of this App keeps for its callers
             until they have heard them; above that it takes no more tasks.
         max_callers: callers that a node of this App knows at a time; above that it lets in nobody new.
+        max_nodes: nodes that this App's caller knows at a time; later ones wait until an earlier one is gone.
     """
 
     mesh: str = "default"
@@ -119,6 +121,7 @@ class MeshSettings:
     max_kept: int = MAX_KEPT
     max_kept_bytes: int = MAX_KEPT_BYTES
     max_callers: int = MAX_CALLERS
+    max_nodes: int = MAX_NODES
 
     def credentials(self) -> tuple[keys.Key | None, Reach]:
         """Return the key and the reach; see `reach.credentials`."""
@@ -166,7 +169,8 @@ class MeshEngine:
         self._room = Room(settings.max_open, settings.full)
         self._space = Space(settings.max_open_bytes, settings.full)
         self._has_large = False  # whether there ever was a large body
-        self._finder = Finder(sources(settings.discovery, settings.peers, self.reach.interfaces), settings.mesh)
+        found_by = sources(settings.discovery, settings.peers, self.reach.interfaces)
+        self._finder = Finder(found_by, settings.mesh, settings.max_nodes)
         self.caller = MeshCaller(
             self.id,
             settings.mesh,

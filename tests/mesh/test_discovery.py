@@ -931,6 +931,32 @@ def test_a_listener_that_fails_misses_nothing_afterwards(caplog: pytest.LogCaptu
     assert "not my day" in caplog.text
 
 
+def test_more_nodes_than_there_may_be_wait_for_their_turn(caplog: pytest.LogCaptureFixture) -> None:
+    puppet, heard = Puppet(), Heard()
+    finder = Finder([puppet], "m", most=2)
+    finder.start(heard)
+    for node in ("n1", "n2", "n3", "n4", "n5"):
+        puppet.emit(Found(announcement(node), "x"))
+    puppet.emit(Gone("n3", "x"))
+    puppet.emit(Changed(announcement("n4", port=47300), "x"))
+    puppet.emit(Gone("n1", "x"))
+    puppet.emit(Gone("n4", "x"))
+
+    assert heard.all() == [
+        Found(announcement("n1"), "x"),
+        Found(announcement("n2"), "x"),
+        Gone("n1", "x"),
+        Found(announcement("n4", port=47300), "x"),
+        Gone("n4", "x"),
+        Found(announcement("n5"), "x"),
+    ]
+    assert [record.message for record in caplog.records] == [
+        "more than 2 nodes are announced; the rest is not used; hint: max_nodes"
+    ]
+    assert set(finder.nodes) == {"n2", "n5"}
+    finder.stop()
+
+
 def test_a_source_that_cannot_start_stops_the_others() -> None:
     good = Puppet()
 

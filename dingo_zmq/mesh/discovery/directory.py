@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dingo_zmq.mesh.discovery.board import Note, board_folder, note_path, read_notes, remove, write_note
 from dingo_zmq.mesh.discovery.gate import Gate
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone, check_node_id
+from dingo_zmq.model import MAX_NODES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ class DirectorySource:
     name = "directory"
 
     def __init__(
-        self, folder: Path | str | None = None, limit: int = 256, poll: float = 0.1, check: float = 1.0
+        self, folder: Path | str | None = None, limit: int = MAX_NODES, poll: float = 0.1, check: float = 1.0
     ) -> None:
         """
         Prepare the folder.

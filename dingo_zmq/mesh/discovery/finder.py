@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, Changed, Emit, Event, Found, Gone
+from dingo_zmq.model import MAX_NODES
 from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
@@ -30,23 +31,26 @@ class Finder:
 
     What is known of a node is what its latest announcement says, with the candidates that other sources tell
     of the same incarnation, nearest first.  Nodes of other meshes are only remembered, in `others`; a source
-    that cannot know the mesh ("") is believed.  Safe for threads; events are emitted in order and one at a
+    that cannot know the mesh ("") is believed.  Of more nodes than `most` the later ones wait until an earlier one
+    is gone, with a warning at the first.  Safe for threads; events are emitted in order and one at a
     time, with no lock held, by whichever source's thread brought them.
     """
 
-    def __init__(self, sources: Sequence[Source], mesh: str) -> None:
+    def __init__(self, sources: Sequence[Source], mesh: str, most: int = MAX_NODES) -> None:
         """
         Prepare it.
 
         Args:
             sources: what to merge; the Finder starts and stops them.
             mesh: the only mesh whose nodes are emitted.
+            most: nodes that are emitted at a time.
         """
         self._sources = tuple(sources)
-        self._mesh = mesh
+        self._mesh, self._most, self._warned = mesh, most, False
         self._changed = Condition()
         self._heard: dict[str, dict[str, Announcement]] = {}  # node -> source -> what it said, latest last
         self._told: dict[str, Announcement] = {}
+        self._waiting: dict[str, None] = {}  # nodes for which there is no room
         self._others: dict[str, dict[str, Announcement]] = {}
         self._outbox: deque[Event] = deque()
         self._emit: Emit = _nobody
@@ -130,12 +134,30 @@ class Finder:
     def _news(self, node: str, source: str) -> list[Event]:
         before, now = self._told.get(node), _combined(self._heard.get(node))
         if now == before:
+            self._waiting.pop(node, None)
             return []
         if now is None:
             del self._told[node]
-            return [Gone(node, source)]
+            return [Gone(node, source), *self._next_news(source)]
+        if before is None and len(self._told) >= self._most:
+            self._must_wait(node)
+            return []
         self._told[node] = now
         return [Changed(now, source) if before else Found(now, source)]
+
+    def _must_wait(self, node: str) -> None:
+        self._waiting[node] = None
+        if not self._warned:
+            self._warned = True
+            _log.warning("more than %d nodes are announced; the rest is not used; hint: max_nodes", self._most)
+
+    def _next_news(self, source: str) -> list[Event]:
+        """There is room for one more node."""
+        if not self._waiting:
+            return []
+        node = next(iter(self._waiting))
+        del self._waiting[node]
+        return self._news(node, source)
 
 
 def _nobody(event: Event) -> None:

@@ -11,6 +11,7 @@ from dingo_zmq.mesh.discovery.gate import Gate
 from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone
 from dingo_zmq.mesh.discovery.txt import decode_txt
+from dingo_zmq.model import MAX_NODES
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
@@ -35,7 +36,7 @@ class ZeroconfSource:
 
     name = "zeroconf"
 
-    def __init__(self, interfaces: Interfaces = ("127.0.0.1",), limit: int = 4096) -> None:
+    def __init__(self, interfaces: Interfaces = ("127.0.0.1",), limit: int = MAX_NODES) -> None:
         """
         Prepare it.
 
