@@ -164,6 +164,8 @@ class App:
             raise UsageError(f"unknown mode {self.mode!r}; there are: {', '.join(MODES)}")
         if journal is not None and self.mode != "mesh":
             raise UsageError(f'a journal is for mesh mode, and this App is in {self.mode} mode; hint: App("mesh")')
+        if journal is not None and not os.fspath(journal):
+            raise UsageError('journal must be the name of a file, such as "tasks.db", not an empty one')
         if isinstance(peers, str):
             raise UsageError(f'peers must be a list of addresses, such as ["{peers}"]')
         if self.mode == "mesh":
@@ -178,7 +180,7 @@ class App:
         given["key"] = None if key is None else os.fspath(key)
         given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
         given["insecure_lan"] = insecure_lan
-        given["journal"] = None if journal is None else os.fspath(journal)
+        given["journal"] = None if journal is None else os.path.abspath(os.fspath(journal))
         given["mesh"] = mesh or None
         given["discovery"] = None if discovery is None else tuple(discovery)
         self._settings = {name: value for name, value in given.items() if value is not None}

@@ -5,8 +5,8 @@ The journal of a caller: which of its tasks are not settled, or not yet out of t
 before `call` returns until the program has let go of its result.
 """
 
-from dingo_zmq.journal.file import JournalFile
+from dingo_zmq.journal.file import BODY_MOST, JournalFile
 from dingo_zmq.journal.rows import Batch, Call, Dead, End, Hold, Open, State
 from dingo_zmq.journal.writer import Journal
 
-__all__ = ["Batch", "Call", "Dead", "End", "Hold", "Journal", "JournalFile", "Open", "State"]
+__all__ = ["BODY_MOST", "Batch", "Call", "Dead", "End", "Hold", "Journal", "JournalFile", "Open", "State"]

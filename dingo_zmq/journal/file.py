@@ -16,7 +16,10 @@ from dingo_zmq.errors import JournalError
 from dingo_zmq.journal.lock import Lock
 from dingo_zmq.journal.rows import Batch, Call, Dead, End, Hold, Open, State
 
-__all__ = ["JournalFile"]
+__all__ = ["BODY_MOST", "JournalFile"]
+
+BODY_MOST = 900_000_000
+"""largest body that can be recorded, bytes: SQLite takes no value of more than a billion"""
 
 APPLICATION = 0x64696E67  # "ding"
 VERSION = 1
@@ -71,9 +74,8 @@ class JournalFile:
         *,
         read_only: bool = False,
     ) -> None:
-        self.path, self._read_only = Path(path).absolute(), read_only
-        if new_caller is None and not self.path.is_file():
-            raise JournalError(f"journal {path}: there is no such file")
+        self.path, self._read_only = Path(path).resolve(), read_only  # what a link leads to has one lock
+        self._check_place(new=new_caller is not None)
         self._lock = None if read_only else Lock(self.path.with_name(f"{self.path.name}-lock"))
         try:
             if not read_only:
@@ -88,6 +90,14 @@ class JournalFile:
             if self._lock is not None:
                 self._lock.close()
             raise
+
+    def _check_place(self, *, new: bool) -> None:
+        if self.path.is_dir():
+            raise JournalError(f"journal {self.path}: it is a folder; hint: name a file in it")
+        if not new and not self.path.is_file():
+            raise JournalError(f"journal {self.path}: there is no such file")
+        if not self.path.parent.is_dir():
+            raise JournalError(f"journal {self.path}: there is no folder {self.path.parent}; hint: make it first")
 
     def _check_log(self) -> None:
         """What was written last may be in the log alone; SQLite would not miss it."""

@@ -32,17 +32,17 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        name = path.name.removesuffix("-lock")
         try:
             self._fd = os.open(path, flags, 0o600)
         except OSError as exc:
-            raise JournalError(f"{path}: cannot be made: {exc.strerror}") from exc
+            raise JournalError(f"journal {name}: its lock {path} cannot be made: {exc.strerror}") from exc
         try:
             _take(self._fd)
         except OSError:
             owner = _owner(self._fd)
             os.close(self._fd)
             by = f" by process {owner}" if owner.isdigit() else ""
-            name = path.name.removesuffix("-lock")
             raise JournalError(
                 f"journal {name}: it is in use{by}; hint: one program at a time, each with a journal of its own"
             ) from None

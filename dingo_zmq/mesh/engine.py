@@ -15,12 +15,12 @@ from types import MethodType
 from typing import Any, cast
 
 from dingo_zmq.balance import Counts, Ledger, balanced, drawn
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError
+from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.forked import FORKED
 from dingo_zmq.ids import OpenIDs
 from dingo_zmq.ignored import tell_ignored, tell_left_undone
-from dingo_zmq.journal import Journal, JournalFile, State
+from dingo_zmq.journal import BODY_MOST, Journal, JournalFile, State
 from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, decode_failure, decode_progress, frozen, size
 from dingo_zmq.mesh import keys, recorder, sockets
@@ -139,6 +139,7 @@ class MeshEngine:
 
     Raises:
         JournalError: the journal cannot be opened.
+        UsageError: bodies may be larger than a journal can record.
     """
 
     def __init__(
@@ -217,6 +218,10 @@ class MeshEngine:
     def _open_journal(self, path: str | None) -> tuple[Journal, State] | tuple[None, None]:
         if path is None:
             return None, None
+        if self.settings.limit > BODY_MOST:
+            raise UsageError(
+                f"limit may be {BODY_MOST:,} bytes at most with a journal, not {self.settings.limit:,}"
+            )
 
         def say(text: str) -> None:
             self.events.tell(Origin.CALLER, Level.WARNING, EventCode.JOURNAL, f"journal {path}: {text}")

@@ -239,6 +239,22 @@ def test_large_arguments_and_returns_come_back(mesh: Mesh, path: Path) -> None:
         app.close(wait=False)
 
 
+def test_a_journal_is_where_it_was_named(mesh: Mesh, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that changes its folder before the first call does not leave its journal elsewhere."""
+    mesh.node("one")
+    monkeypatch.chdir(path.parent)
+    app = mesh.app(journal=path.name)
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert app.call("add", 20, 22).result(PATIENCE) == 42
+    assert path.is_file()
+    with pytest.raises(UsageError, match="not an empty one"):
+        App("mesh", journal="")
+    with pytest.raises(UsageError, match=r"limit may be 900,000,000 bytes at most .* not 1,000,000,000"):
+        mesh.app(journal="other.db", limit=10**9).call("add", 1)
+
+
 def test_streams_are_not_recorded(mesh: Mesh, path: Path) -> None:
     mesh.node("one")
     app = opened(mesh, path)

@@ -153,8 +153,23 @@ def test_nobody_else_can_read_it(path: Path, file: JournalFile) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="No such file or directory"):
+    with pytest.raises(JournalError, match=r"there is no folder .*nowhere; hint: make it first"):
         JournalFile(tmp_path / "nowhere" / "tasks.db", caller)
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="it is a folder; hint: name a file in it"):
+        JournalFile(tmp_path, caller)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_link_leads_to_is_one_journal(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "tasks.db")
+    file = JournalFile(tmp_path / "link.db", caller)
+    with pytest.raises(JournalError, match="in use by process"):
+        JournalFile(tmp_path / "tasks.db", caller)
+    file.close()
+    assert (tmp_path / "tasks.db").is_file()
 
 
 def test_letters_requeued_are_open_again(path: Path, file: JournalFile) -> None:
