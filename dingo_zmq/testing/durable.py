@@ -142,7 +142,8 @@ class DurableHost(CallerHost):
         history = self.scene.history
         mine = [e for e in history.accepted.values() if e.result.caller == self.number]
         for entry in [e for e in mine if not history.endings.get(e.id)]:
-            history.stopped.pop(entry.id, None)
+            if entry.record not in self._paper.ends:  # else it was stopped for good, though nobody was told
+                history.stopped.pop(entry.id, None)
             if entry.record in self._paper.calls:
                 history.carried_over[entry.id] += 1
             else:
