@@ -753,7 +753,8 @@ def _wait_for(still: Callable[[], list[Result[Any]]], timeout: float | None) -> 
             continue
         if not said and not results[0].done():
             said = True
-            _log.warning("closing waits for %d tasks; %s: %s", len(results), results[0].name, results[0].why())
+            waits, first = counted(len(results), "task"), results[0]
+            _log.warning("closing waits for %s; %s: %s", waits, first.name, first.why())
 
 
 def _stop_unread(results: list[Result[Any]], before: dict[Result[Any], int]) -> dict[Result[Any], int]:
