@@ -416,13 +416,18 @@ class MeshCaller:
     def _send(self, send: decider.Send, now: float) -> None:
         connection = self._connections.by_key.get(send.key)
         if connection is None or connection.push is None:
-            self.decider.unsent(send, now)
+            self._unsent(send, now)
             return
         frame = wire.encode(send.message)
         try:
             mesh_sockets.send_frames(connection.push, frame, send.buffers)
         except zmq.Again:
-            self.decider.unsent(send, now)
+            self._unsent(send, now)
+
+    def _unsent(self, send: decider.Send, now: float) -> None:
+        back = self.decider.unsent(send, now)
+        if self.recorder is not None:
+            self.recorder.unsent(back)
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         socket = mesh_sockets.make(self._reactor.context, kind, self._limit)

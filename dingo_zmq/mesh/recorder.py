@@ -64,6 +64,10 @@ class Recorder:
             return True
         return False
 
+    def unsent(self, entries: list[Entry]) -> None:
+        """These tasks were about to be sent, as is recorded, and never left."""
+        self._holds += [_row(entry) for entry in entries if entry.record]
+
     def settled(self, action: decider.Settled) -> decider.Settled | None:
         """Take those settled tasks that are in the journal; return the rest."""
         kept = [entry for entry in action.entries if entry.record]

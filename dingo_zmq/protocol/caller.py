@@ -198,16 +198,17 @@ class Caller:
         self._contacts.refused(key, now)
         self._pump(now)
 
-    def unsent(self, send: Send, now: float) -> None:
-        """The socket refused a message."""
+    def unsent(self, send: Send, now: float) -> list[Entry]:
+        """The socket refused a message; return the tasks that it was to send, which wait again."""
         peer, message = self.peers.get(send.key), send.message
         if peer is None:
-            return
+            return []
         if isinstance(message, m.Beat):
             peer.resync = True
         elif isinstance(message, m.Tasks) and message.link == peer.token:
-            self._tasks.unsent(peer, message)
             peer.broke = peer.resync = True
+            return self._tasks.unsent(peer, message)
+        return []
 
     # ------------------------------------------------------------------ what nodes publish
 

@@ -14,6 +14,8 @@ from dingo_zmq.protocol.messages import BUSY, TEXT_MOST, UNKNOWN_FUNCTION, Refs,
 NEVER, LATER = float("-inf"), float("inf")
 ASKING_SECONDS = 1.5
 """how long a caller that said it wants credit counts as asking"""
+DEAF_SECONDS = 5.0
+"""after so long a silence nobody is thought to hear what is said"""
 
 PLAIN = TaskOptions()
 """options of a task that was sent without any"""
@@ -110,6 +112,7 @@ class Held:
 
     Attributes:
         go: whether it asked to be started, and may be.
+        asked, asked_again: when its caller was asked last whether it may start, and whether once more.
         alone: whether it shares a bundle with no other: it has a GO, or a time limit of its own.
         cancelled: whether nobody wants its result any more.
         awaited: whether its caller waits for its report although it is cancelled.
@@ -120,6 +123,7 @@ class Held:
     __slots__ = (
         "alone",
         "asked",
+        "asked_again",
         "attempt",
         "awaited",
         "body",
@@ -150,7 +154,7 @@ class Held:
         self.yielded = 0
         self.expires_at: float
         self.told = False  # whether it was said that it is about to run; it may be taken back from its worker
-        self.asked = NEVER
+        self.asked, self.asked_again = NEVER, False
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -139,6 +139,10 @@ class Entry:
         """Whether its caller reads what the function yields."""
         return self.wire_options is not None and self.wire_options.stream
 
+    def held_as(self, lane: Lane, number: int) -> bool:
+        """Return whether it is there now, rather than as another try, perhaps on the same lane."""
+        return self.lane is lane and self.number == number
+
     @property
     def may_run(self) -> bool:
         """Whether it may have started where it is; what asks first has not, unless we said that it may."""

@@ -9,7 +9,18 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part, counted
 from dingo_zmq.protocol import messages as m
-from dingo_zmq.protocol.intake import ASKING_SECONDS, LATER, NEVER, QUEUED, RUNNING, Bounds, Function, Held, Link
+from dingo_zmq.protocol.intake import (
+    ASKING_SECONDS,
+    DEAF_SECONDS,
+    LATER,
+    NEVER,
+    QUEUED,
+    RUNNING,
+    Bounds,
+    Function,
+    Held,
+    Link,
+)
 from dingo_zmq.protocol.publisher import (
     Action,
     Identity,
@@ -30,7 +41,6 @@ __all__ = ["Action", "Identity", "Interrupt", "Node", "Note", "Overrun", "Publis
 FORGET_SECONDS = 60.0
 KEEP_SECONDS, KEEP_BYTES = 600.0, 256 * 1024 * 1024
 """how long links of silent callers with a journal are kept instead, and how many bytes of answers for all"""
-DEAF_SECONDS = 5.0
 PULSE_SECONDS = 1.0
 BURIED_MOST = 4096
 RESTART_SECONDS = 2.0

@@ -20,13 +20,17 @@ def marshallers_for(peers: Iterable[Peer], route: Route, known: Callable[[str], 
         route: of the tasks.
         known: whether this side has such marshallers.
     """
+    return min(_told(peers, route, known), default="")
+
+
+def _told(peers: Iterable[Peer], route: Route, known: Callable[[str], bool]) -> set[str]:
     told = set()
     for peer in peers:
         lane = peer.lanes.get(route.name)
         how = marshallers_of(lane.fingerprint) if lane else ""
         if known(how) and peer.takes(route._replace(fingerprint=how and f"/{how}")):
             told.add(how)
-    return min(told, default="")
+    return told
 
 
 def misread(caller: Caller, known: Callable[[str], bool]) -> list[tuple[Route, str]]:
@@ -38,5 +42,5 @@ def misread(caller: Caller, known: Callable[[str], bool]) -> list[tuple[Route, s
     peers = caller.peers.values()
     waiting = [route for route in caller.ledger.queues if route.by_name]
     lost = [route for route in waiting if not any(peer.takes(route) for peer in peers)]
-    better = [(route, marshallers_for(peers, route, known)) for route in lost]
-    return [(route, how) for route, how in better if how != marshallers_of(route.fingerprint)]
+    better = [(route, told) for route in lost if (told := _told(peers, route, known))]
+    return [(route, how) for route, told in better if (how := min(told)) != marshallers_of(route.fingerprint)]

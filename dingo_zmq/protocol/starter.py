@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import zip_longest
 
 from dingo_zmq.protocol.credit import AHEAD_SECONDS
-from dingo_zmq.protocol.intake import GONE, PLAIN, QUEUED, RUNNING, Function, Held, Lane
+from dingo_zmq.protocol.intake import DEAF_SECONDS, GONE, NEVER, PLAIN, QUEUED, RUNNING, Function, Held, Lane
 from dingo_zmq.protocol.terms import LATER, Agenda
 
 BUNDLE_SECONDS = 0.001
@@ -207,24 +207,53 @@ class Starter:
             pool.sweep(held)
 
     def claims(self, now: float) -> list[Held]:
-        """Return the tasks that should ask now: never more in all than there are free workers."""
+        """
+        Return the tasks that should ask now: no more for the first time than there are free workers, nor again.
+
+        Those that ask again stand in nobody's way, for a GO may be withheld as long as another task runs.  A silent
+        caller is not asked.
+        """
         due: list[Held] = []
         self.passed = False
         for pool in self.pools.values():
-            if not pool.asking or pool.free <= 0:
-                continue
-            out = sum([now - held.asked <= CLAIM_SECONDS for tasks in pool.asking.values() for held in tasks])
-            for held in pool.in_turn(ranked=self._ranked):
-                if out >= pool.free:
-                    break
-                if pool.waits_for_others(held, now):
-                    self.passed = True
-                    break
-                if now - held.asked > CLAIM_SECONDS:
-                    held.asked = now
-                    out += 1
-                    due.append(held)
+            if pool.asking and pool.free > 0:
+                due += self._ask_again(pool, now)
+                due += self._ask_first(pool, now)
+        for held in due:
+            held.asked_again = held.asked != NEVER
+            held.asked = now
         return due
+
+    def _ask_again(self, pool: Pool, now: float) -> list[Held]:
+        asked = [held for tasks in pool.asking.values() for held in tasks if held.asked != NEVER]
+        vain = [held for held in asked if now - held.asked > CLAIM_SECONDS]
+        left = pool.free - sum([held.asked_again for held in asked if now - held.asked <= CLAIM_SECONDS])
+        due: list[Held] = []
+        for held in sorted(vain, key=lambda held: held.asked):
+            if left <= len(due):
+                break
+            if _hears(held, now) and not self._passes(pool, held, now):
+                due.append(held)
+        return due
+
+    def _ask_first(self, pool: Pool, now: float) -> list[Held]:
+        waiting = [held for tasks in pool.asking.values() for held in tasks]
+        left = pool.free - sum([not h.asked_again and now - h.asked <= CLAIM_SECONDS for h in waiting])
+        due: list[Held] = []
+        for held in pool.in_turn(ranked=self._ranked):
+            if left <= len(due):
+                break
+            if held.asked == NEVER and _hears(held, now):
+                if self._passes(pool, held, now):
+                    break
+                due.append(held)
+        return due
+
+    def _passes(self, pool: Pool, held: Held, now: float) -> bool:
+        """Return whether a task that should ask is passed over for others; then there is to be another look."""
+        passes = pool.waits_for_others(held, now)
+        self.passed = self.passed or passes
+        return passes
 
     def start(self, now: float) -> list[Bundle]:
         """Return the bundles that free workers are to run from now on."""
@@ -343,3 +372,8 @@ class Starter:
     def running(self) -> int:
         """Return how many workers are busy."""
         return len(self.active)
+
+
+def _hears(held: Held, now: float) -> bool:
+    """Return whether a task's caller is there to be asked."""
+    return held.link.touched >= now - DEAF_SECONDS

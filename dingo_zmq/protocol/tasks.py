@@ -201,15 +201,16 @@ class OpenTasks:
                 if failure is not None:
                     self._end(entry, failure, now)
 
-    def unsent(self, peer: Peer, message: m.Tasks) -> None:
-        """The socket refused tasks: they never left."""
-        back = []
+    def unsent(self, peer: Peer, message: m.Tasks) -> list[Entry]:
+        """The socket refused tasks: they never left, and wait again; return them."""
+        back: list[Entry] = []
         for name, number, *_ in message.items:
             entry = peer.lanes[name].open.get(number)
             if entry is not None:
                 self.ledger.unsend(entry)
                 back.append(entry)
         self.ledger.requeue(back)
+        return back
 
     # ------------------------------------------------------------------ what nodes say of tasks
 
@@ -252,7 +253,7 @@ class OpenTasks:
                 self._settle(entry, lane, now)
                 entry.status, entry.body, entry.buffers = status, body, buffers
                 settled.append(entry)
-            elif entry.lane is lane and not (status == _SENT and entry.started):
+            elif entry.held_as(lane, number) and not (status == _SENT and entry.started):
                 entry.started = status != _SENT
                 self.out.append(Told(entry, status, body, buffers, peer.name))
         if early:
@@ -295,7 +296,7 @@ class OpenTasks:
         if entry is None or reading is None or again:
             self.late += 1
             return
-        if entry.lane is lane:
+        if entry.held_as(lane, number):
             entry.started = True
         if reading.came((lane, number), len(body) + sum(map(len, buffers))):
             self.out.append(Told(entry, _PARTIAL, body, buffers, peer.name))

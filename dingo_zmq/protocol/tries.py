@@ -68,7 +68,7 @@ class Tries:
             return False
         terms.begun = True
         terms.raised += 1
-        if entry.lane is not lane or entry.number != number:  # it is being tried again as it is
+        if not entry.held_as(lane, number):  # it is being tried again as it is
             del lane.strays[number]
             if entry.strays is not None:
                 entry.strays.remove((lane, number))

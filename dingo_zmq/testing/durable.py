@@ -232,6 +232,9 @@ class DurableHost(CallerHost):
             return
         super()._act(action)
 
+    def _unsent(self, send: calling.Send) -> None:
+        self._recorder.unsent(self.caller.unsent(send, self.now))
+
     def _write_anew(self, how: str, entry: Entry) -> Route:
         route = super()._write_anew(how, entry)
         if entry.record and route is not entry.route:

@@ -318,10 +318,13 @@ class CallerHost(Host):
         up = connection is not None and connection.up
         scene.note("send" if up else "unsent", self.name, send.key, send.message)
         if connection is None or not up:
-            self.caller.unsent(send, self.now)
+            self._unsent(send)
         else:
             frames = [wire.encode(send.message), *send.buffers]
             scene.network.send(connection, frames, type(send.message).__name__)
+
+    def _unsent(self, send: calling.Send) -> None:
+        self.caller.unsent(send, self.now)
 
     # ------------------------------------------------------------------ time
 

@@ -310,8 +310,7 @@ def test_a_higher_priority_passes_a_lane_that_turned_slow() -> None:
 def test_what_is_stopped_as_its_caller_dies_is_cancelled_in_the_next_life() -> None:
     """Its end was in the journal, and the program had not been told."""
     stopped = [
-        Job(f"t{n}", 0, "steady", 2.0 + n / 100, 0.02, delay=1.0, cancel_after=0.01, stop=True)
-        for n in range(200)
+        Job(f"t{n}", 0, "steady", 2.0 + n / 100, 0.02, delay=1.0, cancel_after=0.01, stop=True) for n in range(200)
     ]
     faults = [Fault(Kind.HOG_CALLER, at=3.0), Fault(Kind.CALLER_RESTARTS, at=3.5, seconds=0.1)]
     world = told(stopped, faults, journals=frozenset((0,)), heal_at=8.0)

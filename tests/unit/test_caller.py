@@ -224,6 +224,16 @@ def test_reports_are_told_in_order() -> None:
     assert play.report(1, PROGRESS, 0.4) == [("told", PROGRESS)]
 
 
+def test_what_is_told_of_an_earlier_try_on_the_same_lane_is_not_of_this_one() -> None:
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0, monitor_progress=True, at_most_once=True)
+    play.did()
+    assert play.hear(m.Recalled(play.token(), {"add": [1]}, "no hand is free"), 0.1) == [("tasks", "n1", (2, 2))]
+    assert play.report(1, PROGRESS, 0.2) == []  # overtaken on its way
+    assert not entry.started
+    assert play.report(2, PROGRESS, 0.3) == [("told", PROGRESS)]
+
+
 def test_missing_and_recalled_put_a_task_back_without_a_loss() -> None:
     play = Play().ready()
     (entry,) = play.submit(1, 0.0)
@@ -308,7 +318,8 @@ def test_what_the_socket_refuses_was_never_sent() -> None:
     (entry,) = play.submit(1, 0.0)
     (send,) = play.caller.take()
     assert isinstance(send, Send)
-    play.caller.unsent(send, 0.1)
+    assert play.caller.unsent(send, 0.1) == [entry]
+    assert play.caller.unsent(send, 0.1) == []
     assert (entry.attempt, entry.lane) == (0, None)
     assert play.tick(1.0) == [("beat", "n1", 0, {})]
     assert play.echo(1.1) == [("tasks", "n1", (2, 1))]

@@ -111,6 +111,17 @@ def test_a_task_called_too_early_is_written_anew_and_sent() -> None:
     assert misread(mesh.caller, is_safe) == []
 
 
+def test_what_nobody_reads_any_more_stays_as_it_was_written() -> None:
+    """It was written for a node that is gone for a while: written as msgpack it would be for nobody at all."""
+    mesh = Mesh()
+    ticket = mesh.call("/json", needs=("psu",))
+    mesh.node("a", "abc")
+    assert misread(mesh.caller, is_safe) == []
+    mesh.node("b", "abc/json", "psu")
+    assert ticket.lane is not None
+    assert (ticket.lane.key, ticket.body) == ("b", b"[5]")
+
+
 def test_one_that_some_node_reads_is_left_alone() -> None:
     mesh = Mesh()
     mesh.node("a", "abc/json")

@@ -104,6 +104,27 @@ def test_what_waits_behind_a_slow_one_goes_to_others() -> None:
     assert bench.link.running == 1
 
 
+def test_who_has_asked_in_vain_is_in_nobodys_way() -> None:
+    """A GO may be withheld for as long as another task runs: the free worker is for others meanwhile."""
+    bench = Bench(slots=1)
+    first, second, third = bench.add(1, attempt=2), bench.add(2, attempt=2), bench.add(1, "mul", attempt=2)
+    asked = []
+    for turn in range(5):
+        bench.link.touched = now = turn * 1.1
+        asked.append(bench.starter.claims(now))
+        assert bench.starter.claims(now + 0.9) == []
+    assert asked == [[first], [first, third], [first, second], [third], [first]]
+
+
+def test_a_caller_that_is_silent_is_not_asked() -> None:
+    bench = Bench(slots=1)
+    silent, heard = bench.add(1, attempt=2), bench.add(1, attempt=2, link=bench.other)
+    bench.link.touched, bench.other.touched = 10.0, 15.1
+    assert bench.starter.claims(15.1) == [heard]
+    bench.other.touched = bench.link.touched = 16.2
+    assert bench.starter.claims(16.2) == [heard, silent]
+
+
 def test_a_second_attempt_asks_first_and_then_is_next() -> None:
     bench = Bench(slots=1)
     asks = bench.add(1, attempt=2)
@@ -111,7 +132,7 @@ def test_a_second_attempt_asks_first_and_then_is_next() -> None:
     bench.add(3)
     assert bench.starter.claims(0.0) == [asks]  # no more than there are workers
     assert bench.starter.claims(0.9) == []
-    assert bench.starter.claims(1.1) == [asks]  # again, for it may be lost; the other waits its turn
+    assert bench.starter.claims(1.1) == [asks, once]  # again, for it may be lost
     bench.starter.go(asks)
     bench.starter.go(asks)
     assert ids(bench.start(1.2)) == [["add1"]]
