@@ -210,8 +210,8 @@ class Starter:
         """
         Return the tasks that should ask now: no more for the first time than there are free workers, nor again.
 
-        Those that ask again stand in nobody's way, for a GO may be withheld as long as another task runs.  A silent
-        caller is not asked.
+        Those that ask again stand in nobody's way, for a GO may be withheld as long as another task runs.
+        A silent caller is not asked.
         """
         due: list[Held] = []
         self.passed = False
