@@ -192,6 +192,32 @@ def test_hello_goes_out_when_both_connections_are_up_and_again_until_welcome() -
     assert play.tick(2.41) == [("beat", "n1", 0, {})]
 
 
+def test_a_welcome_to_what_was_said_before_a_break_proves_nothing() -> None:
+    play = Play()
+    play.connect("n1", 0.0)
+    assert play.did() == [("hello", "n1", 1)]
+    play.caller.disconnected("n1", Side.REPORTS, 0.1)
+    play.caller.connected("n1", Side.REPORTS, 0.2)
+    play.submit(1, 0.2)
+    assert play.did() == [("hello", "n1", 2)]
+    assert play.welcome("n1", 0.3, echo=1) == []
+    assert play.welcome("n1", 0.4, echo=2) == [("tasks", "n1", (1, 1))]
+
+
+def test_after_a_break_all_that_is_open_is_asked_for() -> None:
+    play = Play().ready()
+    play.submit(1, 0.0)
+    play.did()
+    assert play.tick(1.3) == [("beat", "n1", 0, {})]
+    play.submit(1, 1.4)
+    play.did()
+    for side in Side:
+        play.caller.disconnected("n1", side, 1.5)
+    for side in Side:
+        play.caller.connected("n1", side, 1.6)
+    assert play.did() == [("beat", "n1", 0, {"add": [1, 2]})]
+
+
 def test_a_task_waits_for_credit() -> None:
     play = Play()
     play.submit(3, 0.0)

@@ -139,6 +139,7 @@ def test_the_newer_link_of_a_caller_supersedes_the_older() -> None:
         (1, tasks(1, options=ONCE), [("claim", {"add": [1]})]),
         (2, hello(5, OTHER), [("welcome", 5, {"add": 2})]),
         (3, hello(4, LINK), [("refused", m.REFUSED_UNKNOWN), "note"]),  # late
+        (3, hello(4, b"link0003"), []),  # late, too: it supersedes nobody
         (3, hello(6, LINK), [("refused", m.REFUSED_UNKNOWN)]),  # the numbers of its lanes must not begin anew
         (4, m.Go(LINK, {"add": [1]}), []),
         (5, beat(), [("refused", m.REFUSED_UNKNOWN)]),
@@ -286,6 +287,17 @@ def test_a_beat_cancels_what_its_caller_gave_up() -> None:
     assert next(iter(machine.starter.active)).all[0].cancelled
     play(machine, (3, beat(3, 3, {"add": [3]}), [("credit", 9, 9, {"add": [1]})]))
     assert list(machine.links[LINK].lanes["add"].held) == [1, 3]
+
+
+def test_credit_does_not_rise_while_it_drains() -> None:
+    machine = linked()
+    play(machine, (1, tasks(1, 2), [("start", 1), ("start", 2)]))
+    for bundle in machine.starter.active:
+        bundle.todo.clear()  # the workers have begun
+    machine.drain(2.0)
+    assert did(machine) == [("credit", 0, 2, {"add": [1, 2]})]
+    assert finish(machine, 3.0) == [("reports", (1, 1, SUCCESS), (2, 2, SUCCESS))]
+    play(machine, (4, beat(2, 2, {}, heard=2), [("credit", 9, 2, {})]))
 
 
 def test_draining_gives_back_and_takes_no_more() -> None:
