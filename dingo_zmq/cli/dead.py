@@ -129,6 +129,8 @@ def _failure(letter: Dead) -> Failure | None:
 def _in_full(letter: Dead) -> dict[str, Any]:
     call, end, failure = letter.call, letter.end, _failure(letter)
     told = {} if failure is None else {**dataclasses.asdict(failure), "code": failure.code.name}
+    if failure is not None:
+        told["history"] = [one._asdict() for one in failure.history]
     options = {name: value for name, value in dataclasses.asdict(call.options).items() if value}
     return {
         "number": call.record,

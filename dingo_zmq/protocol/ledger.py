@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dingo_zmq.model import Code, Failure, Options, Try
+from dingo_zmq.model import Code, Failure, Options, Try, counted
 from dingo_zmq.protocol.messages import TaskOptions
 from dingo_zmq.protocol.terms import Agenda, Terms
 
@@ -415,7 +415,10 @@ class Ledger:
         entry.losses += 1
         if entry.losses < entry.options.max_losses:
             return None
-        return Failure(Code.POISON, f"{entry.losses} nodes died while it may have been running on them")
+        them = "it" if entry.losses == 1 else "them"
+        return Failure(
+            Code.POISON, f"{counted(entry.losses, 'node')} died while it may have been running on {them}"
+        )
 
     def settle(self, entry: Entry) -> Lane | None:
         """Close the record of a task; return the lane of who may still hold it (others: `entry.strays`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -123,6 +124,7 @@ def test_a_task_moves_on_where_its_node_died_with_the_caller(mesh: Mesh, path: P
     number = ran.out.split()[0]
     shown = mesh.invoke("dead", "show", str(path), number)
     assert '"at_most_once": true' in shown.out
+    assert [one["node"] for one in json.loads(shown.out)["failure"]["history"]] == ["one"]
     assert f"{gate.port}, 'once'" in shown.out
     assert mesh.invoke("dead", "requeue", str(path), number).code == 0
     (again,) = opened(mesh, path).recover()
