@@ -83,7 +83,7 @@ class NodeEnd(Protocol):
 
 
 class Stranger:
-    """Somebody who takes every connection, and never says a word; counts what it is told."""
+    """Somebody who takes every connection, and never says a word; `told` counts what is sent to it."""
 
     name = STRANGER_KEY
     up = powered = True
@@ -98,7 +98,6 @@ class Stranger:
 
     def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
         """A message has come."""
-        self.told += 1
 
 
 class Flight:
@@ -265,6 +264,8 @@ class Network:
         """Put a message on its way over a connection that is up; `kind` is the name of its class."""
         world, path = self.world, c.path
         world.stamp(frames[0])
+        if c.node is world.stranger:
+            world.stranger.told += 1
         if self.losing and world.dice.random() < self.losing.get(kind, 0.0):
             self.hits["lose", kind] += 1
             return
