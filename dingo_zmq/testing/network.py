@@ -264,8 +264,8 @@ class Network:
         """Put a message on its way over a connection that is up; `kind` is the name of its class."""
         world, path = self.world, c.path
         world.stamp(frames[0])
-        if c.node is world.stranger:
-            world.stranger.told += 1
+        if isinstance(c.node, Stranger):
+            c.node.told += 1
         if self.losing and world.dice.random() < self.losing.get(kind, 0.0):
             self.hits["lose", kind] += 1
             return
