@@ -17,6 +17,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -188,6 +189,7 @@ def main(words: list[str] | None = None) -> int:
     if told.seed is None:
         told.seed = random.randrange(1 << 30)
     print(f"seed {told.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after all that was started is ended
     folder = Path(tempfile.mkdtemp(prefix="storm-"))
     keep = True
     try:
