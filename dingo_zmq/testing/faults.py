@@ -147,7 +147,11 @@ class Faults:
         return callers[fault.caller % len(callers)] if callers else None
 
     def _connections(self, fault: Fault) -> list[Connection]:
-        """Return both connections of a pair that has both."""
+        """
+        Return both connections of a pair that has both; another one each time that a fault is tried.
+
+        Rather a pair of which no messages vanish already.
+        """
         caller = self._caller(fault)
         if caller is None:
             return []
@@ -158,7 +162,11 @@ class Faults:
                 found = [c for c in standing if c.key == key]
                 if len(found) == len(Side) and not any(self.scene.network.cut[c.path] for c in found):
                     pairs.append(found)
-        return pairs[fault.node % len(pairs)] if pairs else []
+        whole = [found for found in pairs if not any(self.scene.network.holes[c.path] for c in found)]
+        pairs = whole or pairs
+        turn = self._turns[fault]
+        self._turns[fault] += 1
+        return pairs[(fault.node + turn) % len(pairs)] if pairs else []
 
     # ------------------------------------------------------------------ each kind
 
