@@ -164,9 +164,13 @@ class Faults:
                     pairs.append(found)
         whole = [found for found in pairs if not any(self.scene.network.holes[c.path] for c in found)]
         pairs = whole or pairs
+        return pairs[(fault.node + self._turn(fault)) % len(pairs)] if pairs else []
+
+    def _turn(self, fault: Fault) -> int:
+        """Return how often a fault was tried before, in vain: another one is hit this time."""
         turn = self._turns[fault]
         self._turns[fault] += 1
-        return pairs[(fault.node + turn) % len(pairs)] if pairs else []
+        return turn
 
     # ------------------------------------------------------------------ each kind
 
@@ -218,7 +222,8 @@ class Faults:
         """Two groups of hosts; a caller and a node at least are in different ones."""
         callers, nodes, dice = [c for c in self.callers if not c.dead], self.nodes, self.scene.dice
         where = {host.name: dice.choice((0, 0, 1, 1, None)) for host in (*callers, *nodes)}
-        apart = callers[fault.caller % len(callers)].name, nodes[fault.node % len(nodes)].name
+        turn = self._turn(fault)
+        apart = callers[(fault.caller + turn) % len(callers)].name, nodes[(fault.node + turn) % len(nodes)].name
         where.update(zip(apart, dice.choice(((0, 1), (1, 0))), strict=True))
         ways = (Way.UP, Way.DOWN)
         paths = [
@@ -283,9 +288,8 @@ class Faults:
     def _lose(self, fault: Fault) -> bool:
         """Lose one kind of message; where nobody sends it, then one that is always sent."""
         network = self.scene.network
-        turn = self._turns[fault]
+        turn = self._turn(fault)
         message = fault.message if turn == 0 else ("Beat", "Credit")[turn % 2]
-        self._turns[fault] += 1
         if message in network.losing:
             return False
         before = network.hits["lose", message]
