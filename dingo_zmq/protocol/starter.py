@@ -46,12 +46,13 @@ class Pool:
     """
     A group of workers: how many are free, what is ready for them, what must ask before it starts.
 
-    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none; `asking` is by lane.
+    `ready` has what is of priority 0, `ranks` what is of others: empty where there are none.  `asking` is by lane;
+    `asked` has those of them that have asked, in the order of when they did last.
     `gone` of all that is queued are held no more, and are passed over.  `clock` is what the lane had used whose
     turn was last.
     """
 
-    __slots__ = ("asking", "clock", "free", "gone", "ranks", "ready", "slots")
+    __slots__ = ("asked", "asking", "clock", "free", "gone", "ranks", "ready", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.free = slots
@@ -59,6 +60,7 @@ class Pool:
         self.ready: deque[Held] = deque()
         self.ranks: dict[int, deque[Held]] = {}
         self.asking: dict[Lane, dict[Held, None]] = {}
+        self.asked: dict[Held, None] = {}
         self.clock = 0.0
 
     def resize(self, slots: int) -> None:
@@ -89,6 +91,7 @@ class Pool:
         if held not in tasks:
             return False
         del tasks[held]
+        self.asked.pop(held, None)
         if not tasks:
             del self.asking[held.lane]
         return True
@@ -217,31 +220,42 @@ class Starter:
         self.passed = False
         for pool in self.pools.values():
             if pool.asking and pool.free > 0:
-                due += self._ask_again(pool, now)
-                due += self._ask_first(pool, now)
+                due += self._claims(pool, now)
+        return due
+
+    def _claims(self, pool: Pool, now: float) -> list[Held]:
+        vain: list[Held] = []
+        first = again = pool.free
+        for held in pool.asked:
+            if now - held.asked > CLAIM_SECONDS:
+                vain.append(held)
+            elif held.asked_again:
+                again -= 1
+            else:
+                first -= 1
+        due = self._ask_again(pool, vain, again, now) if vain else []
+        if first > 0:
+            due += self._ask_first(pool, first, now)
         for held in due:
             held.asked_again = held.asked != NEVER
             held.asked = now
+            pool.asked.pop(held, None)
+            pool.asked[held] = None
         return due
 
-    def _ask_again(self, pool: Pool, now: float) -> list[Held]:
-        asked = [held for tasks in pool.asking.values() for held in tasks if held.asked != NEVER]
-        vain = [held for held in asked if now - held.asked > CLAIM_SECONDS]
-        left = pool.free - sum([held.asked_again for held in asked if now - held.asked <= CLAIM_SECONDS])
+    def _ask_again(self, pool: Pool, vain: list[Held], most: int, now: float) -> list[Held]:
         due: list[Held] = []
-        for held in sorted(vain, key=lambda held: held.asked):
-            if left <= len(due):
+        for held in vain:
+            if len(due) >= most:
                 break
             if _hears(held, now) and not self._passes(pool, held, now):
                 due.append(held)
         return due
 
-    def _ask_first(self, pool: Pool, now: float) -> list[Held]:
-        waiting = [held for tasks in pool.asking.values() for held in tasks]
-        left = pool.free - sum([not h.asked_again and now - h.asked <= CLAIM_SECONDS for h in waiting])
+    def _ask_first(self, pool: Pool, most: int, now: float) -> list[Held]:
         due: list[Held] = []
         for held in pool.in_turn(ranked=self._ranked):
-            if left <= len(due):
+            if len(due) >= most:
                 break
             if held.asked == NEVER and _hears(held, now):
                 if self._passes(pool, held, now):
