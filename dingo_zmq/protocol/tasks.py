@@ -205,7 +205,8 @@ class OpenTasks:
         """The socket refused tasks: they never left, and wait again; return them."""
         back: list[Entry] = []
         for name, number, *_ in message.items:
-            entry = peer.lanes[name].open.get(number)
+            lane = peer.lanes.get(name)  # it may have said since that it does not have the function
+            entry = None if lane is None else lane.open.get(number)
             if entry is not None:
                 self.ledger.unsend(entry)
                 back.append(entry)

@@ -351,6 +351,17 @@ def test_what_the_socket_refuses_was_never_sent() -> None:
     assert play.echo(1.1) == [("tasks", "n1", (2, 1))]
 
 
+def test_what_the_socket_refuses_may_be_for_a_function_that_is_gone() -> None:
+    """With a journal a message waits before it is sent."""
+    play = Play().ready()
+    (entry,) = play.submit(1, 0.0)
+    (send,) = play.caller.take()
+    assert isinstance(send, Send)
+    play.hear(m.Recalled(play.token(), {"add": [1]}, m.UNKNOWN_FUNCTION), 0.1)
+    assert play.caller.unsent(send, 0.2) == []
+    assert entry.lane is None
+
+
 def test_go_means_it_may_have_started() -> None:
     for begun, code in ((True, Code.UNKNOWN), (False, None)):
         play = Play().ready()
