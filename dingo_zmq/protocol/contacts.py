@@ -343,6 +343,7 @@ class Contacts:
         """The node does not know our link, or wants nothing of us."""
         if refused.reason in (m.REFUSED_MESH, m.REFUSED_VERSION):
             before, peer.barred = peer.barred, plain(refused.text, most=REFUSAL_MOST)
+            self._give_up(peer, now, proved=False)
             peer.stage, peer.next_hello, peer.next_beat = Stage.BARRED, LATER, LATER
             if peer.barred != before:
                 self._note(f"refused us: {peer.barred}", peer, EventCode.REFUSED, Level.WARNING)

@@ -20,8 +20,11 @@ def holds(caller: Caller, send: Send) -> Iterator[tuple[Entry, Holder]]:
         refs = [(name, number) for name, numbers in message.refs.items() for number in numbers]
     else:
         return
-    peer = caller.peers[send.key]
+    peer = caller.peers.get(send.key)
+    if peer is None:
+        return
     for name, number in refs:
-        entry = peer.lanes[name].open.get(number)
+        lane = peer.lanes.get(name)
+        entry = None if lane is None else lane.open.get(number)
         if entry is not None and entry.record:
             yield entry, Holder(peer.base, peer.incarnation, peer.name, number)

@@ -468,6 +468,22 @@ def test_a_token_that_the_node_has_buried_is_not_offered_again() -> None:
     assert play.token() != before
 
 
+def test_tasks_of_a_node_that_refuses_us_for_good_are_sent_elsewhere() -> None:
+    """No node of ours does that while it has tasks; one that does must not make them vanish."""
+    play = Play().ready("n1", "n2", credit=1)
+    entries = play.submit(2, 0.0)
+    play.did()
+    (held,) = [entry for entry in entries if entry.lane is not None and entry.lane.key == "n1"]
+    play.hear(m.Refused(play.token(), m.REFUSED_MESH, "no", [m.VERSION]), 0.1)
+    assert held.lane is None
+    play.caller.gone("n1", 0.2)
+    for side in Side:
+        play.caller.disconnected("n1", side, 0.3)
+    play.tick(7.0)
+    assert held in play.caller.everything()
+    assert play.echo(7.1, "n2") == [("tasks", "n2", (2, 2))]
+
+
 def test_another_mesh_is_barred_until_it_is_reached_anew() -> None:
     play = Play()
     play.connect("n1", 0.0)
