@@ -23,6 +23,8 @@ from dingo_zmq.testing.scene import Scene
 
 MESH = "test"
 TICK_LEAST = 1e-4
+FOUND_SECONDS = 0.01
+"""after which a node is found again whose key led to another one"""
 
 
 def read_failure(body: bytes, buffers: tuple[Any, ...]) -> Failure:
@@ -289,8 +291,9 @@ class CallerHost(Host):
                 self._told(action)
             case calling.Drop(key=key):
                 self._drop([key])
-            case calling.Reached(doubles=doubles):
+            case calling.Reached(node=node, doubles=doubles):
                 self._drop(doubles)
+                self._look_elsewhere(node, doubles)
             case calling.Note():
                 self.scene.history.noted(self.name, action)
                 self.scene.note("log", self.name, action.node, action.text)
@@ -305,6 +308,13 @@ class CallerHost(Host):
         else:
             self.scene.note("retried", self.name, action.entry.id, action.text)
             self.scene.history.retried[action.entry.id] += 1
+
+    def _look_elsewhere(self, node: str, keys: list[str]) -> None:
+        """Who was found under these keys is still announced; where that is somebody else, he is found again."""
+        for key in keys:
+            other = self.scene.node_at(key)
+            if other is not None and f"id-{other.name}" != node:
+                self.scene.after(FOUND_SECONDS, self.found, key)
 
     def _drop(self, keys: list[str]) -> None:
         for key in keys:

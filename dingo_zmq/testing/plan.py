@@ -13,6 +13,8 @@ HEAL_AT, LATE_HEAL_AT, LATEST_HEAL_AT = 18.0, 50.0, 90.0
 JOBS_LEAST = 200
 LONG = 0.1
 """seconds of a task from which on there may only be so many"""
+BEARABLE = 16.0
+"""seconds of long tasks for each worker that can do them; what is lost is done again"""
 STALE_KEY = "nowhere"
 """a node that is found and does not exist"""
 STRANGER_KEY = "stranger"
@@ -286,7 +288,10 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         nodes=nodes,
         callers=callers,
         jobs=_streams(
-            seed, _on_terms(seed, _with_refusals(seed, _jobs(dice, how, nodes, callers, faults, heal_at)))
+            seed,
+            _on_terms(
+                seed, _with_refusals(seed, _bearable(_jobs(dice, how, nodes, callers, faults, heal_at), nodes))
+            ),
         ),
         faults=planned + restarts,
         heal_at=heal_at,
@@ -367,6 +372,20 @@ def _jobs(
         late = [_job(dice, f"l{caller}.{n}", caller, "steady", heal_at + dice.uniform(0, 1)) for n in range(5)]
         jobs += [_aimed(how, job, nodes) for job in late]
     return jobs
+
+
+def _bearable(jobs: list[Job], nodes: list[NodePlan]) -> list[Job]:
+    """Have no more long tasks of a function than its workers can do in the minute that they have in the end."""
+    left = {
+        name: BEARABLE * sum(node.pools[node.functions[name][0]] for node in nodes if name in node.functions)
+        for name in SECONDS
+    }
+    made = []
+    for job in jobs:
+        if job.seconds > LONG:
+            left[job.function] -= job.seconds
+        made.append(replace(job, seconds=0.01) if job.seconds > LONG and left[job.function] < 0 else job)
+    return made
 
 
 def _with_refusals(seed: int, jobs: list[Job]) -> list[Job]:
