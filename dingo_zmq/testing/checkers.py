@@ -350,7 +350,9 @@ def gentle_faults_cost_nothing(cast: Cast) -> Iterator[str]:
     plan, history = cast.scene.plan, cast.scene.history
     kinds = {fault.kind for fault in plan.faults}
     impatient = Kind.DRAIN in kinds and kinds & {Kind.PAUSE_CALLER, Kind.HOG_CALLER}  # nobody hears the answers
-    if plan.harsh or impatient or kinds - set(GENTLE) or plan.deadly:
+    asleep = [fault.seconds for fault in plan.faults if fault.kind in (Kind.PAUSE_CALLER, Kind.HOG_CALLER)]
+    forgotten = max(asleep, default=0.0) >= _least(cast, FORGET_SECONDS)
+    if plan.harsh or impatient or forgotten or kinds - set(GENTLE) or plan.deadly:
         return
     given_up = {(run.node, run.life) for runs in history.executions.values() for run in runs} & history.restarts
     for id, runs in history.executions.items():
