@@ -96,9 +96,10 @@ class Pool:
             del self.asking[held.lane]
         return True
 
-    def in_turn(self, *, ranked: bool) -> Iterable[Held]:
-        """Return what must ask: by priority if there are any, then one of each lane, and so on."""
-        lanes = sorted(self.asking, key=lambda lane: lane.used)
+    def in_turn(self, now: float, *, ranked: bool) -> Iterable[Held]:
+        """Return what must ask of who hears it: by priority if there are any, then one of each lane, and so on."""
+        heard = [lane for lane, tasks in self.asking.items() if _hears(next(iter(tasks)), now)]
+        lanes = sorted(heard, key=lambda lane: lane.used)
         rows = zip_longest(*[self.asking[lane] for lane in lanes])
         turns = (held for row in rows for held in row if held is not None)
         return sorted(turns, key=lambda held: -held.options.priority) if ranked else turns
@@ -254,10 +255,10 @@ class Starter:
 
     def _ask_first(self, pool: Pool, most: int, now: float) -> list[Held]:
         due: list[Held] = []
-        for held in pool.in_turn(ranked=self._ranked):
+        for held in pool.in_turn(now, ranked=self._ranked):
             if len(due) >= most:
                 break
-            if held.asked == NEVER and _hears(held, now):
+            if held.asked == NEVER:
                 if self._passes(pool, held, now):
                     break
                 due.append(held)

@@ -125,6 +125,17 @@ def test_a_caller_that_is_silent_is_not_asked() -> None:
     assert bench.starter.claims(16.2) == [heard, silent]
 
 
+def test_what_a_silent_caller_has_is_not_looked_at_one_by_one() -> None:
+    """Else each task of the others would wait for a look at all of it."""
+    bench = Bench(slots=1)
+    for number in range(1, 100):
+        bench.add(number, attempt=2)
+    bench.link.touched, bench.other.touched = 0.0, 10.0
+    assert list(bench.starter.pools["shared"].in_turn(10.0, ranked=False)) == []
+    bench.link.touched = 10.0
+    assert len(list(bench.starter.pools["shared"].in_turn(10.0, ranked=False))) == 99
+
+
 def test_a_second_attempt_asks_first_and_then_is_next() -> None:
     bench = Bench(slots=1)
     asks = bench.add(1, attempt=2)
