@@ -83,7 +83,7 @@ class Journal:
         self._orders: list[_Order] = []
         self._gone: deque[int] = deque()
         self._changed = Condition()
-        self._ending = self._fenced = False
+        self._ending = self._fenced = self._done = False
         self._said_at, self._said = float("-inf"), False
         self._thread = threading.Thread(target=self._run, name="dingo-journal", daemon=True)
         self._thread.start()
@@ -141,7 +141,9 @@ class Journal:
             self._ending = True
             self._changed.notify()
         self._thread.join(timeout)
-        return not self._thread.is_alive() and not self.trouble
+        with self._changed:
+            self.clean = self.clean and self._done  # what is written later was told to nobody
+            return self._done and not self.trouble
 
     def _order(self, order: _Order) -> None:
         with self._changed:
@@ -174,7 +176,10 @@ class Journal:
             for order in work.orders:
                 if order.turned_away is not None:
                     order.turned_away(self._error("it is closed"))
-            if self.clean and not self._fenced:
+            with self._changed:
+                self._done = True
+                clean = self.clean and not self._fenced
+            if clean:
                 self._file.drop_settled()
             self._file.close()
 

@@ -31,7 +31,7 @@ from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.ledger import Entry, Route, marshallers_of
 from dingo_zmq.protocol.reading import marshallers_for, misread
-from dingo_zmq.protocol.roster import Peer, Side
+from dingo_zmq.protocol.roster import NEVER, Peer, Side
 from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.protocol.why import waiting, why
 
@@ -92,6 +92,7 @@ class MeshCaller:
         self._done: list[decider.Settled | decider.Told | decider.Retried] = []
         self._handed_out: list[decider.Settled | decider.Told | decider.Retried] = []
         self._reached: deque[decider.Reached] = deque()
+        self._refused: dict[str, None] = {}  # keys of nodes that are dead, while the decider is not told yet
         self.watcher: Callable[[bytes, m.Reports, tuple[Any, ...]], None] | None = None
         self.on_news: Callable[[], None] = lambda: None
         self.news = 0  # rises with each
@@ -133,7 +134,11 @@ class MeshCaller:
             self._go_on(self.recorder, now)
         if self._readable:
             busy |= self._read(now)
+        if self._refused:
+            self._end_refused(now)
         if now >= self.wakeup:
+            if self.recorder is not None:
+                self._leave(self.recorder, now)
             caller.tick(now)
             self._write_anew(now)
             if now >= self._connections.wakeup:
@@ -144,11 +149,15 @@ class MeshCaller:
 
     def _set_wakeup(self) -> None:
         self.wakeup = min(self.decider.wakeup, self._connections.wakeup)
+        if self.recorder is not None:
+            self.wakeup = min(self.wakeup, self.recorder.wakeup)
+        if self._refused:
+            self.wakeup = NEVER
 
     def hand_out(self) -> None:
         """Tell other threads what was reported, in order."""
         if self.recorder is not None:
-            self.recorder.flush()
+            self.recorder.flush(monotonic())
         if self._done:
             self._handed_out, self._done = self._done, []
             for action in self._handed_out:
@@ -165,14 +174,19 @@ class MeshCaller:
     def close(self, now: float) -> None:
         """Settle what is open and leave."""
         self.work(now)
-        self.decider.close(now)
+        may_leave = self.decider.close(now)
         self._perform(now)
         self.hand_out()
         if self.recorder is not None:
-            self.recorder.flush()
             self.recorder.journal.close(JOURNAL_SECONDS)
             self._go_on(self.recorder, now)
+            unfinished, self.recorder = self.recorder.give_up(), None
+            may_leave = may_leave and not unfinished
+            self._done += unfinished
             self.hand_out()
+        if may_leave:
+            self.decider.good_bye()
+            self._perform(now)
         self._connections.close()
         self._reactor.unwatch(self._sub)
         self._sub.close(0)
@@ -283,7 +297,8 @@ class MeshCaller:
         """Return in words why a task is not done."""
         now = monotonic()
         self._take_inbox(now)
-        return why(self.decider, entry, now)
+        unrecorded = self.recorder.why(entry) if self.recorder is not None and entry.record else ""
+        return unrecorded or why(self.decider, entry, now)
 
     def waiting(self) -> list[str]:
         """Return a line for each function and cause for which tasks wait that no node can take."""
@@ -300,9 +315,10 @@ class MeshCaller:
         return Load(len(usable), sum(slots), running, decider.ledger.open + len(self.inbox) - running)
 
     def results(self) -> list[Any]:
-        """Return the results of all tasks not settled."""
+        """Return the results of all tasks not settled, or settled while that is not recorded yet."""
         self._take_inbox(monotonic())
-        return [entry.result for entry in self.decider.everything()]
+        unfinished = [] if self.recorder is None else self.recorder.unfinished()
+        return [entry.result for entry in (*self.decider.everything(), *unfinished)]
 
     def has(self, entry: Entry) -> bool:
         """Return whether a task was handed over; asked by the I/O thread."""
@@ -389,6 +405,11 @@ class MeshCaller:
             return not recorder.noted(action)
         return False
 
+    def _leave(self, recorder: Recorder, now: float) -> None:
+        """Send what must not wait any longer for a journal that is behind."""
+        for send in recorder.look(now):
+            self._send(send, now)
+
     def _go_on(self, recorder: Recorder, now: float) -> None:
         """Do what waited until it was recorded."""
         sends, settled = recorder.take(now)
@@ -463,11 +484,19 @@ class MeshCaller:
         self._happened(now, partial(self.decider.locked_out, key, now, cause))
 
     def refused(self, key: str, now: float) -> None:
-        """Both ports of a node refuse connections; what it said before its end comes first."""
+        """Both ports of a node refuse connections; the decider hears it after what the node said before its end."""
+        self._refused[key] = None
+        self._set_wakeup()
+
+    def _end_refused(self, now: float) -> None:
+        """All that was called is known by now; read what there is, and tell of the nodes that are dead."""
         for _ in range(LAST_ROUNDS):
             if not self._read(now):
                 break
-        self._happened(now, partial(self.decider.refused, key, now))
+        refused, self._refused = self._refused, {}
+        for key in refused:
+            self.decider.refused(key, now)
+            self._perform(now)
 
     def _happened(self, now: float, tell: Callable[[], object]) -> None:
         """Tell the decider something, which knows by then of all that was called, and do what it asks for."""

@@ -13,13 +13,17 @@ from dingo_zmq.journal import End, Hold, Journal
 from dingo_zmq.marshal import decode_failure
 from dingo_zmq.model import Code, Failure, Status
 from dingo_zmq.protocol import caller as decider
+from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.recording import holds
+from dingo_zmq.protocol.roster import LATER
 
 __all__ = ["Recorder", "is_dead"]
 
 DEAD = frozenset((Code.POISON, Code.UNKNOWN, Code.EXPIRED, Code.TIMEOUT, Code.REFUSED))
 """failures with which the mesh gives a task up, other than what a function raises: dead letters"""
+BEHIND_SECONDS = 1.0
+"""time to write from which on the journal is behind: it must not come near the silence that loses nodes"""
 _FAIL = int(Status.FAIL)
 
 
@@ -27,6 +31,7 @@ _FAIL = int(Status.FAIL)
 class _Commit:
     """What may go on once it is recorded: the first `sends` that wait, and these settlements."""
 
+    since: float
     sends: int
     settled: list[decider.Settled]
     marks: list[tuple[bytes, int]]
@@ -51,12 +56,15 @@ class Recorder:
         self._waiting: deque[decider.Send] = deque()
         self._owed = 0  # of those that wait, sends that a commit under way will release
         self._commits: deque[_Commit] = deque()
-        self._under_way: dict[int, _Commit] = {}  # by id
+        self._under_way: dict[int, _Commit] = {}  # by id, oldest first
+        self._marked: dict[bytes, int] = {}  # by token, the highest mark that is under way
 
     # ------------------------------------------------------------------ what the decider wants done
 
     def must_wait(self, send: decider.Send) -> bool:
         """Return whether a message is to wait until what it says, or one before it, is recorded; then it does."""
+        if self._caller.paused:  # then it is neither a task nor what lets one start
+            return False
         for entry, hold in holds(self._caller, send):
             self._holds.append(_row(entry, *hold))
         if self._holds or self._waiting:
@@ -89,12 +97,14 @@ class Recorder:
         self._holds += [_row(entry) for entry in entries if entry.record and entry.lane is None]
         return isinstance(action, decider.Note) or action.entry.options.monitor_progress
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Have recorded what has come up; the last thing in a round."""
-        marks = self._caller.marks()
+        marked = self._marked
+        marks = [(token, number) for token, number in self._caller.marks() if number > marked.get(token, 0)]
         if not (self._holds or self._ends or marks):
             return
-        commit = _Commit(len(self._waiting) - self._owed, self._settled, marks)
+        marked.update(marks)
+        commit = _Commit(now, len(self._waiting) - self._owed, self._settled, marks)
         self._owed = len(self._waiting)
         rows, ends = self._holds, self._ends
         self._holds, self._ends, self._settled = [], [], []
@@ -108,6 +118,15 @@ class Recorder:
             *(action for commit in list(self._under_way.values()) for action in commit.settled),
         ]
         return [entry for action in actions for entry in action.entries]
+
+    def give_up(self) -> list[decider.Settled]:
+        """The journal is closed: settle anew what it does not have as settled, for the next life goes on with it."""
+        entries = self.unfinished()
+        for entry in entries:
+            text = "the App was closed before its end was recorded; the next one with the journal fetches it"
+            entry.status, entry.failure = _FAIL, Failure(Code.SHUTDOWN, text)
+            entry.body, entry.buffers = b"", ()
+        return [decider.Settled(entries)] if entries else []
 
     def _committed(self, commit: _Commit) -> None:
         """Called by the journal's thread."""
@@ -132,11 +151,56 @@ class Recorder:
             sends += [self._waiting.popleft() for _ in range(commit.sends)]
             settled += commit.settled
             self._caller.recorded(commit.marks, now)
-        if not self._under_way and not self._holds:  # what waits only for its turn
-            sends += self._waiting
-            self._waiting.clear()
-            self._owed = 0
+        if not self._under_way:
+            self._marked.clear()
+            if not self._holds:  # what waits only for its turn
+                sends += self._waiting
+                self._waiting.clear()
+                self._owed = 0
+        if self._caller.paused and now < self._behind_at:
+            self._caller.go_on(now)
         return sends, settled
+
+    # ------------------------------------------------------------------ what is not recorded in time
+
+    @property
+    def wakeup(self) -> float:
+        """When to `look` next."""
+        return LATER if self._caller.paused else self._behind_at
+
+    @property
+    def _behind_at(self) -> float:
+        oldest = next(iter(self._under_way.values()), None)
+        return LATER if oldest is None else oldest.since + BEHIND_SECONDS
+
+    def look(self, now: float) -> list[decider.Send]:
+        """
+        Pause the caller where the journal is behind, as on a full disk; return what is to leave all the same.
+
+        Tasks that wait were not sent, then, and what would let others start is not said: those ask again.  The
+        rest leaves, for it does no harm, and nodes that hear no BEAT are lost.
+        """
+        if now < self.wakeup:
+            return []
+        self._caller.pause()
+        waiting, self._owed = [*self._waiting], 0
+        self._waiting.clear()
+        for commit in self._under_way.values():
+            commit.sends = 0
+        for send in reversed(waiting):  # each puts its tasks at the head of their queues
+            if isinstance(send.message, m.Tasks):
+                self.unsent(self._caller.unsent(send, now))
+        return [send for send in waiting if not isinstance(send.message, m.Tasks | m.Go)]
+
+    def why(self, entry: Entry) -> str:
+        """Return in words why a task that is in the journal waits for that, "" where it does not."""
+        trouble = self.journal.trouble
+        cause = f"the journal cannot be written: {trouble}" if trouble else "the journal is slow to be written"
+        if entry.settled:
+            return f"it is done, and its end is being recorded{f'; {cause}' if self._caller.paused else ''}"
+        if self._caller.paused and entry.lane is None:
+            return f"{cause}; nothing is sent until it is"
+        return ""
 
 
 def _row(entry: Entry, base: bytes = b"", incarnation: bytes = b"", node: str = "", number: int = 0) -> Hold:

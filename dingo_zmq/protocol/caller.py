@@ -137,16 +137,19 @@ class Caller:
         """Return all tasks not settled."""
         return self._tasks.everything()
 
-    def close(self, now: float) -> None:
+    def close(self, now: float) -> bool:
         """
-        Settle what is open with FAIL/SHUTDOWN and say good-bye.
+        Settle what is open with FAIL/SHUTDOWN; return whether `good_bye` may be said then.
 
         Not where tasks are open that a journal has: nodes go on with them, for the next life.
         """
-        left = [entry for entry in self.everything() if entry.record]
+        left = any(entry.record for entry in self.everything())
         self._tasks.close(now)
-        if not left:
-            self._contacts.good_bye()
+        return not left
+
+    def good_bye(self) -> None:
+        """Tell all nodes that nobody will ask for what they have of us."""
+        self._contacts.good_bye()
 
     # ------------------------------------------------------------------ where there is a journal
 
@@ -154,6 +157,20 @@ class Caller:
         """Take over what was open when the life before ended; before anything else."""
         self._contacts.resume(held, now)
         self._tasks.submit(waiting, now)
+
+    def pause(self) -> None:
+        """Send no task, and let none start: neither can be recorded now.  All else goes on, and nodes are kept."""
+        self._tasks.paused = True
+
+    def go_on(self, now: float) -> None:
+        """The opposite of `pause`."""
+        self._tasks.paused = False
+        self._pump(now)
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` was called last."""
+        return self._tasks.paused
 
     def fence(self) -> None:
         """Do nothing any more, for another life has the tasks."""

@@ -34,6 +34,9 @@ class OpenTasks:
         peers: the nodes there are, by key; somebody else keeps them.
         out: where to append what is to be done.
         read_failure: returns what the body of a FAIL says.
+
+    Attributes:
+        paused: whether nothing is sent that would have to be recorded first; see `Caller.pause`.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class OpenTasks:
         self.name, self.peers, self.out = name, peers, out
         self.ledger = Ledger()
         self._tries = Tries(self.ledger, dice, out, read_failure, self._end)
-        self.closed = False
+        self.closed = self.paused = False
         self.late = 0  # reports that came too late to matter
         self._dispatcher = Dispatcher(dice)
         self._stopping: dict[Entry, None] = {}  # and perhaps settled since
@@ -413,7 +416,9 @@ class OpenTasks:
             self.out.append(Note(why, peer.name, level, EventCode.REDELIVERED, entries))
 
     def claim(self, peer: Peer, message: m.Claim, now: float) -> None:
-        """Tasks ask whether they may start."""
+        """Tasks ask whether they may start; those that get no answer ask again."""
+        if self.paused:
+            return
         go = []
         for lane, entry in self._open(peer, message.refs):
             if entry.losses and not entry.started and self._has_suspect(peer, entry):
@@ -444,7 +449,7 @@ class OpenTasks:
         """Send what waits to whoever takes it."""
         if self.ledger.agenda.items:
             self._tries.look_at_clock(now)
-        if not self.ledger.queues or self.closed:
+        if not self.ledger.queues or self.closed or self.paused:
             return
         usable = [peer for peer in self.peers.values() if peer.usable(now)]
         if not usable:

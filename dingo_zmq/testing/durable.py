@@ -216,7 +216,7 @@ class DurableHost(CallerHost):
 
     def _perform(self) -> None:
         super()._perform()
-        self._recorder.flush()
+        self._recorder.flush(self.now)
 
     def _act(self, action: calling.Action) -> None:
         recorder = self._recorder

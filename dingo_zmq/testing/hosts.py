@@ -167,12 +167,16 @@ class CallerHost(Host):
     def die(self, *, good_bye: bool) -> None:
         """Close the App, or just die."""
         if good_bye:
-            self._do(self.caller.close)
+            self._do(self._close)
         self.dead = True
         for connection in self.scene.network.of(self.name, ""):
             connection.up = False
 
     # ------------------------------------------------------------------ doing
+
+    def _close(self, now: float) -> None:
+        if self.caller.close(now):
+            self.caller.good_bye()
 
     def _submit(self, entry: Entry) -> None:
         """Where there is a place for a lone task, who calls sends it; the decider hears of it later."""

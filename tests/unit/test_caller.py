@@ -523,7 +523,8 @@ def test_close_settles_everything_and_says_good_bye() -> None:
     play = Play().ready(credit=1)
     play.submit(2, 0.0)
     play.did()
-    play.caller.close(1.0)
+    assert play.caller.close(1.0)
+    play.caller.good_bye()
     done = play.did()
     assert done.count(("settled", Code.SHUTDOWN)) == 2
     assert done[-1] == ("bye", "n1")

@@ -240,7 +240,8 @@ def test_the_old_life_is_refused_and_told_so(stage: Stage) -> None:
 def test_the_old_life_is_refused_even_where_the_new_one_has_left(stage: Stage) -> None:
     first, second = stage.life(1), stage.life(2)
     second.find()
-    second.caller.close(stage.now)
+    assert second.caller.close(stage.now)
+    second.caller.good_bye()
     stage.settle()
     assert stage.node.links == {}
     dies(second)
@@ -327,7 +328,7 @@ def test_closing_leaves_recorded_tasks_to_the_nodes(stage: Stage) -> None:
     life = stage.life(1)
     life.find()
     life.call("1")
-    life.caller.close(stage.now)
+    assert not life.caller.close(stage.now)
     stage.settle()
     assert [made.failure.code for made in life.settled if made.failure] == [Code.SHUTDOWN]
     (link,) = stage.node.links.values()

@@ -50,11 +50,11 @@ def test_what_never_left_is_recorded_as_nowhere() -> None:
     (send,) = [action for action in caller.take() if isinstance(action, Send)]
 
     assert recorder.must_wait(send)
-    recorder.flush()
+    recorder.flush(0.0)
     page.write()
     assert recorder.take(0.1)[0] == [send]
     recorder.unsent(caller.unsent(send, 0.1))
-    recorder.flush()
+    recorder.flush(0.0)
 
     before, after = page.holds
     assert (before.record, before.base, before.number, before.attempt) == (7, peer.token, 1, 1)
