@@ -6,7 +6,7 @@ from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import plain
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.actions import Action, Drop, Fenced, Note, Reached, Send
-from dingo_zmq.protocol.former import FormerPeer, Holder, resumed
+from dingo_zmq.protocol.former import Former, FormerPeer, Holder, resumed
 from dingo_zmq.protocol.ledger import Entry, Lane
 from dingo_zmq.protocol.roster import (
     BEAT_SECONDS,
@@ -47,7 +47,7 @@ class Contacts:
 
     def __init__(self, name: str, mesh: str, dice: Dice, tasks: OpenTasks, life: int = 0) -> None:
         self.name, self.mesh, self.life = name, mesh, life
-        self._former: dict[bytes, FormerPeer] = {}  # by base
+        self._former: dict[Former, FormerPeer] = {}
         self.peers: dict[str, Peer] = tasks.peers
         self.links: dict[bytes, Peer] = {}
         self.out: list[Action] = tasks.out
@@ -92,9 +92,10 @@ class Contacts:
     def resume(self, held: list[tuple[Entry, Holder]], now: float) -> None:
         """These tasks were held by nodes when the life before ended."""
         for entry, hold in held:
-            peer = self._former.get(hold.base)
+            which = Former(hold.base, hold.incarnation)
+            peer = self._former.get(which)
             if peer is None:
-                peer = self._former[hold.base] = FormerPeer(hold, now)
+                peer = self._former[which] = FormerPeer(which, hold.node, now)
                 self.peers[peer.key] = peer
             peer.holds(self._tasks.ledger, entry, hold.number, now)
         self._last_tick = self._last_tick or now
@@ -107,12 +108,12 @@ class Contacts:
             self._end_former(peer)
 
     def _end_former(self, peer: FormerPeer) -> None:
-        del self._former[peer.base], self.peers[peer.key]
+        del self._former[peer.which], self.peers[peer.key]
 
     def _take_up(self, peer: Peer, welcome: m.Welcome) -> None:
         """A link was taken over: go on with the lanes that the journal knows of it."""
-        former = self._former.get(welcome.base)
-        if former is not None and former.incarnation == welcome.incarnation:
+        former = self._former.get(Former(welcome.base, welcome.incarnation))
+        if former is not None:
             former.move(peer, welcome)
             self._end_former(former)
         resumed(peer, welcome)

@@ -29,6 +29,17 @@ class Holder(NamedTuple):
     number: int
 
 
+class Former(NamedTuple):
+    """
+    A link of an earlier life.
+
+    A token alone does not tell which: where an address came to lead to another node, both were greeted with it.
+    """
+
+    base: bytes
+    incarnation: bytes
+
+
 class FormerPeer(Peer):
     """
     A node that held tasks of an earlier life; its link is not found again yet.
@@ -39,9 +50,10 @@ class FormerPeer(Peer):
 
     former = True
 
-    def __init__(self, hold: Holder, now: float) -> None:
-        super().__init__(f"former {hold.base.hex()}", 0, journal=True)
-        self.base, self.incarnation, self.name = hold.base, hold.incarnation, hold.node
+    def __init__(self, which: Former, node: str, now: float) -> None:
+        super().__init__(f"former {which.base.hex()} {which.incarnation.hex()}", 0, journal=True)
+        self.which, self.name = which, node
+        self.base, self.incarnation = which
         self.proof = self.silent_since = now
 
     def holds(self, ledger: Ledger, entry: Entry, number: int, now: float) -> None:

@@ -14,12 +14,14 @@ from dingo_zmq.protocol import caller as calling
 from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.terms import Terms
-from dingo_zmq.testing.hosts import MESH, CallerHost, read_failure
+from dingo_zmq.testing.hosts import MESH, TICK_LEAST, CallerHost, read_failure
 from dingo_zmq.testing.plan import Job
 from dingo_zmq.testing.scene import Scene
 
 WRITE_SECONDS = (0.0001, 0.001, 0.001, 0.01, 0.3)
 """what writing to the journal takes"""
+RETRY_SECONDS = 0.2
+"""a full disk is tried again"""
 BACK_SECONDS = 0.5
 """a program that is down calls later"""
 
@@ -31,6 +33,9 @@ class Paper:
     Attributes:
         calls, holds, ends: what is written, by record.
         anew: what was written anew for another marshaller, by record: the fingerprint.
+        full: by how many faults its disk is full.
+        put_off: how often something could not be written since it was.
+        trouble: why it cannot be written, or "".
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -40,7 +45,12 @@ class Paper:
         self.holds: dict[int, Hold] = {}
         self.ends: dict[int, End] = {}
         self._orders: deque[tuple[Callable[[], None], Callable[[], None] | None]] = deque()
-        self._crashes = 0
+        self._crashes = self.full = self.put_off = 0
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be written, or ""."""
+        return "database or disk is full" if self.full else ""
 
     def note(
         self,
@@ -79,15 +89,20 @@ class Paper:
         self._crashes += 1
 
     def _order(self, write: Callable[[], None], then: Callable[[], None] | None) -> None:
+        self.put_off += bool(self.full)
         self._orders.append((write, then))
         if len(self._orders) == 1:
             self._write_later()
 
     def _write_later(self) -> None:
-        self._scene.after(self._scene.dice.choice(WRITE_SECONDS), self._write_all, self._crashes)
+        seconds = RETRY_SECONDS if self.full else self._scene.dice.choice(WRITE_SECONDS)
+        self._scene.after(seconds, self._write_all, self._crashes)
 
     def _write_all(self, crashes: int) -> None:
         if crashes != self._crashes:
+            return
+        if self.full:
+            self._write_later()
             return
         orders = list(self._orders)
         for write, _ in orders:
@@ -107,12 +122,13 @@ class DurableHost(CallerHost):
 
     Attributes:
         up: whether its process lives; `dead` is for good.
+        paper: its journal.
     """
 
     def __init__(self, scene: Scene, name: str) -> None:
         super().__init__(scene, name)
         self.up = True
-        self._paper = Paper(scene)
+        self.paper = Paper(scene)
         self._life = self._records = 0
         self._begin()
 
@@ -126,7 +142,7 @@ class DurableHost(CallerHost):
             super().submit(job)
         else:
             self._records += 1
-            self._paper.record(self._records, job, partial(self._accepted, self._records, job))
+            self.paper.record(self._records, job, partial(self._accepted, self._records, job))
 
     def _accepted(self, record: int, job: Job) -> None:
         if not self.dead:
@@ -138,13 +154,13 @@ class DurableHost(CallerHost):
             return False
         self.up = False
         self.forget()
-        self._paper.crash()
+        self.paper.crash()
         history = self.scene.history
         mine = [e for e in history.accepted.values() if e.result.caller == self.number]
         for entry in [e for e in mine if not history.endings.get(e.id)]:
-            if entry.record not in self._paper.ends:  # else it was stopped for good, though nobody was told
+            if entry.record not in self.paper.ends:  # else it was stopped for good, though nobody was told
                 history.stopped.pop(entry.id, None)
-            if entry.record in self._paper.calls:
+            if entry.record in self.paper.calls:
                 history.carried_over[entry.id] += 1
             else:
                 del history.accepted[entry.id]
@@ -177,17 +193,17 @@ class DurableHost(CallerHost):
         """Begin a life with what the journal has."""
         self._life += 1
         self.start_clock()
-        scene, paper = self.scene, self._paper
+        scene, paper = self.scene, self.paper
         self.caller = scene.callers[self.name] = calling.Caller(
             self.name, MESH, scene.dice, read_failure, self._life
         )
         self._route = self._place = None
         self._expressed.clear()
         self._refused.clear()
-        self._tick_at = float("inf")
+        self._tick_at = self._look_at = float("inf")
         self._ticks += 1
         life = self._life
-        self._recorder: Recorder = Recorder(self.caller, self._paper, lambda: self._written(life))  # type: ignore[arg-type]
+        self._recorder: Recorder = Recorder(self.caller, self.paper, lambda: self._written(life))  # type: ignore[arg-type]
         waiting: list[Entry] = []
         held: list[tuple[Entry, Holder]] = []
         for record, job in list(paper.calls.items()):
@@ -217,6 +233,7 @@ class DurableHost(CallerHost):
     def _perform(self) -> None:
         super()._perform()
         self._recorder.flush(self.now)
+        self._set_alarm()
 
     def _act(self, action: calling.Action) -> None:
         recorder = self._recorder
@@ -232,13 +249,28 @@ class DurableHost(CallerHost):
             return
         super()._act(action)
 
+    def _set_alarm(self) -> None:
+        super()._set_alarm()
+        wakeup = max(self._recorder.wakeup, self.now + TICK_LEAST)
+        if wakeup < self._look_at:
+            self._look_at = wakeup
+            self.alarm(wakeup, self._look, self._life)
+
+    def _look(self, life: int) -> None:
+        if life != self._life or not self.up or self.dead or self.postpone(self._look, life):
+            return
+        self._look_at = float("inf")
+        for send in self._recorder.look(self.now):
+            super()._act(send)
+        self._perform()
+
     def _unsent(self, send: calling.Send) -> None:
         self._recorder.unsent(self.caller.unsent(send, self.now))
 
     def _write_anew(self, how: str, entry: Entry) -> Route:
         route = super()._write_anew(how, entry)
         if entry.record and route is not entry.route:
-            self._paper.write_anew(entry.record, route.fingerprint)
+            self.paper.write_anew(entry.record, route.fingerprint)
         return route
 
     def _written(self, life: int) -> None:
@@ -252,7 +284,7 @@ class DurableHost(CallerHost):
         sends, settled = self._recorder.take(self.now)
         for action in settled:
             for entry in action.entries:
-                self._paper.let_go(entry.record)
+                self.paper.let_go(entry.record)
             super()._act(action)
         for send in sends:
             super()._act(send)

@@ -64,6 +64,7 @@ class Faults:
             Kind.CALLER_DIES: self._die,
             Kind.CALLER_LEAVES: self._die,
             Kind.CALLER_RESTARTS: self._restart,
+            Kind.DISK_FULL: self._fill,
             Kind.CLOG: self._clog,
             Kind.SWIZZLE: self._swizzle,
             Kind.LOSE: self._lose,
@@ -89,6 +90,9 @@ class Faults:
         for path in held_up:
             network.thaw(path)
         network.losing.clear()
+        for caller in self.callers:
+            if isinstance(caller, DurableHost):
+                caller.paper.full = 0
         self.scene.stuck.clear()
         self.scene.mistold.clear()
         for key in list(self.scene.reused):
@@ -370,12 +374,29 @@ class Faults:
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 
-    def _restart(self, fault: Fault) -> bool:
+    def _durable(self, fault: Fault) -> DurableHost | None:
         durable = [caller for caller in self.callers if isinstance(caller, DurableHost) and caller.up]
         durable = [caller for caller in durable if not caller.dead]
-        if not durable:
+        return durable[(fault.caller + self._turn(fault)) % len(durable)] if durable else None
+
+    def _fill(self, fault: Fault) -> bool:
+        """The disk of a journal is full; it counts once that has kept something from being written."""
+        caller = self._durable(fault)
+        if caller is None:
             return False
-        caller = durable[fault.caller % len(durable)]
+        paper = caller.paper
+        before = paper.put_off
+        paper.full += 1
+
+        def end() -> None:
+            paper.full -= 1
+
+        return self._last(fault, lambda: paper.put_off > before, end)
+
+    def _restart(self, fault: Fault) -> bool:
+        caller = self._durable(fault)
+        if caller is None:
+            return False
         self.scene.note("crashes", caller.name)
         caller.crash()
         self.scene.after(min(self._clamped(fault), 3.0), caller.restart)  # others want callers, too

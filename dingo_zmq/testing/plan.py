@@ -70,12 +70,17 @@ class Kind(Enum):
     CALLER_DIES = "caller dies"
     CALLER_LEAVES = "caller leaves"
     CALLER_RESTARTS = "caller restarts"  # one with a journal dies, and is started again
+    DISK_FULL = "disk full"  # a journal cannot be written for a while
 
 
 COMMON = [
     *([Kind.CRASH] * 3),
     *([Kind.BREAK_TASKS, Kind.BREAK_REPORTS, Kind.BREAK_BOTH] * 2),
-    *[kind for kind in Kind if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS)],
+    *[
+        kind
+        for kind in Kind
+        if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS, Kind.DISK_FULL)
+    ],
 ]
 
 
@@ -282,21 +287,21 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     if faults and chance(long, 0.04):
         heal_at, minutes = LATEST_HEAL_AT, [_minute(long)]
     planned = [*minutes, *_faults(dice, heal_at)] if faults else []
-    journals, restarts = _journals(seed, len(callers), heal_at, planned) if faults else (frozenset[int](), [])
+    jobs = _bearable(_jobs(dice, how, nodes, callers, faults, heal_at), nodes)
+    delicate = frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ())
+    jobs = _streams(seed, _on_terms(seed, _with_refusals(seed, jobs)))
+    journals, more = frozenset[int](), []
+    if faults:
+        journals, more = _journals(seed, len(callers), heal_at, planned, jobs)
     return Plan(
         seed=seed,
         nodes=nodes,
         callers=callers,
-        jobs=_streams(
-            seed,
-            _on_terms(
-                seed, _with_refusals(seed, _bearable(_jobs(dice, how, nodes, callers, faults, heal_at), nodes))
-            ),
-        ),
-        faults=planned + restarts,
+        jobs=jobs,
+        faults=planned + more,
         heal_at=heal_at,
         journals=journals,
-        delicate=frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ()),
+        delicate=delicate,
         delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,
@@ -489,22 +494,34 @@ def _faults(dice: Random, heal_at: float) -> list[Fault]:
     return [_fault(dice, kind, heal_at) for kind in kinds]
 
 
-def _journals(seed: int, callers: int, heal_at: float, planned: list[Fault]) -> tuple[frozenset[int], list[Fault]]:
-    """Have some callers keep a journal, and be started again; in one seed of two."""
+def _journals(
+    seed: int, callers: int, heal_at: float, planned: list[Fault], jobs: list[Job]
+) -> tuple[frozenset[int], list[Fault]]:
+    """Have some callers keep a journal, be started again, and have a full disk; in one seed of two."""
     dice = Random(f"journals {seed}")  # noqa: S311 (dice of a game)
     if chance(dice, 0.5):
         return frozenset(), []
     mortal = any(fault.kind in (Kind.CALLER_DIES, Kind.CALLER_LEAVES) for fault in planned)
     chosen = frozenset(n for n in range(callers - mortal) if chance(dice, 0.6)) or frozenset((0,))
     number = dice.choice((0, 1, 1, 2, 4))
-    return chosen, [_fault(dice, Kind.CALLER_RESTARTS, heal_at) for _ in range(number)]
+    restarts = [_fault(dice, Kind.CALLER_RESTARTS, heal_at) for _ in range(number)]
+    dice = Random(f"disks {seed}")  # noqa: S311 (dice of a game)
+    written = [job for job in jobs if job.caller in chosen and not job.stream and job.at < heal_at]
+    full = [_full_disk(dice, sorted(chosen), written, heal_at) for _ in range(dice.choice((0, 0, 1, 2))) if written]
+    return chosen, restarts + full
+
+
+def _full_disk(dice: Random, journals: list[int], jobs: list[Job], heal_at: float) -> Fault:
+    """Fill a disk shortly before one of these tasks is to be written to it."""
+    job, fault = dice.choice(jobs), _fault(dice, Kind.DISK_FULL, heal_at)
+    return replace(fault, at=max(0.1, job.at - dice.uniform(0, 0.2)), caller=journals.index(job.caller))
 
 
 def _fault(dice: Random, kind: Kind, heal_at: float) -> Fault:
     seconds = dice.choice((0.1, 0.5, 1.5, 3.0, 7.0, 12.0))
     if kind in (Kind.CLOG, Kind.SWIZZLE):
         seconds = dice.uniform(2.0 if kind is Kind.SWIZZLE else 0.1, 5.0)
-    if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK) and chance(dice, 0.3):
+    if kind in (Kind.HOG_NODE, Kind.HOLE_DOWN, Kind.HOLE_UP, Kind.STUCK, Kind.DISK_FULL) and chance(dice, 0.3):
         seconds = dice.uniform(12, heal_at)
     return Fault(
         kind=kind,

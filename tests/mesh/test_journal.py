@@ -7,12 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from dingo_zmq import App, Result
 from dingo_zmq.errors import Closed, JournalError, TaskExpired, TaskShutdown, TaskUnknown, UsageError
+from dingo_zmq.protocol import roster
 from tests import served
 from tests.support import PATIENCE, Gate, Mesh, Program, wait_until
 
@@ -58,6 +61,15 @@ def caller(mesh: Mesh, path: Path, gate: Gate, *words: str) -> Program:
 def killed(program: Program) -> None:
     program.signal(signal.SIGKILL)
     program.wait()
+
+
+def fill_disk(app: App) -> Callable[[], object]:
+    """Have nothing more fit into a journal; return what makes room again."""
+    journal = app.engine().journal
+    assert journal is not None
+    db = journal._file._db
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    return lambda: db.execute("PRAGMA max_page_count = 1000000")
 
 
 def told(results: list[Result[object]]) -> list[object]:
@@ -364,6 +376,52 @@ def test_a_full_disk_turns_calls_away(mesh: Mesh, tmp_path: Path) -> None:
         app.close()
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_what_a_full_disk_keeps_from_being_recorded_is_left_to_the_next_life(
+    mesh: Mesh, path: Path, gate: Gate
+) -> None:
+    """Its end is here and cannot be recorded: nobody is told of it, `close` ends, and the node keeps it."""
+    mesh.node("one")
+    app, word = opened(mesh, path), "word" * 20_000
+    result = app.call("wait_at", gate.port, word)
+    visitor = gate.next()
+    fill_disk(app)
+    visitor.go()
+    why = "it is done, and its end is being recorded; the journal cannot be written: database or disk is full"
+    wait_until(lambda: result.why() == why, why)
+    assert not result.done()
+    app.close(timeout=0.1)
+    with pytest.raises(TaskShutdown, match="before its end was recorded"):
+        result.result(0)
+    assert str(app.ledger()) == "called 1 = 0 ok + 1 failed + 0 cancelled + 0 expired + 0 open"
+    (again,) = opened(mesh, path).recover()
+    assert again.result(PATIENCE) == word
+    assert gate.nobody()
+
+
+def test_nodes_are_kept_while_a_journal_cannot_be_written(
+    mesh: Mesh, path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the disk must not keep back what tells nodes that their caller lives, nor them from it."""
+    monkeypatch.setattr(roster, "BUSY_SECONDS", 2.0)
+    mesh.node("one", "--threads", "2")
+    app, word = opened(mesh, path), "word" * 20_000
+    first = app.options(at_most_once=True).call("wait_at", gate.port, word)
+    second = app.call("wait_at", gate.port, word)
+    visitors = [gate.next(), gate.next()]
+    room = fill_disk(app)
+    visitors.pop().go()
+    wait_until(lambda: "the journal" in first.why() + second.why(), "the journal is named")
+    (peer,) = app.engine().caller.decider.peers.values()
+    number = peer.number
+    wait_until(lambda: peer.number > number + 3, "BEATs")
+    assert peer.state(monotonic()) == "ready"
+    room()
+    visitors.pop().go()
+    assert first.result(PATIENCE) == word
+    assert second.result(PATIENCE) == word
+    assert app.call("add", 1).result(PATIENCE) == 6
 
 
 def test_dead_letters_that_are_not_there(mesh: Mesh, path: Path) -> None:

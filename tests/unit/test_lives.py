@@ -333,3 +333,24 @@ def test_closing_leaves_recorded_tasks_to_the_nodes(stage: Stage) -> None:
     assert [made.failure.code for made in life.settled if made.failure] == [Code.SHUTDOWN]
     (link,) = stage.node.links.values()
     assert [held.cancelled for held in link.all_held()] == [False]
+
+
+def test_two_nodes_that_were_greeted_with_one_token_are_two(stage: Stage) -> None:
+    """An address came to lead to another node: the tasks of both have the same numbers on links of one token."""
+    life = stage.life(2)
+    first, second = entry("1"), entry("2")
+    base, nodes = b"a token!", {"n1": b"incarnat", "n2": b"another!"}
+    held = [
+        (made, Holder(base, nodes[name], name, 6)) for made, name in zip((first, second), nodes, strict=True)
+    ]
+    life.caller.resume([], held, 0.0)
+    for name, incarnation in nodes.items():
+        life.caller.found(name, 0.0)
+        for side in Side:
+            life.caller.connected(name, side, 0.0)
+        token, number = life.caller.peers[name].token, life.caller.peers[name].number
+        node = (f"id-{name}", incarnation, name, "mesh", [], 2**20, {"add": (2, "", "", False)})
+        life.caller.received(m.Welcome(token, number, *node, 1, 1, {"add": 9}, False, base), (), 0.0)
+    token = life.caller.peers["n2"].token
+    life.caller.received(m.Reports(token, {}, (0, 0), [(1, "add", 6, 1, SUCCESS, b"two")]), (), 0.0)
+    assert (first.settled, second.settled) == (False, True)
