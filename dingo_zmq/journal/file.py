@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -23,20 +24,30 @@ BODY_MOST = 900_000_000
 
 APPLICATION = 0x64696E67  # "ding"
 VERSION = 1
-DEAD_MOST = 10_000
-"""dead letters kept, the newest"""
-_READ = {
-    "calls": "SELECT record, data, sum FROM calls ORDER BY record",
-    "holds": "SELECT record, data, sum FROM holds ORDER BY record",
-    "ends": "SELECT record, data, sum FROM ends ORDER BY record",
-}
+DEAD_MOST, DEAD_BYTES = 10_000, 256 * 1024 * 1024
+"""dead letters kept, the newest, and bytes of them"""
+# `ends.dead` is 0, 1 for a dead letter, 2 for one whose result the program has let go of
+_OPEN = "record NOT IN (SELECT record FROM ends WHERE dead = 2)"  # what the next life is told of
+_DEAD = "record IN (SELECT record FROM ends WHERE dead)"
 _PUT = {"calls": "REPLACE INTO calls VALUES (?, ?, ?)", "holds": "REPLACE INTO holds VALUES (?, ?, ?)"}
 _DROP = {
     "calls": "DELETE FROM calls WHERE record = ?",
     "holds": "DELETE FROM holds WHERE record = ?",
     "ends": "DELETE FROM ends WHERE record = ?",
 }
-_OLD_LETTERS = "SELECT record FROM ends WHERE dead ORDER BY record DESC LIMIT -1 OFFSET ?"
+_LET_GO = (
+    "UPDATE ends SET dead = 2 WHERE record = ? AND dead",
+    "DELETE FROM ends WHERE record = ? AND NOT dead",
+    "DELETE FROM calls WHERE record = ?1 AND NOT EXISTS (SELECT 1 FROM ends WHERE record = ?1)",
+    _DROP["holds"],
+)
+_OLD_LETTERS = """
+SELECT record FROM (
+    SELECT record, row_number() OVER newest AS number, sum(size) OVER newest AS bytes FROM (
+        SELECT record, length(ends.data) + length(calls.data) AS size FROM ends JOIN calls USING (record) WHERE dead
+    ) WINDOW newest AS (ORDER BY record DESC)
+) WHERE number > ? OR bytes > ?
+"""
 _SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE calls (record INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL);
@@ -56,7 +67,8 @@ class JournalFile:
     A journal that is open; no other process can open it meanwhile.
 
     What `write` has returned from outlives a crash of the process and, as far as the disk keeps its word, of the
-    machine (``synchronous=FULL``).  Only one thread at a time may use it.
+    machine (``synchronous=FULL``).  Only one thread at a time may use it.  A file that is refused stays as it is,
+    with what belongs to it.
 
     Args:
         path: the file; ``-wal``, ``-shm``, ``-open`` and ``-lock`` are beside it.
@@ -74,17 +86,18 @@ class JournalFile:
         *,
         read_only: bool = False,
     ) -> None:
-        self.path, self._read_only = Path(path).resolve(), read_only  # what a link leads to has one lock
+        self.path, self._read_only = _followed(path), read_only
         self._check_place(new=new_caller is not None)
         self._lock = None if read_only else Lock(self.path.with_name(f"{self.path.name}-lock"))
+        self._refused = False
         try:
-            if not read_only:
-                self._check_log()
-            self._db = self._connect()
+            self._check_log()
+            self._db = self._connect(read_only=read_only)
             try:
                 self._prepare(new_caller)
             except BaseException:
-                self._db.close()
+                self._refused = True
+                self.close()
                 raise
         except BaseException:
             if self._lock is not None:
@@ -116,12 +129,12 @@ class JournalFile:
         """A file that is there while the journal is open, and after a crash."""
         return self.path.with_name(f"{self.path.name}-open")
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         new = not self.path.exists()
         try:
             if new:
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            where = f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rw'}"
+            where = f"{self.path.as_uri()}?mode={'ro' if read_only else 'rw'}"
             return sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         except (OSError, sqlite3.Error) as exc:
             raise JournalError(f"journal {self.path}: cannot be opened: {exc}") from exc
@@ -154,7 +167,8 @@ class JournalFile:
         self._db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             self._db.execute(statement)
-        self._db.executemany("INSERT INTO about VALUES (?, ?)", [("caller", caller), ("life", 0), ("last", 0)])
+        about = [("caller", caller), ("life", 0), ("lives", 0), ("last", 0)]
+        self._db.executemany("INSERT INTO about VALUES (?, ?)", about)
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
@@ -168,26 +182,33 @@ class JournalFile:
         Raises:
             JournalError: something in it is damaged, or it cannot be written.
         """
+        state = self._read_all()
+        with self._in_words(), self._transaction():
+            about = [("life", state.life), ("lives", state.lives), ("last", state.last)]
+            self._db.executemany("REPLACE INTO about VALUES (?, ?)", about)
+        self._life = state.life
+        with self._in_words():
+            self._stamp.touch(mode=0o600)
+        return state
+
+    def _read_all(self) -> State:
+        """Return what the next life is to know."""
         with self._in_words():
             about = dict(self._db.execute("SELECT key, value FROM about"))
-            caller, life, last = about.get("caller"), about.get("life"), about.get("last")
-        if not isinstance(caller, str) or not isinstance(life, int) or not isinstance(last, int):
+            highest = self._one("SELECT max(record) FROM calls") or 0
+        caller, life, last = about.get("caller"), about.get("life"), about.get("last")
+        lives = about.get("lives", life)
+        if not isinstance(caller, str) or not all(isinstance(number, int) for number in (life, last, lives)):
             raise self._damaged("it does not say whose it is")
-        found = {call.record: Open(call) for call in self._rows(Call, "calls")}
+        found = {call.record: Open(call) for call in self._rows(Call, "calls", _OPEN)}
         for hold in self._rows(Hold, "holds"):
             if hold.record in found:
                 found[hold.record].hold = hold
-        for end in self._rows(End, "ends"):
+        for end in self._rows(End, "ends", "dead < 2"):
             if end.record in found:
                 found[end.record].end = end
-        tasks = [task for task in found.values() if task.end is None or not task.end.dead]
-        last = max([last, *found])
-        with self._in_words(), self._transaction():
-            self._db.execute("UPDATE about SET value = ? WHERE key = 'life'", (life + 1,))
-            self._db.execute("UPDATE about SET value = ? WHERE key = 'last'", (last,))
-        self._stamp.touch(mode=0o600)
-        self._life = life + 1
-        return State(caller, life + 1, tasks, last)
+        life = max(life + 1, int(time.time() * 1000))
+        return State(caller, life, [*found.values()], max(last, highest), lives + 1)
 
     def dead(self) -> list[Dead]:
         """
@@ -196,15 +217,14 @@ class JournalFile:
         Raises:
             JournalError: something in it is damaged.
         """
-        calls = {call.record: call for call in self._rows(Call, "calls")}
-        return [
-            Dead(calls[end.record], end) for end in self._rows(End, "ends") if end.dead and end.record in calls
-        ]
+        calls = {call.record: call for call in self._rows(Call, "calls", _DEAD)}
+        return [Dead(calls[end.record], end) for end in self._rows(End, "ends", "dead") if end.record in calls]
 
-    def _rows(self, kind: type[T], table: str) -> Iterator[T]:
+    def _rows(self, kind: type[T], table: str, which: str = "1") -> Iterator[T]:
         decode = _DECODERS[kind].decode
         with self._in_words():
-            for record, data, total in self._db.execute(_READ[table]):
+            rows = f"SELECT record, data, sum FROM {table} WHERE {which} ORDER BY record"  # noqa: S608 (ours)
+            for record, data, total in self._db.execute(rows):
                 if not isinstance(data, bytes) or crc32(data) != total:
                     raise self._damaged(f"the checksum of task {record} in {table} does not fit")
                 try:
@@ -239,7 +259,7 @@ class JournalFile:
                     self._drop_old_letters()
             if batch.gone:
                 gone = [(record,) for record in batch.gone]
-                for statement in _DROP.values():
+                for statement in _LET_GO:
                     self._db.executemany(statement, gone)
 
     def _put(self, table: str, rows: Iterable[Call | Hold]) -> None:
@@ -248,7 +268,7 @@ class JournalFile:
             self._db.executemany(_PUT[table], values)
 
     def _drop_old_letters(self) -> None:
-        old = self._db.execute(_OLD_LETTERS, (DEAD_MOST,)).fetchall()
+        old = self._db.execute(_OLD_LETTERS, (DEAD_MOST, DEAD_BYTES)).fetchall()
         for table in ("calls", "ends"):
             self._db.executemany(_DROP[table], old)
 
@@ -264,20 +284,34 @@ class JournalFile:
             self._put("calls", [dead.call for dead in letters])
 
     def drop_settled(self) -> None:
-        """Drop all tasks that are settled, but for dead letters; where that cannot be written they stay."""
+        """The program has let go of all tasks that are settled; where that cannot be written they stay."""
         with suppress(sqlite3.Error), self._transaction():
-            settled = self._db.execute("SELECT record FROM ends WHERE NOT dead").fetchall()
-            for statement in _DROP.values():
+            settled = self._db.execute("SELECT record FROM ends").fetchall()
+            for statement in _LET_GO:
                 self._db.executemany(statement, settled)
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(sqlite3.Error):
+        if self._lock is None:
             self._db.close()
+        elif self._refused:
+            self._close_untouched()
+        else:
+            with suppress(sqlite3.Error, OSError):
+                busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:  # all of it is in the file itself; before the log goes, should we be killed here
+                    self._stamp.unlink(missing_ok=True)
+            with suppress(sqlite3.Error):
+                self._db.close()
         if self._lock is not None:
-            if not self._log.exists():  # all of it is in the file itself
-                self._stamp.unlink(missing_ok=True)
             self._lock.close()
+
+    def _close_untouched(self) -> None:
+        """Close it without what SQLite does otherwise where nobody else has it open: the log stays."""
+        with suppress(JournalError, sqlite3.Error), closing(self._connect(read_only=True)) as other:
+            other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            self._db.close()
+        self._db.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -297,13 +331,24 @@ class JournalFile:
     def _in_words(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as exc:
-            raise JournalError(f"journal {self.path}: {exc}") from exc
+        except (sqlite3.OperationalError, OSError) as exc:
+            hint = "; hint: is its disk full, or broken?" if "I/O" in str(exc) or "full" in str(exc) else ""
+            raise JournalError(f"journal {self.path}: {exc}{hint}") from exc
         except sqlite3.DatabaseError as exc:
             raise self._damaged(str(exc)) from exc
 
     def _damaged(self, what: str) -> JournalError:
+        self._refused = True
+        it = "it is damaged, or no journal" if "not a database" in what else "it is damaged"
         return JournalError(
-            f"journal {self.path}: it is damaged: {what}; nothing was changed; hint: keep a copy, and begin with "
+            f"journal {self.path}: {it}: {what}; nothing was changed; hint: keep a copy, and begin with "
             "another file, or put an undamaged copy of it and of its -wal in its place"
         )
+
+
+def _followed(path: str | os.PathLike[str]) -> Path:
+    """Return where a path leads: what a link leads to has one lock."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError) as exc:
+        raise JournalError(f"journal {Path(path)}: this link leads nowhere: {exc}") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -46,8 +47,9 @@ class Lock:
             raise JournalError(
                 f"journal {name}: it is in use{by}; hint: one program at a time, each with a journal of its own"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, str(os.getpid()).encode())
+        with contextlib.suppress(OSError):  # a full disk; it is for people only
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, str(os.getpid()).encode())
         _locks.add(self)
 
     def close(self) -> None:

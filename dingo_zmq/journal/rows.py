@@ -115,15 +115,18 @@ class State:
 
     Attributes:
         caller: id of the caller.
-        life: how often it was opened, this time included.
+        life: its number, by which nodes know the latest one: the time of the machine in milliseconds, or more.
+            So of two copies of a journal the one that is opened later has the tasks.
         open: tasks that the program has not let go of, in the order of their calls.
         last: the highest number of a task so far.
+        lives: how often it was opened, this time included.
     """
 
     caller: str
     life: int
     open: list[Open]
     last: int
+    lives: int
 
 
 @dataclass(slots=True)

@@ -156,6 +156,7 @@ class MeshEngine:
         self.journal: Journal | None
         self.journal, state = self._open_journal(settings.journal)
         self.id, self._life = (secrets.token_hex(8), 0) if state is None else (state.caller, state.life)
+        self._lives = 0 if state is None else state.lives
         self._records = itertools.count(1 if state is None else state.last + 1)
         self._left: list[Result[Any]] = []  # of an earlier life, and not handed out yet
         self._ids = itertools.count(1)
@@ -272,7 +273,7 @@ class MeshEngine:
         journal = self.journal
         assert journal is not None
         for entry in entries:
-            if isinstance(entry, KeptTicket) and not recorder.is_dead(entry):
+            if isinstance(entry, KeptTicket):
                 entry.let_go = journal.let_go
 
     def _rewrite(self, entry: Entry, how: str) -> Route:
@@ -429,7 +430,7 @@ class MeshEngine:
         """Return what makes the id of a task (of its number, where there is no id maker), and its result."""
         maker, name = function.id_maker, function.name
         if maker is None:
-            return (str if not self._life else f"{self._life}-{{}}".format), Result
+            return (str if not self._lives else f"{self._lives}-{{}}".format), Result
 
         def new_result(name: str, id: str, ticket: Ticket) -> Result[Any]:
             result: Result[Any] = Result(name, id, ticket)

@@ -79,11 +79,12 @@ def test_what_was_written_outlives_a_crash(path: Path, file: JournalFile, tmp_pa
 
     crashed = again(path, tmp_path / "crash")
     state = crashed.begin_life()
-    assert (state.caller, state.life, state.last) == ("me", 2, 4)
+    assert (state.caller, state.lives, state.last) == ("me", 2, 4)
     assert [(task.call, task.hold, task.end) for task in state.open] == [
         (call(1), held, None),
         (tried, None, None),
         (call(3), None, end(3)),
+        (call(4), None, end(4, dead=True)),
     ]
     assert crashed.dead() == [Dead(call(4), end(4, dead=True))]
     crashed.close()
@@ -98,12 +99,31 @@ def test_what_the_program_let_go_of_is_gone(path: Path, file: JournalFile, tmp_p
 
 
 def test_each_life_and_each_task_has_a_number_of_its_own(path: Path) -> None:
-    for life in (1, 2, 3):
+    before = 0
+    for lives in (1, 2, 3):
         file = JournalFile(path, caller)
         state = file.begin_life()
-        assert (state.life, state.last) == (life, life - 1)
-        file.write(batch([call(life)], gone=[life - 1]))
+        assert (state.lives, state.last) == (lives, lives - 1)
+        assert state.life > before
+        before = state.life
+        file.write(batch([call(lives)], gone=[lives - 1]))
         file.close()
+
+
+def test_of_two_copies_the_one_opened_later_is_the_later_life(
+    path: Path, file: JournalFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = again(path, tmp_path / "copy")
+    monkeypatch.setattr(files.time, "time", lambda: 2e9)
+    latest = old.begin_life().life
+    old.close()
+    file.close()
+    monkeypatch.setattr(files.time, "time", lambda: 2e9 + 1)
+    original = JournalFile(path)
+    assert original.begin_life().life > latest
+    monkeypatch.setattr(files.time, "time", lambda: 1e9)  # a clock that was set back
+    original.close()
+    assert JournalFile(path).begin_life().life > latest + 1000
 
 
 def test_only_one_process_has_it(path: Path, file: JournalFile) -> None:
@@ -178,7 +198,26 @@ def test_letters_requeued_are_open_again(path: Path, file: JournalFile) -> None:
     file.close()
     opened = JournalFile(path)
     assert [letter.call.record for letter in opened.dead()] == [2]
+    opened.begin_life()
+    opened.write(batch(gone=[2]))
+    opened.close()
+    opened = JournalFile(path)
     assert [(task.call.record, task.hold, task.end) for task in opened.begin_life().open] == [(1, None, None)]
+    opened.close()
+
+
+def test_a_letter_is_open_until_the_program_has_let_go_of_it(path: Path, file: JournalFile) -> None:
+    letter = end(1, dead=True)
+    file.write(batch([call(1), call(2), call(3)], [Hold(3)], ends=[letter, end(2, dead=True)]))
+    file.write(batch(gone=[2, 3]))
+    file.close()
+    opened = JournalFile(path)
+    assert [(task.call.record, task.end) for task in opened.begin_life().open] == [(1, letter)]
+    opened.drop_settled()
+    opened.close()
+    opened = JournalFile(path)
+    assert opened.begin_life().open == []
+    assert [letter.call.record for letter in opened.dead()] == [1, 2]
     opened.close()
 
 
@@ -187,6 +226,10 @@ def test_only_the_newest_letters_are_kept(file: JournalFile, monkeypatch: pytest
     for record in range(1, 8):
         file.write(batch([call(record)], ends=[end(record, dead=True)]))
     assert [letter.call.record for letter in file.dead()] == [5, 6, 7]
+    monkeypatch.setattr(files, "DEAD_BYTES", 25_000)
+    for record in (8, 9, 10):
+        file.write(batch([call(record, bytes(10_000))], ends=[end(record, dead=True)]))
+    assert [letter.call.record for letter in file.dead()] == [9, 10]
 
 
 # ---------------------------------------------------------------------- damage
@@ -239,8 +282,91 @@ def test_a_missing_log_is_noticed(path: Path, file: JournalFile, tmp_path: Path)
     again(path, where).close()
     shutil.copy(path, where / path.name)
     (where / f"{path.name}-open").touch()
-    with pytest.raises(JournalError, match=r"tasks.db-wal is missing.*hint: put it back"):
-        JournalFile(where / path.name)
+    for read_only in (True, False, True):
+        with pytest.raises(JournalError, match=r"tasks.db-wal is missing.*hint: put it back"):
+            JournalFile(where / path.name, read_only=read_only)
+    assert not (where / f"{path.name}-wal").exists()
+
+
+def crashed(path: Path, where: Path) -> Path:
+    """Copy the files as they are now: what a crash leaves behind."""
+    where.mkdir()
+    for name in ("", "-wal", "-open"):
+        shutil.copy(f"{path}{name}", where)
+    return where / path.name
+
+
+def test_a_refused_journal_is_left_as_it_is(path: Path, file: JournalFile, tmp_path: Path) -> None:
+    file.write(batch([call(1)]))
+    file._db.execute("PRAGMA user_version = 2")
+    later = crashed(path, tmp_path / "later")
+    file._db.execute(f"PRAGMA user_version = {files.VERSION}")
+    file._db.execute("UPDATE calls SET sum = 0")
+    damaged = crashed(path, tmp_path / "damaged")
+    for where, text in ((later, "it is of version 2"), (damaged, "the checksum of task 1 in calls does not fit")):
+        before = {name.name: name.read_bytes() for name in where.parent.iterdir()}
+        for _ in range(2):
+            with pytest.raises(JournalError, match=text):
+                begun(where)
+        after = {name.name: name.read_bytes() for name in where.parent.iterdir() if name.name in before}
+        assert after == before
+
+
+def begun(path: Path) -> None:
+    file = JournalFile(path)
+    try:
+        file.begin_life()
+    finally:
+        file.close()
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+class Deadly:
+    """A database whose process is killed before it is closed."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.execute = db.execute
+
+    def close(self) -> None:
+        raise Killed
+
+
+def test_an_end_that_is_cut_off_does_no_harm(path: Path, file: JournalFile, tmp_path: Path) -> None:
+    file.write(batch([call(1)]))
+    db, file._db = file._db, Deadly(file._db)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        file.close()
+    where = tmp_path / "killed"
+    where.mkdir()
+    for name in path.parent.glob(f"{path.name}*"):
+        shutil.copy(name, where)
+    file._db = db
+    opened = JournalFile(where / path.name)
+    assert [task.call.record for task in opened.begin_life().open] == [1]
+    opened.close()
+
+
+def test_a_reader_at_the_end_does_no_harm(path: Path, file: JournalFile) -> None:
+    file.write(batch([call(1)]))
+    reader = JournalFile(path, read_only=True)
+    rows = reader._db.execute("SELECT * FROM calls")
+    assert rows.fetchone()[0] == 1
+    file.close()
+    rows.close()
+    reader.close()
+    opened = JournalFile(path)
+    assert [task.call.record for task in opened.begin_life().open] == [1]
+    opened.close()
+
+
+def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    with pytest.raises(JournalError, match="leads nowhere|cannot be"):
+        JournalFile(tmp_path / "loop.db", caller)
 
 
 def test_no_bit_that_flips_changes_a_task(path: Path, file: JournalFile, tmp_path: Path) -> None:
