@@ -213,6 +213,8 @@ class LocalEngine:
         self._open_ids = OpenIDs()
         self._counting = threading.Lock()  # held while a task is taken out of the open ones that did not end well
         self._codes: Counter[Code] = Counter()
+        self._ok = itertools.count(1)
+        self._went_well = self._ok.__next__  # counts a task that ended well, in one step
         self._turned_away = 0  # numbers drawn by calls that raised
         self._closed, self._cause = False, "this App is closed"
         self._pools: dict[str, ThreadPool[_Job] | LoopPool[_Job]] = {}
@@ -261,8 +263,8 @@ class LocalEngine:
             if len(tasks) >= max_open:
                 self._room.wait(self._full)
             job = make(self, function, args, kwargs, monitor, pool, limited, options)
-            opened(job)
             try:
+                opened(job)
                 for job.number in ids:  # noqa: B007, B020 - unlike by next(), drawn and kept in one step, see `ledger`
                     break
                 job.id = new_id(job.number)
@@ -489,6 +491,7 @@ class LocalEngine:
             return
         if self._room.waiting:
             self._room.freed()
+        self._went_well()
         job.result._succeed(value, "", job.attempt)
 
     def _fail(self, job: _Job, exc: BaseException, limits: Limits | None) -> Callable[[], None] | None:
@@ -577,11 +580,11 @@ class LocalEngine:
     def ledger(self) -> Ledger:
         """Return what became of the tasks called; see `App.ledger`."""
         with self._counting:
+            ok = drawn(self._ok)  # before all else, so that nothing is done that was not called
             drawn_by_now = drawn(self._ids)
-            still = list(self._open)  # all that were drawn by then, but for those that ended well
+            still = list(self._open)
             called, codes = drawn_by_now - self._turned_away, self._codes.copy()
-        still = [job for job in still if 0 < job.number <= drawn_by_now]
-        ok, now = called - codes.total() - len(still), monotonic()
+        still, now = [job for job in still if 0 < job.number <= drawn_by_now], monotonic()
         return balanced(called, ok, codes, [_open_task(job, now) for job in still if hasattr(job, "id")])
 
     def close(self, timeout: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from dingo_zmq.errors import Busy, Closed
 from dingo_zmq.waiting import Condition
@@ -29,6 +30,7 @@ class Room:
         what: what there are too many of, and `setting` the argument of an App that says how many there may be.
 
     Attributes:
+        most: how many may be open.
         waiting: how many calls wait; only then need `freed` be called.
     """
 
@@ -36,7 +38,7 @@ class Room:
         self, most: int, full: str = "wait", what: str = "tasks are open", setting: str = "max_open"
     ) -> None:
         self.waiting = 0
-        self._most, self._full, self._what, self._setting = most, full, what, setting
+        self.most, self._full, self._what, self._setting = most, full, what, setting
         self._changed = Condition()
 
     def wait(self, full: Callable[[], bool], *, may_block: bool = True) -> None:
@@ -66,13 +68,19 @@ class Room:
 
     def _busy(self, why: str, first: str) -> Busy:
         return Busy(
-            f"{self._most:,} {self._what}, and {why}; hint: {first}, or give the App a larger {self._setting}"
+            f"{self.most:,} {self._what}, and {why}; hint: {first}, or give the App a larger {self._setting}"
         )
 
     def freed(self) -> None:
         """A task was settled, or the App is closed."""
         with self._changed:
             self._changed.notify_all()
+
+
+class HasLarge(Protocol):
+    """A task: `large` are the bytes of its body, once they count as open."""
+
+    large: int
 
 
 class Space:
@@ -98,12 +106,13 @@ class Space:
         """How many calls wait."""
         return self._room.waiting
 
-    def take(self, size: int, closed: Callable[[], str], *, may_block: bool = True) -> None:
+    def take(self, size: int, task: HasLarge, closed: Callable[[], str], *, may_block: bool = True) -> None:
         """
         Return when there is space for a body, which it has from then on.
 
         Args:
             size: bytes of it.
+            task: whose body it is; its `large` is set in the same step as the space is taken.
             closed: why there will never be any, "" where there will.
             may_block: as for `Room.wait`.
 
@@ -120,7 +129,8 @@ class Space:
                 if cause := closed():
                     raise Closed(cause)
                 if not full():
-                    self.taken += size
+                    self.taken += size  # nothing is called in between, so no signal's exception comes there
+                    task.large = size
                     return
             self._room.wait(full, may_block=may_block)
 

@@ -44,7 +44,8 @@ _LET_GO = (
 _OLD_LETTERS = """
 SELECT record FROM (
     SELECT record, row_number() OVER newest AS number, sum(size) OVER newest AS bytes FROM (
-        SELECT record, length(ends.data) + length(calls.data) AS size FROM ends JOIN calls USING (record) WHERE dead
+        SELECT record, length(ends.data) + length(calls.data) AS size FROM ends JOIN calls USING (record)
+        WHERE dead
     ) WINDOW newest AS (ORDER BY record DESC)
 ) WHERE number > ? OR bytes > ?
 """
@@ -198,7 +199,7 @@ class JournalFile:
             highest = self._one("SELECT max(record) FROM calls") or 0
         caller, life, last = about.get("caller"), about.get("life"), about.get("last")
         lives = about.get("lives", life)
-        if not isinstance(caller, str) or not all(isinstance(number, int) for number in (life, last, lives)):
+        if not isinstance(caller, str) or not isinstance(life, int) or not isinstance(last, int):
             raise self._damaged("it does not say whose it is")
         found = {call.record: Open(call) for call in self._rows(Call, "calls", _OPEN)}
         for hold in self._rows(Hold, "holds"):
@@ -208,7 +209,7 @@ class JournalFile:
             if end.record in found:
                 found[end.record].end = end
         life = max(life + 1, int(time.time() * 1000))
-        return State(caller, life, [*found.values()], max(last, highest), lives + 1)
+        return State(caller, life, [*found.values()], max(last, highest), int(lives) + 1)
 
     def dead(self) -> list[Dead]:
         """

@@ -138,9 +138,10 @@ class Journal:
     def close(self, timeout: float) -> bool:
         """Write what there is, for `timeout` seconds at most, and close the file; return whether that was done."""
         with self._changed:
-            self._ending = True
+            before, self._ending = self._ending, True
             self._changed.notify()
-        self._thread.join(timeout)
+        if not before:  # else somebody has waited already
+            self._thread.join(timeout)
         with self._changed:
             self.clean = self.clean and self._done  # what is written later was told to nobody
             return self._done and not self.trouble

@@ -56,14 +56,18 @@ class MeshCaller:
         mesh: name of the mesh.
         key: proves to nodes who we are, and them to us; None for no security at all.
         limit: largest body, bytes.
-        settle: called by the I/O thread with each settled task and the node's name.
-        told: called by the I/O thread with each report that is not final, and each further try.
         sources_of: tells how a node was found.
         events: where to tell what happens.
         life: how often the caller's journal was opened, 0 where it has none.
 
     Attributes:
-        recorder: set where there is a journal, before `open`.
+        settle: called with each settled task and the node's name.
+        told: called with each report that is not final, and each further try.
+        rewrite: marshals a task anew; returns its route.
+        on_news: called when it changes how nodes stand.
+        on_recorded: called with tasks whose ends are in the journal.
+        on_fenced: told in words that another life has the tasks.
+        recorder: set where there is a journal, before the loop runs.
     """
 
     def __init__(
@@ -72,8 +76,6 @@ class MeshCaller:
         mesh: str,
         key: keys.Key | None,
         limit: int,
-        settle: Callable[[Entry, str], None],
-        told: Callable[[decider.Told | decider.Retried], None],
         sources_of: Callable[[str], tuple[str, ...]] = lambda node: (),
         events: Events | None = None,
         life: int = 0,
@@ -81,6 +83,8 @@ class MeshCaller:
         self._events = events or Events()
         self.decider = decider.Caller(name, mesh, _dice(), _read_failure, life)
         self.recorder: Recorder | None = None
+        self.settle: Callable[[Entry, str], object] = lambda entry, node: None
+        self.told: Callable[[decider.Told | decider.Retried], object] = lambda told: None
         self.on_recorded: Callable[[list[Entry]], None] = lambda entries: None
         self.on_fenced: Callable[[str], None] = lambda text: None
         self.inbox: deque[Entry] = deque()
@@ -98,7 +102,7 @@ class MeshCaller:
         self.news = 0  # rises with each
         self._tried: dict[Route, tuple[str, int]] = {}  # what is still there after that is not to be written anew
         self.rewrite: Callable[[Entry, str], Route] = lambda entry, how: entry.route
-        self._key, self._limit, self._settle, self._told = key, limit, settle, told
+        self._key, self._limit = key, limit
         self._sources_of = sources_of
         self._pulses: dict[bytes, tuple[m.Pulse, float]] = {}
 
@@ -162,11 +166,11 @@ class MeshCaller:
             self._handed_out, self._done = self._done, []
             for action in self._handed_out:
                 if isinstance(action, decider.Settled):
-                    settle, node = self._settle, action.node
+                    settle, node = self.settle, action.node
                     for entry in action.entries:
                         settle(entry, node)
                 else:
-                    self._told(action)
+                    self.told(action)
             self._handed_out = []
         if self._route is not None and self._place is None and self.recorder is None:
             self._place = self.decider.express(self._route, monotonic())
@@ -321,9 +325,11 @@ class MeshCaller:
         return [entry.result for entry in (*self.decider.everything(), *unfinished)]
 
     def has(self, entry: Entry) -> bool:
-        """Return whether a task was handed over; asked by the I/O thread."""
-        self._take_inbox(monotonic())
-        return hasattr(entry, "since")
+        """Return whether a task was handed over; asked by the I/O thread, or after its end."""
+        if self._reactor.is_current:
+            self._take_inbox(monotonic())
+        waiting = (*self.inbox, *(one for one, _ in self._expressed))
+        return hasattr(entry, "since") or any(one is entry for one in waiting)
 
     def open_tasks(self) -> list[tuple[Any, Entry]]:
         """Return the results of all tasks not settled, with their entries; also after the end."""
@@ -484,7 +490,7 @@ class MeshCaller:
         self._happened(now, partial(self.decider.locked_out, key, now, cause))
 
     def refused(self, key: str, now: float) -> None:
-        """Both ports of a node refuse connections; the decider hears it after what the node said before its end."""
+        """Both ports of a node refuse connections; the decider hears it after what the node said last."""
         self._refused[key] = None
         self._set_wakeup()
 

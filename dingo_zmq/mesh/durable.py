@@ -23,11 +23,10 @@ Find = Callable[[str], Function | None]
 """returns what the program has registered or declared under a name"""
 
 
-def call_of(ticket: Entry) -> Call:
-    """Return what the journal is to have of a task; it is called now."""
-    route = ticket.route
+def call_of(ticket: Entry, route: Route, called: float) -> Call:
+    """Return what the journal is to have of a task; `called` is when that was, in seconds since 1970."""
     buffers = [bytes(buffer) for buffer in ticket.buffers]
-    call = (ticket.record, route.name, ticket.id, time.time(), route.fingerprint, route.size)
+    call = (ticket.record, route.name, ticket.id, called, route.fingerprint, route.size)
     return Call(*call, ticket.options, ticket.body, buffers)
 
 
@@ -36,14 +35,14 @@ class KeptSubmit:
     Sends tasks of one function that are recorded before.
 
     Args:
-        make: makes the ticket of one call, and does what it is told before it waits for room.
+        make: adds the ticket of one call to a list, and does what it is told before it waits for room.
         send: records tasks and sends them.
-        drop: hears of tickets that are not to be sent after all.
+        drop: hears of tickets whose call raises.
     """
 
     def __init__(
         self,
-        make: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], None]], KeptTicket],
+        make: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], None], list[KeptTicket]], None],
         send: Callable[[list[KeptTicket]], list[Result[Any]]],
         drop: Callable[[KeptTicket], None],
     ) -> None:
@@ -51,7 +50,13 @@ class KeptSubmit:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:
         """Send one task, as soon as it is recorded."""
-        return self._send([self._make(args, kwargs, lambda: None)])[0]
+        tickets: list[KeptTicket] = []
+        try:
+            self._make(args, kwargs, lambda: None, tickets)
+            return self._send(tickets)[0]
+        except BaseException:
+            self._drop_all(tickets)
+            raise
 
     def many(
         self, tuples: Iterable[Sequence[Any]], otherwise: Callable[[Sequence[Any]], Result[Any]]
@@ -67,24 +72,28 @@ class KeptSubmit:
         tickets: list[KeptTicket] = []
 
         def send() -> None:
-            some = tickets[:]
-            tickets.clear()
-            if some:
-                results.extend(self._send(some))
+            if tickets:
+                results.extend(self._send(tickets))
+                tickets.clear()
 
         try:
             for args in tuples:
                 try:
-                    tickets.append(self._make(tuple(args), {}, send))
+                    self._make(tuple(args), {}, send, tickets)
                 except (ArgumentError, EncodeError):
                     send()
                     results.append(otherwise(args))
             send()
         except BaseException:
-            for ticket in tickets:
-                self._drop(ticket)
+            self._drop_all(tickets)
+            for result in results:  # nobody gets them
+                result.cancel()
             raise
         return results
+
+    def _drop_all(self, tickets: list[KeptTicket]) -> None:
+        for ticket in tickets:
+            self._drop(ticket)
 
 
 class Recovered:

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MethodType
-from typing import Any, cast
+from typing import Any
 
-from dingo_zmq.balance import Counts, Ledger, balanced, drawn
-from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, ConfigError, PeerError, UsageError
+from dingo_zmq.balance import Ledger, balanced
+from dingo_zmq.errors import Closed
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.forked import FORKED
-from dingo_zmq.ids import OpenIDs
-from dingo_zmq.ignored import tell_ignored, tell_left_undone
-from dingo_zmq.journal import BODY_MOST, Journal, JournalFile, State
+from dingo_zmq.ignored import tell_left_undone
+from dingo_zmq.journal import Journal
 from dingo_zmq.listening import Events
-from dingo_zmq.marshal import Body, decode_failure, decode_progress, frozen, size
-from dingo_zmq.mesh import keys, recorder, sockets
-from dingo_zmq.mesh.by_name import ByName, rewrite
+from dingo_zmq.mesh import keys, sockets
 from dingo_zmq.mesh.caller import MeshCaller
+from dingo_zmq.mesh.calls import Calls
 from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
-from dingo_zmq.mesh.durable import KeptSubmit, call_of, end_of, recovered
 from dingo_zmq.mesh.follower import Follower
 from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.info import Load, PeerInfo
+from dingo_zmq.mesh.lives import Lives
 from dingo_zmq.mesh.node import MeshNode
 from dingo_zmq.mesh.pace import pace
 from dingo_zmq.mesh.reach import Reach, credentials
 from dingo_zmq.mesh.reactor import DIED, Reactor
 from dingo_zmq.mesh.selfcheck import check_lock
-from dingo_zmq.mesh.tickets import KeptTicket, StreamTicket, Ticket
+from dingo_zmq.mesh.settling import Settling
+from dingo_zmq.mesh.tickets import Ticket
 from dingo_zmq.model import (
     BODY_LIMIT,
-    LARGE,
     MAX_CALLERS,
     MAX_KEPT,
     MAX_KEPT_BYTES,
@@ -51,23 +46,17 @@ from dingo_zmq.model import (
     Code,
     Failure,
     Options,
-    Report,
-    Status,
     check_part,
-    counted,
-    plain,
 )
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol.caller import Retried, Told
 from dingo_zmq.protocol.intake import Bounds
-from dingo_zmq.protocol.ledger import Entry, Route, wire_options
+from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.node import Identity
-from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.registry import Function
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room, Space
-from dingo_zmq.stream import handing_out
 from dingo_zmq.task import Submit, SubmitStream
 from dingo_zmq.waiting import Condition, Event
 
@@ -77,9 +66,6 @@ CRASHED = 70
 """exit code of a process whose I/O thread died"""
 GLANCE_SECONDS = 0.2
 """longest time that a look at the load may take"""
-SAID_MOST = 300
-"""characters of what is wrong with something that cannot be decoded, in an event"""
-_SUCCESS, _PARTIAL = int(Status.SUCCESS), int(Status.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,480 +139,138 @@ class MeshEngine:
         self.settings = settings
         self.key, self.reach = settings.credentials()
         self.events = events or Events()
-        self.journal: Journal | None
-        self.journal, state = self._open_journal(settings.journal)
-        self.id, self._life = (secrets.token_hex(8), 0) if state is None else (state.caller, state.life)
-        self._lives = 0 if state is None else state.lives
-        self._records = itertools.count(1 if state is None else state.last + 1)
-        self._left: list[Result[Any]] = []  # of an earlier life, and not handed out yet
-        self._ids = itertools.count(1)
-        self._open_ids = OpenIDs()
-        self._settled = 0
-        self._counts = Counts()
-        self._came_late: list[Ticket] = []  # when the loop had ended, or was about to
-        self._left_undone = 0  # tasks whose reports are ignored, at the end
-        self._turned_away = 0  # numbers drawn by calls that raised
-        self._unusable = ""
-        self._turning_away = threading.Lock()
-        self._room = Room(settings.max_open, settings.full)
-        self._space = Space(settings.max_open_bytes, settings.full)
-        self._has_large = False  # whether there ever was a large body
         found_by = sources(settings.discovery, settings.peers, self.reach.interfaces)
         self._finder = Finder(found_by, settings.mesh, settings.max_nodes)
-        self.caller = MeshCaller(
-            self.id,
-            settings.mesh,
-            self.key,
-            settings.limit,
-            self._settle,
-            self._told,
-            self._finder.sources_of,
-            self.events,
-            self._life,
-        )
-        self.caller.rewrite = self._rewrite
-        self.caller.on_news = lambda: self._callbacks.call_soon(self._changed)
         self._news, self._news_count = Condition(), 0
         self.node: MeshNode | None = None
         self._herald: Herald | None = None
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
+        self._lives: Lives | None = None
+        if settings.journal is not None:
+            self._lives = Lives(settings.journal, settings.limit, self.events, self._fence)
+        self.id = secrets.token_hex(8) if self._lives is None else self._lives.state.caller
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
-        self.reactor.parts.append(self.caller)
-        self.caller.open(self.reactor)
-        if self.journal is not None and state is not None:
-            self._resume(self.journal, state, find)
+        try:
+            self._begin(self._lives, find)
+        except BaseException:
+            self.reactor.abandon()
+            if self._lives is not None:
+                self._lives.close()
+            raise
+        self._finder.start(lambda event: self.calls.later(partial(self.caller.discovered, event)))
+
+    def _begin(self, lives: Lives | None, find: Callable[[str], Function | None]) -> None:
+        """Bring the parts together, and start the loop."""
+        settings, state = self.settings, None if lives is None else lives.state
+        self.caller = caller = MeshCaller(
+            self.id,
+            settings.mesh,
+            self.key,
+            settings.limit,
+            self._finder.sources_of,
+            self.events,
+            0 if state is None else state.life,
+        )
+        self.calls = calls = Calls(
+            self,
+            caller,
+            self.reactor,
+            Room(settings.max_open, settings.full),
+            Space(settings.max_open_bytes, settings.full),
+            settings.limit,
+            pickles=self.key is not None,
+            journal=self.journal,
+            lives=0 if state is None else state.lives,
+            last=0 if state is None else state.last,
+        )
+        self.settling = Settling(self.events, calls.settle, calls.stop)
+        caller.settle, caller.told = self._hand_over_to()
+        caller.on_news = lambda: self._callbacks.call_soon(self._changed)
+        caller.on_fenced = self._fenced
+        self.reactor.parts.append(caller)
+        caller.open(self.reactor)
+        if lives is not None:
+            lives.resume(self, caller, calls, self.settling, find, self.reactor.wake)
         self.reactor.start()
-        self._finder.start(lambda event: self._later(partial(self.caller.discovered, event)))
+
+    def _hand_over_to(self) -> tuple[Callable[[Entry, str], object], Callable[[Told | Retried], object]]:
+        """Return what is told of settled tasks and the names of their nodes, and of all else that is reported."""
+        return self.settling.settle, self.settling.told
 
     def _crashed(self) -> None:
         """The loop died: half a node alive is worse than none; a mere caller can still say so."""
         if self.node is not None:
             os._exit(CRASHED)
-        self._unusable = DIED
+        self.calls.unusable = DIED
         for result, _ in self.caller.open_tasks():
-            result._fail(Failure(Code.SHUTDOWN, self._unusable))
+            result._fail(Failure(Code.SHUTDOWN, DIED))
         self._changed()
         self.events.close(DIED)
 
     def left_behind(self) -> list[Result[Any]]:
         """In a forked child: take no more tasks, and return the results that nobody will settle here."""
-        self._unusable = FORKED
+        self.calls.unusable = FORKED
         return [result for result, _ in self.caller.open_tasks()]
 
     # ------------------------------------------------------------------ the journal
 
-    def _open_journal(self, path: str | None) -> tuple[Journal, State] | tuple[None, None]:
-        if path is None:
-            return None, None
-        if self.settings.limit > BODY_MOST:
-            raise UsageError(
-                f"limit may be {BODY_MOST:,} bytes at most with a journal, not {self.settings.limit:,}"
-            )
-
-        def say(text: str) -> None:
-            self.events.tell(Origin.CALLER, Level.WARNING, EventCode.JOURNAL, f"journal {path}: {text}")
-
-        def fenced(text: str) -> None:
-            self._later(partial(self._fenced, text))
-
-        file = JournalFile(path, partial(secrets.token_hex, 8))
-        try:
-            state = file.begin_life()
-        except BaseException:
-            file.close()
-            raise
-        return Journal(file, say, fenced), state
-
-    def _resume(self, journal: Journal, state: State, find: Callable[[str], Function | None]) -> None:
-        """Go on with what earlier lives left; before the loop runs."""
-        found = recovered(state, journal, find, self)
-        self._ids = itertools.count(1 + len(found.waiting) + len(found.held))
-        self._left = found.results
-        for result in self._left:
-            self._open_ids.take(result)
-        self.caller.recorder = recorder.Recorder(self.caller.decider, journal, self.reactor.wake)
-        self.caller.on_recorded, self.caller.on_fenced = self._recorded, self._fenced
-        self.caller.decider.resume(found.waiting, found.held, time.monotonic())
-        for entry, age in found.ages.items():
-            entry.since -= age
-        for ticket, end in found.ended:
-            end_of(ticket, end)
-            self._finish(ticket, end.node)
-        if self._left:
-            text = f"journal {self.settings.journal}: {counted(len(self._left), 'task')} of an earlier life: "
-            text += f"{len(found.waiting) + len(found.held)} open, {len(found.ended)} done; hint: app.recover()"
-            self.events.tell(Origin.CALLER, Level.INFO, EventCode.JOURNAL, text)
+    @property
+    def journal(self) -> Journal | None:
+        """Where tasks are recorded."""
+        return None if self._lives is None else self._lives.journal
 
     def recover(self) -> list[Result[Any]]:
         """Return the results of the tasks of earlier lives, in the order of their calls, each once."""
-        found, self._left = self._left, []
-        return found
+        return [] if self._lives is None else self._lives.recover()
 
     def leave_nothing(self) -> None:
         """The App is closed in good order: by its end the program has used what is settled."""
-        if self.journal is not None:
-            self.journal.clean = True
+        if self._lives is not None:
+            self._lives.leave_nothing()
 
-    def _recorded(self, entries: Iterable[Entry]) -> None:
-        """The ends of these tasks are in the journal."""
-        journal = self.journal
-        assert journal is not None
-        for entry in entries:
-            if isinstance(entry, KeptTicket):
-                entry.let_go = journal.let_go
-
-    def _rewrite(self, entry: Entry, how: str) -> Route:
-        route = rewrite(entry, how)
-        if self.journal is not None and entry.record and route is not entry.route:
-            before, entry.route = entry.route, route
-            self.journal.note(calls=[call_of(entry)])
-            entry.route = before
-        return route
+    def _fence(self, text: str) -> None:
+        self.calls.later(partial(self._fenced, text))
 
     def _fenced(self, text: str) -> None:
         """Another life has the journal: end, and leave all of it to that."""
-        if self._unusable:
+        calls, journal = self.calls, self.journal
+        if calls.unusable or journal is None:
             return
-        self._unusable = f"{text}; this one is fenced off: what was open here is the other's now"
-        assert self.journal is not None
-        self.journal.fence()
+        calls.unusable = f"{text}; this one is fenced off: what was open here is the other's now"
+        journal.fence()
         self.caller.decider.fence()
-        self.events.tell(Origin.CALLER, Level.ERROR, EventCode.JOURNAL, self._unusable)
+        self.events.tell(Origin.CALLER, Level.ERROR, EventCode.JOURNAL, calls.unusable)
         for result, _ in self.caller.open_tasks():
-            result._fail(Failure(Code.SHUTDOWN, self._unusable))
-        self._room.freed()
+            result._fail(Failure(Code.SHUTDOWN, calls.unusable))
+        calls.freed()
         self._changed()
 
     # ------------------------------------------------------------------ calling
 
     def submitter(self, function: Function, options: Options) -> Submit:
         """Return what sends a task of `function` with `options`."""
-        if function.signature.by_name:
-            return ByName(self.caller, function, options, self.submitter)
-        if self.journal is not None:
-            return self._kept(function, options)
-        return self._submitter(function, options, Ticket)
+        return self.calls.submitter(function, options)
 
     def streamer(self, function: Function, options: Options) -> SubmitStream:
         """Return what sends a task of `function` with `options`, whose values are read as they come."""
-        if function.signature.by_name:
-            return ByName(self.caller, function, options, self.streamer)
-        return handing_out(self._submitter(function, options, StreamTicket))
-
-    def _submitter(self, function: Function, options: Options, make: type[Ticket]) -> Submit:  # noqa: C901 - hot
-        self._check_key(function)
-        signature, name = function.signature, function.name
-        pack, unpack = signature.pack, signature.unpack_return
-        route = Route(name, signature.fingerprint, 0, options.node, options.needs, options.priority)
-        wired = wire_options(options, stream=make is not Ticket)
-        append, send_now, reactor = self.caller.inbox.append, self.caller.send_now, self.reactor
-        ids, max_open = self._ids, self.settings.max_open
-        limit = self.settings.limit
-        new_id, new_result = self._id_makers(function)
-        special = options.on_terms or options.ignore_report or make is not Ticket
-
-        def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result[Any]:  # noqa: C901 - hot
-            data, buffers = pack(args, kwargs)
-            way = route
-            if buffers or len(data) > LARGE:
-                way, (data, buffers) = _large(route, (data, buffers), limit)
-            if self._unusable:
-                raise Closed(self._unusable)
-            number, ticket = 0, None
-            try:
-                for number in ids:  # noqa: B007 - unlike after next(), no signal comes before it is kept
-                    break
-                if number - self._settled - self._turned_away > max_open:
-                    self._wait_for_room(number)
-                ticket = make(way, new_id(number), data, buffers, options, wired, None)
-                ticket.engine, ticket.unpack = self, unpack
-                result = new_result(name, ticket.id, ticket)
-                ticket.result = result
-                if way is not route:
-                    self._take_space(ticket, way.size)
-                if special:
-                    return self._submit_special(ticket, result)
-                if not (reactor.sleeping and send_now(ticket)):
-                    append(ticket)
-                    if reactor.sleeping:
-                        reactor.wake()
-                    if not reactor.running:  # unset before the loop looks into the inbox for the last time
-                        self._late(ticket, result)
-            except BaseException:
-                if number:
-                    self._turn_away(ticket)
-                raise
-            return result
-
-        return submit
-
-    def _kept(self, function: Function, options: Options) -> Submit:
-        """Return what records a task, and sends it then."""
-        self._check_key(function)
-        signature, name = function.signature, function.name
-        route = Route(name, signature.fingerprint, 0, options.node, options.needs, options.priority)
-        wired, limit = wire_options(options), self.settings.limit
-        new_id, new_result = self._id_makers(function)
-        unpack = MethodType(_nothing, self) if options.ignore_report else signature.unpack_return
-
-        def make(args: tuple[Any, ...], kwargs: dict[str, Any], before: Callable[[], None]) -> KeptTicket:
-            (data, buffers), way = signature.pack(args, kwargs), route
-            if buffers or len(data) > LARGE:
-                way, (data, buffers) = _large(route, (data, buffers), limit)
-            if self._unusable:
-                raise Closed(self._unusable)
-            number, ticket = 0, None
-            try:
-                for number in self._ids:  # noqa: B007 - as in `_submitter`
-                    break
-                if number - self._settled - self._turned_away > self.settings.max_open:
-                    before()
-                    self._wait_for_room(number)
-                ticket = KeptTicket(way, new_id(number), data, buffers, options, wired, None)
-                ticket.engine, ticket.unpack, ticket.let_go = self, unpack, None
-                if way is not route:
-                    before()
-                    self._take_space(ticket, way.size)
-                ticket.record = next(self._records)
-                if options.on_terms:
-                    ticket.terms = Terms(options)
-                ticket.result = new_result(name, ticket.id, ticket)
-            except BaseException:
-                if number:
-                    self._turn_away(ticket)
-                raise
-            return ticket
-
-        return KeptSubmit(make, self._send_kept, self._turn_away)
-
-    def _send_kept(self, tickets: list[KeptTicket]) -> list[Result[Any]]:
-        """Send tasks as soon as they are recorded; return what the program gets."""
-        assert self.journal is not None
-        results = [ticket.result for ticket in tickets]
-        try:
-            self.journal.record([call_of(ticket) for ticket in tickets])
-            self.caller.inbox.extend(tickets)
-            if self.reactor.sleeping:
-                self.reactor.wake()
-            if not self.reactor.running:
-                for ticket, result in zip(tickets, results, strict=True):
-                    self._late(ticket, result)
-        except BaseException:
-            for ticket in tickets:
-                self._turn_away(ticket)
-            raise
-        ignored = tickets[0].options.ignore_report
-        return [_told_at_once(result) if ignored else result for result in results]
-
-    def _late(self, ticket: Ticket, result: Result[Any]) -> None:
-        with self._turning_away:
-            self._came_late.append(ticket)
-        result._fail(Failure(Code.SHUTDOWN, "the App was closed before the task was done"))
-
-    def _id_makers(
-        self, function: Function
-    ) -> tuple[Callable[[int], str], Callable[[str, str, Ticket], Result[Any]]]:
-        """Return what makes the id of a task (of its number, where there is no id maker), and its result."""
-        maker, name = function.id_maker, function.name
-        if maker is None:
-            return (str if not self._lives else f"{self._lives}-{{}}".format), Result
-
-        def new_result(name: str, id: str, ticket: Ticket) -> Result[Any]:
-            result: Result[Any] = Result(name, id, ticket)
-            self._open_ids.keep(result)
-            return result
-
-        return lambda _: OpenIDs.new(maker, name), new_result
-
-    def _turn_away(self, ticket: Ticket | None) -> None:
-        """A call that has drawn its number raises; where a signal did that, the task may be on its way."""
-        if ticket is not None and not self.reactor.is_current:
-            self._later(partial(self._turn_away, ticket))
-        elif ticket is None or not self.caller.has(ticket):
-            with self._turning_away:
-                self._turned_away += 1
-            self._give_space(ticket)
-            if self.journal is not None and ticket is not None:
-                self.journal.let_go(ticket.record)  # it may be there, where a signal came in between
-
-    def _check_key(self, function: Function) -> None:
-        if function.signature.pickles and self.key is None:
-            raise ConfigError(
-                f"{function.name}: pickles need a mesh key, and there is none: whoever can reach it could run "
-                "any code; hint: dingo-zmq keygen instead of --insecure-lan, or another marshaller"
-            )
-
-    def _submit_special(self, ticket: Ticket, result: Result[Any]) -> Result[Any]:
-        """Send a task with terms, or one whose report is ignored; return what the program gets."""
-        if ticket.options.on_terms:
-            ticket.terms = Terms(ticket.options)
-        if isinstance(ticket, StreamTicket):
-            return self._submit_stream(ticket, result)
-        told = result
-        if ticket.options.ignore_report:
-            ticket.unpack = MethodType(_nothing, getattr(ticket.unpack, "__self__", self))
-            told = _told_at_once(result)
-        self.caller.inbox.append(ticket)
-        if self.reactor.sleeping:
-            self.reactor.wake()
-        if not self.reactor.running:
-            self._late(ticket, result)
-        return told
-
-    def _submit_stream(self, ticket: StreamTicket, result: Result[Any]) -> Result[Any]:
-        ticket.open_stream(result, partial(self.took, ticket))
-        self._later(partial(self.caller.stream, ticket, ticket.reading))
-        if not self.reactor.running:
-            self._late(ticket, result)
-        return result
-
-    def _take_space(self, ticket: Ticket, size: int) -> None:
-        self._has_large = True
-        self._space.take(size, lambda: self._unusable, may_block=not self.reactor.is_current)
-        ticket.large = size
-
-    def _give_space(self, ticket: Ticket | None) -> None:
-        large: int = getattr(ticket, "large", 0)
-        if large:
-            self._space.give(large)
-
-    def _wait_for_room(self, number: int) -> None:
-        def full() -> bool:
-            return number - self._settled - self._turned_away > self.settings.max_open and not self._unusable
-
-        self._room.wait(full, may_block=not self.reactor.is_current)
-        if self._unusable:
-            raise Closed(self._unusable)
+        return self.calls.streamer(function, options)
 
     def cancel(self, ticket: Ticket, result: Result[Any]) -> bool:
         """Cancel a task unless it is known to have started."""
-        if ticket.started or ticket.settled:
-            return False
-        won = result._fail(Failure(Code.CANCELLED, "cancelled before it started"))
-        if won:
-            self._later(partial(self.caller.cancel, ticket))
-        return won
+        return self.calls.cancel(ticket, result)
 
     def stop(self, ticket: Ticket) -> bool:
         """Cancel a task even where it runs; its final report tells."""
-        asked = not ticket.settled
-        if asked:
-            self._later(partial(self.caller.stop, ticket))
-        return asked
-
-    def took(self, ticket: Ticket) -> None:
-        """So many values of a stream were taken that its node should know at once."""
-        self._later(partial(self.caller.took, ticket))
+        return self.calls.stop(ticket)
 
     def why(self, ticket: Ticket) -> str:
         """Return in words why a task is not done."""
-        try:
-            return self.reactor.ask(partial(self.caller.why, ticket), timeout=2.0)
-        except (Closed, TimeoutError):
-            return self._unusable or "the I/O thread of this process is busy"
+        return self.calls.why(ticket)
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> None:
         """Run a user's callback on a thread of its own."""
         self._callbacks.call_soon(fn, *args)
-
-    def _later(self, fn: Callable[[], None]) -> None:
-        try:
-            self.reactor.call(fn)
-        except Closed:
-            return
-
-    # ------------------------------------------------------------------ in the I/O thread
-
-    def _settle(self, entry: Entry, node: str) -> None:
-        self._settled += 1
-        if self._room.waiting:
-            self._room.freed()
-        if self._has_large:
-            self._give_space(cast(Ticket, entry))
-        result = entry.result
-        if not self._finish(entry, node):
-            self._counts.settled(result)
-
-    def _finish(self, entry: Entry, node: str) -> bool:
-        """Tell the program what came of a task; return whether that is that it ended well."""
-        ticket: Any = entry
-        result, well = entry.result, False
-        entry.result = None
-        if entry.status == _SUCCESS:
-            try:
-                if type(entry) is StreamTicket:
-                    well = result._succeed(entry.reading.had, node, entry.attempt)
-                else:
-                    well = result._succeed(ticket.unpack((entry.body, entry.buffers)), node, entry.attempt)
-            except (ArgumentError, PeerError) as exc:
-                result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", node, entry.attempt))
-                self._undecoded(entry, node, "the return does not fit", exc)
-        else:
-            result._fail(self._failure(entry, node))
-        entry.body, entry.buffers = b"", ()
-        return well
-
-    def _failure(self, entry: Entry, node: str) -> Failure:
-        failure = entry.failure or self._decoded_failure(entry, node).with_history(entry.history)
-        if entry.terms is not None and failure.code is Code.RAISED:
-            failure = failure.after(entry.terms.raised + 1)
-        if entry.options.ignore_report:
-            if failure.code is Code.SHUTDOWN:
-                self._left_undone += 1
-            else:
-                tell_ignored(self.events, entry.route.name, entry.id, failure)
-        return failure
-
-    def _told(self, told: Told | Retried) -> None:
-        entry = told.entry
-        if isinstance(entry, StreamTicket) and isinstance(told, Told) and told.status == _PARTIAL:
-            self._value(entry, told)
-            return
-        name, id, attempt, options = entry.route.name, entry.id, entry.attempt, entry.options
-        if isinstance(told, Retried):
-            retry = Report(name, id, Status.PROGRESS, (None, told.text), told.failure, told.node, attempt, options)
-            entry.result._report(retry)
-            return
-        status, value = Status(told.status), None
-        if status is Status.PROGRESS and told.body:
-            try:
-                value = decode_progress((told.body, told.buffers))
-            except PeerError as exc:
-                self._undecoded(entry, told.node, "dropped a progress report", exc, Level.DEBUG)
-                return
-        report = Report(name, id, status, value, None, told.node, attempt, options)
-        entry.result._report(report)
-
-    def _value(self, ticket: StreamTicket, told: Told) -> None:
-        """One value of a stream has come."""
-        name, id, attempt = ticket.route.name, ticket.id, ticket.attempt
-        body = told.body, told.buffers
-        try:
-            value = ticket.unpack(body)
-        except (ArgumentError, PeerError) as exc:
-            ticket.result._fail(Failure(Code.DECODE, str(exc), type(exc).__qualname__, "", told.node, attempt))
-            self._undecoded(ticket, told.node, "a value does not fit", exc)
-            self.stop(ticket)
-            return
-        stream = ticket.stream()
-        if stream is not None:
-            report = Report(name, id, Status.PARTIAL, value, None, told.node, attempt, ticket.options)
-            stream.put(report, size(body))
-
-    def _decoded_failure(self, entry: Entry, node: str) -> Failure:
-        try:
-            return decode_failure((entry.body, entry.buffers), node, entry.attempt)
-        except PeerError as exc:
-            self._undecoded(entry, node, "the failure cannot be read", exc)
-            return Failure(Code.GENERIC, f"an unreadable failure: {exc}", "", "", node, entry.attempt)
-
-    def _undecoded(self, entry: Entry, node: str, what: str, exc: Exception, level: Level = Level.INFO) -> None:
-        if self.events.hears(Origin.CALLER, level):
-            name, id = entry.route.name, entry.id
-            text = f"{node}: task {name} id {plain(id)}: {what}: {plain(str(exc), most=SAID_MOST)}"
-            details = {"node": node, "name": name, "id": id, "error": exc}
-            self.events.tell(Origin.CALLER, level, EventCode.DECODE, text, **details)
 
     # ------------------------------------------------------------------ serving
 
@@ -659,7 +303,7 @@ class MeshEngine:
         """
         served = list(functions)
         for function in served:
-            self._check_key(function)
+            self.calls.check_key(function)
         node_id = secrets.token_hex(8)
         identity = Identity(
             node_id,
@@ -778,8 +422,8 @@ class MeshEngine:
         end = time.monotonic() + timeout
         while True:
             seen = self._news_count
-            if self._unusable:
-                raise Closed(self._unusable)
+            if self.calls.unusable:
+                raise Closed(self.calls.unusable)
             peers = self.peers()
             left = end - time.monotonic()
             if enough(peers) or left <= 0:
@@ -820,13 +464,10 @@ class MeshEngine:
     def _look(self) -> tuple[int, int, Counter[Code], list[tuple[Result[Any], Entry]]]:
         """Return how many tasks were called, how many were settled, the failures among them, and the others."""
         tasks = self.caller.open_tasks()
-        if self._came_late:
-            known = {entry for _, entry in tasks}
-            late = [ticket for ticket in self._came_late if not (ticket.settled or ticket in known)]
-            tasks += [(ticket.result, ticket) for ticket in late]
-        codes, settled = self._counts.codes(), self._settled
-        not_called = self._room.waiting + self._space.waiting + self._turned_away
-        return drawn(self._ids) - not_called, settled, codes, tasks
+        late = self.calls.late(lambda: {entry for _, entry in tasks})
+        tasks += [(ticket.result, ticket) for ticket in late]
+        codes, settled = self.settling.counts.codes(), self.calls.settled
+        return self.calls.called, settled, codes, tasks
 
     def _ledger(
         self, called: int, settled: int, codes: Counter[Code], tasks: list[tuple[Result[Any], Entry]]
@@ -843,7 +484,7 @@ class MeshEngine:
 
     def results(self) -> list[Result[Any]]:
         """Return the results of all tasks not settled; none after the end."""
-        return [] if self._unusable else self.reactor.ask(self.caller.results)
+        return [] if self.calls.unusable else self.reactor.ask(self.caller.results)
 
     def close(self, timeout: float) -> None:
         """
@@ -851,38 +492,18 @@ class MeshEngine:
 
         In a forked child it touches nothing, since all of it is its parent's.
         """
-        if self._unusable == FORKED:
+        calls = self.calls
+        if calls.unusable == FORKED:
             return
-        if not self._unusable:
-            self._unusable = "this App is closed"
+        if not calls.unusable:
+            calls.unusable = "this App is closed"
         self._changed()
         if self._herald is not None:
             self._herald.close()
         self._finder.stop()
-        self.reactor.stop(timeout)  # which closes the journal, too
-        tell_left_undone(self.events, self._left_undone)
-        self._room.freed()
-        self._space.freed()
+        self.reactor.stop(timeout)
+        if self._lives is not None:
+            self._lives.close()
+        tell_left_undone(self.events, self.settling.left_undone)
+        calls.freed()
         self._callbacks.close()
-
-
-def _nothing(signature: Any, body: Body) -> None:
-    """Take the return of a task whose report is ignored."""
-
-
-def _told_at_once(result: Result[Any]) -> Result[Any]:
-    """Return what the program gets of a task whose report is ignored."""
-    told: Result[Any] = Result(result.name, result.id, result._owner)
-    told._succeed(None)
-    return told
-
-
-def _large(route: Route, body: Body, limit: int) -> tuple[Route, Body]:
-    """Return the route of a large body, and a copy of what the program may go on to change."""
-    total = size(body)
-    if total > limit:
-        raise BodyTooLarge(
-            f"the arguments of {route.name}() take {total:,} bytes, over the body limit of {limit:,}; "
-            "hint: send less at a time, or raise the limit of callers and nodes"
-        )
-    return route._replace(size=total), frozen(body)

@@ -229,23 +229,26 @@ class _CallerEngine(MeshEngine):
     @property
     def unusable(self) -> str:
         """Why it cannot be used any more, "" while it can."""
-        return self._unusable
+        return self.calls.unusable
 
     def take_back(self, entry: Entry) -> None:
         """Have a task cancelled by the I/O thread, unless it has started by then."""
-        self._later(partial(self.caller.cancel, entry))
+        self.calls.later(partial(self.caller.cancel, entry))
 
     def start_stream(self, entry: Entry, reading: Reading) -> None:
         """Have a task sent by the I/O thread whose values are read as they come."""
-        self._later(partial(self.caller.stream, entry, reading))
+        self.calls.later(partial(self.caller.stream, entry, reading))
 
     def tell_taken(self, entry: Entry) -> None:
         """Have the I/O thread tell how many values were taken."""
-        self._later(partial(self.caller.took, entry))
+        self.calls.later(partial(self.caller.took, entry))
 
     def stop_there(self, entry: Entry) -> None:
         """Have a task stopped by the I/O thread, even where it runs."""
-        self._later(partial(self.caller.stop, entry))
+        self.calls.later(partial(self.caller.stop, entry))
+
+    def _hand_over_to(self) -> tuple[Callable[[Entry, str], object], Callable[[Told | Retried], object]]:
+        return self._settle, self._told
 
     def _settle(self, entry: Entry, node: str) -> None:
         if entry.failure is not None:

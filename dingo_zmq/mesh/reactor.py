@@ -117,6 +117,14 @@ class Reactor:
         """Start the loop."""
         self._loop_thread.start()
 
+    def abandon(self) -> None:
+        """Close what there is of a loop that does not start after all."""
+        self.running = False
+        self.context.destroy(0)
+        self._poll.close()
+        self._bell.close()
+        self._ended.set()
+
     def wake(self) -> None:
         """See that the loop looks at the deques; cheap to call too often."""
         self.sleeping = False

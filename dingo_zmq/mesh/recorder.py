@@ -120,7 +120,7 @@ class Recorder:
         return [entry for action in actions for entry in action.entries]
 
     def give_up(self) -> list[decider.Settled]:
-        """The journal is closed: settle anew what it does not have as settled, for the next life goes on with it."""
+        """The journal is closed: settle anew what it has as open, for the next life goes on with it."""
         entries = self.unfinished()
         for entry in entries:
             text = "the App was closed before its end was recorded; the next one with the journal fetches it"

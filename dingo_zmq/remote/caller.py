@@ -278,7 +278,7 @@ class RemoteCaller:
             )
         return handing_out(self._submitter(function, options, _StreamTicket))
 
-    def _submitter(self, function: Function, options: Options, make: type[_Ticket]) -> Submit:
+    def _submitter(self, function: Function, options: Options, make: type[_Ticket]) -> Submit:  # noqa: C901 - hot
         producer = self._roles.producer()
         store = self._roles.store() if self._roles.has_store or not options.ignore_report else None
         pack, name, tasks = function.signature.pack, function.name, self._open
@@ -296,15 +296,16 @@ class RemoteCaller:
                 self._room.wait(self._full)
             id = new_id()  # noqa: A001
             ticket = make(self, function, id, options)
-            if body[1] or len(body[0]) > LARGE:
-                large = size(body)
-                self._space.take(large, lambda: self._cause if self._closed else "")
-                ticket.large = large
             packet = TaskPacket(name, id, options, *body, stream=make is not _Ticket)
             ticket.store = store
-            next(self._called)
-            tasks.add(ticket)
+            counted = False
             try:
+                if body[1] or len(body[0]) > LARGE:
+                    self._space.take(size(body), ticket, lambda: self._cause if self._closed else "")
+                for _ in self._called:  # noqa: B007 - unlike after next(), no signal comes before it is kept
+                    break
+                counted = True
+                tasks.add(ticket)
                 if self._closed:  # looked at last: `close` says so first, and then settles what is open
                     raise Closed(self._cause)
                 if special or store is None:
@@ -316,6 +317,8 @@ class RemoteCaller:
                 if self._forget(ticket):
                     with self._turning_away:
                         self._turned_away += 1
+                elif not counted and ticket.large:
+                    self._space.give(ticket.large)
                 raise
             return ticket.result
 

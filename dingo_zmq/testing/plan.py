@@ -290,7 +290,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     jobs = _bearable(_jobs(dice, how, nodes, callers, faults, heal_at), nodes)
     delicate = frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ())
     jobs = _streams(seed, _on_terms(seed, _with_refusals(seed, jobs)))
-    journals, more = frozenset[int](), []
+    journals, more = frozenset[int](), list[Fault]()
     if faults:
         journals, more = _journals(seed, len(callers), heal_at, planned, jobs)
     return Plan(
@@ -507,8 +507,8 @@ def _journals(
     restarts = [_fault(dice, Kind.CALLER_RESTARTS, heal_at) for _ in range(number)]
     dice = Random(f"disks {seed}")  # noqa: S311 (dice of a game)
     written = [job for job in jobs if job.caller in chosen and not job.stream and job.at < heal_at]
-    full = [_full_disk(dice, sorted(chosen), written, heal_at) for _ in range(dice.choice((0, 0, 1, 2))) if written]
-    return chosen, restarts + full
+    number = dice.choice((0, 0, 1, 2)) if written else 0
+    return chosen, restarts + [_full_disk(dice, sorted(chosen), written, heal_at) for _ in range(number)]
 
 
 def _full_disk(dice: Random, journals: list[int], jobs: list[Job], heal_at: float) -> Fault:

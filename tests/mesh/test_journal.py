@@ -14,9 +14,11 @@ from time import monotonic
 import pytest
 
 from dingo_zmq import App, Result
-from dingo_zmq.errors import Closed, JournalError, TaskExpired, TaskShutdown, TaskUnknown, UsageError
+from dingo_zmq.errors import Busy, Closed, JournalError, TaskExpired, TaskShutdown, TaskUnknown, UsageError
+from dingo_zmq.journal import Call, JournalFile
+from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import roster
-from tests import served
+from tests import marshalled, served
 from tests.support import PATIENCE, Gate, Mesh, Program, wait_until
 
 CALLER = """
@@ -209,8 +211,31 @@ def test_terms_hold_over_lives(mesh: Mesh, path: Path) -> None:
     app.close(wait=False)
     del waits, late, expires
     mesh.node("one")
-    first, second = opened(mesh, path).recover()
-    assert told([first, second]) == [6, 9]
+    first, second, third = opened(mesh, path).recover()
+    assert told([first, third]) == [6, 9]
+    with pytest.raises(TaskExpired):  # the end of its result was not recorded any more
+        second.result(0)
+
+
+def test_a_task_written_anew_was_called_when_it_was_called(mesh: Mesh, path: Path) -> None:
+    """Its delay and its expiry do not begin anew where nodes read another marshaller."""
+    app = mesh.app(journal=path)
+    result = app.options(expires=3600.0).call("as_json", [])
+    (before,) = calls_in(path)
+    mesh.node("one", target=marshalled.__file__)
+    wait_until(lambda: calls_in(path)[0].fingerprint != before.fingerprint, "it is written anew")
+    (after,) = calls_in(path)
+    assert abs(after.called - before.called) < 0.1
+    result.wait(PATIENCE)
+
+
+def calls_in(path: Path) -> list[Call]:
+    """Return the tasks that are in a journal, as they were called; also while it is open."""
+    file = JournalFile(path, read_only=True)
+    try:
+        return list(file._rows(Call, "calls"))
+    finally:
+        file.close()
 
 
 def test_what_is_only_known_by_name_comes_back(mesh: Mesh, path: Path) -> None:
@@ -230,6 +255,48 @@ def test_map_records_many_at_once(mesh: Mesh, path: Path) -> None:
     assert sorted(app.map("add", range(300), range(300), ahead=3, ordered=False)) == [2 * n for n in range(300)]
     values = app.map("add", [1, app.call("add", 1, 1), 3], [1, 1, 1])
     assert list(values) == [2, 3, 4]
+
+
+def test_map_leaves_no_task_of_which_nobody_hears(mesh: Mesh, path: Path) -> None:
+    """A later call of the same step raises: nobody gets the results of those before it."""
+    app = opened(mesh, path, max_open=5, full="raise")
+    held = [app.call("add", 1) for _ in range(3)]
+    with pytest.raises(Busy):
+        list(app.map("add", range(100), range(100)))
+    wait_until(lambda: len(app.ledger().tasks) == len(held), "only what is held is open")
+    ledger = app.ledger()
+    assert (ledger.called, ledger.open) == (5, 3)
+    assert ledger.cancelled == 2
+    with pytest.raises(Busy):
+        list(app.map("add", range(100), range(100)))
+
+
+def test_a_start_that_fails_leaves_the_journal_free(mesh: Mesh, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise RuntimeError("no thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reactor, "start", fails)
+        with pytest.raises(RuntimeError, match="no thread"):
+            opened(mesh, path).recover()
+    assert opened(mesh, path).recover() == []
+
+
+def test_an_app_whose_loop_died_leaves_the_journal_free(mesh: Mesh, path: Path) -> None:
+    app = opened(mesh, path)
+    result = app.call("add", 1)
+    reactor = app.engine().reactor
+
+    def dies() -> None:
+        raise RuntimeError("on purpose")
+
+    reactor.call(dies)
+    assert reactor.has_ended(PATIENCE)
+    with pytest.raises(TaskShutdown):
+        result.result(PATIENCE)
+    app.close()
+    (again,) = opened(mesh, path).recover()
+    assert not again.done()
 
 
 def test_map_goes_on_at_the_bound_of_open_tasks(mesh: Mesh, path: Path) -> None:
@@ -329,7 +396,7 @@ def test_an_old_life_calls_no_more(mesh: Mesh, path: Path) -> None:
     assert other.call("add", 2).result(PATIENCE) == 7
     with pytest.raises((JournalError, Closed), match="another program has opened|closed"):
         app.call("add", 3)
-    wait_until(lambda: "fenced off" in app.engine()._unusable, "it is told")
+    wait_until(lambda: "fenced off" in app.engine().calls.unusable, "it is told")
     with pytest.raises(Closed, match="fenced off"):
         app.call("add", 3)
 

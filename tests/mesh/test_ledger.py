@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dingo_zmq import Code, chain
-from dingo_zmq.errors import Busy, UsageError
+from dingo_zmq.errors import Busy, Closed, UsageError
 from tests import served
 from tests.support import PATIENCE, Gate, Mesh, Program, settled, wait_until
 
@@ -90,7 +91,7 @@ def test_calls_that_raise_are_not_counted(shared: Mesh, gate: Gate) -> None:
     asyncio.run(turned_away())
     waiting = threading.Thread(target=lambda: app.call("add", 1).wait(PATIENCE))
     waiting.start()
-    wait_until(lambda: app.engine()._room.waiting, "a call waits")
+    wait_until(lambda: app.engine().calls.room.waiting, "a call waits")
     assert (app.ledger().called, app.ledger().open) == (2, 2)
     for visitor in visitors:
         visitor.go()
@@ -108,7 +109,7 @@ def test_the_bound_of_bytes(shared: Mesh, gate: Gate) -> None:
     done: list[int] = []
     waiting = threading.Thread(target=lambda: done.append(app.call("length", bytes(90_000)).result(PATIENCE)))
     waiting.start()
-    wait_until(lambda: app.engine()._space.waiting, "a call waits")
+    wait_until(lambda: app.engine().calls.space.waiting, "a call waits")
     assert (app.ledger().called, app.ledger().open) == (2, 1)
     assert app.call("add", 1).result(PATIENCE) == 6
     visitor.go()
@@ -175,14 +176,38 @@ def test_it_balances_in_the_middle_of_load(shared: Mesh) -> None:
     assert (ledger.called, ledger.failed, ledger.ok + ledger.cancelled) == (900, 300, 600)
 
 
+def test_a_call_that_waits_for_bytes_at_the_end_is_no_task(shared: Mesh, gate: Gate) -> None:
+    app = shared.app(max_open_bytes=100_000)
+    held = app.call("nothing", bytes(90_000))
+    failed: list[Exception] = []
+
+    def call() -> None:
+        try:
+            app.call("nothing", bytes(90_000))
+        except Closed as exc:
+            failed.append(exc)
+
+    waiting = threading.Thread(target=call)
+    waiting.start()
+    wait_until(lambda: app.engine().calls.space.waiting, "a call waits")
+    app.close(wait=False)
+    waiting.join(PATIENCE)
+    assert len(failed) == 1
+    assert held.done()
+    assert str(app.ledger()) == "called 1 = 0 ok + 1 failed + 0 cancelled + 0 expired + 0 open"
+
+
 INTERRUPTED = """
 import signal, sys, threading
 from dingo_zmq import App
 
 app = App(sys.argv[1], **({"discovery": ["directory"]} if sys.argv[1] == "mesh" else {}))
+if sys.argv[2:]:
+    app = App("mesh", discovery=["directory"], journal=sys.argv[2], max_open_bytes=500_000)
 if sys.argv[1] == "local":
     app.register("add", lambda a: a)
 app.call("add", 0).result(30)
+words = ["add", 1] if len(sys.argv) < 4 else ["length", bytes(100_000)]
 main = threading.get_ident()
 over = threading.Event()
 
@@ -195,7 +220,7 @@ ringing.start()
 while came < 30:
     try:
         while True:
-            results.append(app.call("add", 1))
+            results.append(app.call(*words))
             if len(results) > 1000:
                 results.pop(0).wait()
     except KeyboardInterrupt:
@@ -204,15 +229,18 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 over.set()
 ringing.join()
 app.close()
-print(app.ledger())
+ledger = app.ledger()
+assert len(ledger.tasks) == ledger.open == 0
+print(ledger)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs pthread_kill")
-@pytest.mark.parametrize("mode", ["local", "mesh"])
-def test_calls_that_ctrl_c_cuts_off(shared: Mesh, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["local", "mesh", "mesh with a journal", "mesh with a journal, and large"])
+def test_calls_that_ctrl_c_cuts_off(shared: Mesh, mode: str, tmp_path: Path) -> None:
     """Each is a task that runs, or none at all."""
-    script = shared.script(INTERRUPTED, mode)
+    name, journal, large = mode.split()[0], "journal" in mode, "large" in mode
+    script = shared.script(INTERRUPTED, name, *[str(tmp_path / "tasks.db")][:journal], *["large"][:large])
     assert script.wait() == 0, script
     (line,) = script.out.splitlines()
     assert line.endswith("0 failed + 0 cancelled + 0 expired + 0 open")

@@ -340,9 +340,7 @@ def test_two_nodes_that_were_greeted_with_one_token_are_two(stage: Stage) -> Non
     life = stage.life(2)
     first, second = entry("1"), entry("2")
     base, nodes = b"a token!", {"n1": b"incarnat", "n2": b"another!"}
-    held = [
-        (made, Holder(base, nodes[name], name, 6)) for made, name in zip((first, second), nodes, strict=True)
-    ]
+    held = [(made, Holder(base, nodes[name], name, 6)) for made, name in zip((first, second), nodes, strict=True)]
     life.caller.resume([], held, 0.0)
     for name, incarnation in nodes.items():
         life.caller.found(name, 0.0)
