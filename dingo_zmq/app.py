@@ -107,7 +107,8 @@ class App:
         full: "wait", or "raise" where `call` is to raise `Busy` at these bounds in any thread.
         max_kept, max_kept_bytes: in mesh mode, answers that a node of this App keeps until their callers have
             heard them, and bytes of those above 64 KiB; above that it takes no more tasks.  What it keeps for a
-            caller that is silent for a minute is dropped.
+            caller that is silent for a minute is dropped; for one with a journal only after ten minutes, or where
+            such callers have half of what may be kept, or 256 MiB.
         max_callers: in mesh mode, callers that a node of this App knows at a time; a further one waits until one
             has gone, or was silent for 5 s and has nothing there.
         max_nodes: in mesh mode, nodes that are used at a time; later ones wait until an earlier one is gone, and a

@@ -316,6 +316,11 @@ class Link:
         """Bytes of the answers that are kept."""
         return sum([answer.size for answer in self.kept.values()])
 
+    @property
+    def large_bytes(self) -> int:
+        """Bytes of those of them that are large."""
+        return sum([answer.large for answer in self.kept.values()]) if self.large else 0
+
     def heard(self, number: int) -> None:
         """Free the answers up to a report number."""
         kept = self.kept

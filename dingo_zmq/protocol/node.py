@@ -301,21 +301,36 @@ class Node:
 
     def _forget_the_silent(self, now: float) -> None:
         silent = [link for link in self.links.values() if now - link.touched > FORGET_SECONDS]
-        kept = [link for link in silent if link.life and now - link.touched <= KEEP_SECONDS]
-        size = sum(link.kept_bytes for link in kept)
-        kept.sort(key=lambda link: link.touched)
+        away = []  # those whose journals may be opened again
         for link in silent:
-            if link not in kept:
-                seconds = KEEP_SECONDS if link.life else FORGET_SECONDS
-                text = f"forgotten after {seconds:.0f} s of silence"
-                self._forget(link)
-                self.out.append(Note(text, link.caller, code=EventCode.LOST))
-        while size > KEEP_BYTES:
-            link = kept.pop(0)
-            size -= link.kept_bytes
-            text = f"forgotten before its journal is opened again: over {KEEP_BYTES:,} bytes of answers are kept"
+            if link.life and now - link.touched <= KEEP_SECONDS:
+                away.append(link)
+                continue
+            seconds = KEEP_SECONDS if link.life else FORGET_SECONDS
             self._forget(link)
-            self.out.append(Note(text, link.caller, Level.WARNING, EventCode.LOST))
+            self.out.append(Note(f"forgotten after {seconds:.0f} s of silence", link.caller, code=EventCode.LOST))
+        if any(link.kept for link in away):
+            self._bound_those_away(away)
+
+    def _bound_those_away(self, away: list[Link]) -> None:
+        """Answers to callers that are away may fill half of what is kept for all, the rest is for those here."""
+        away.sort(key=lambda link: link.touched)
+        bounds = (
+            (KEEP_BYTES, "bytes", [link.kept_bytes for link in away]),
+            (self.bounds.kept // 2, "answers (half of max_kept)", [len(link.kept) for link in away]),
+            (self.bounds.kept_bytes // 2, "bytes (half of max_kept_bytes)", [link.large_bytes for link in away]),
+        )
+        for most, what, sizes in bounds:
+            left = sum(sizes)
+            for link, size in zip(away, sizes, strict=True):
+                if left <= most:
+                    break
+                left -= size
+                if link.dead:
+                    continue
+                text = f"forgotten before its journal is opened again: over {most:,} {what} are kept for such"
+                self._forget(link)
+                self.out.append(Note(text, link.caller, Level.WARNING, EventCode.LOST))
 
     def _look_at_bounds(self) -> None:
         """Take no more tasks while too many answers are kept, and take some again after that."""

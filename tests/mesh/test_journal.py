@@ -271,7 +271,9 @@ def test_map_leaves_no_task_of_which_nobody_hears(mesh: Mesh, path: Path) -> Non
         list(app.map("add", range(100), range(100)))
 
 
-def test_a_start_that_fails_leaves_the_journal_free(mesh: Mesh, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_leaves_the_journal_free(
+    mesh: Mesh, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*args: object) -> None:
         raise RuntimeError("no thread")
 

@@ -239,7 +239,7 @@ print(ledger)
 @pytest.mark.parametrize("mode", ["local", "mesh", "mesh with a journal", "mesh with a journal, and large"])
 def test_calls_that_ctrl_c_cuts_off(shared: Mesh, mode: str, tmp_path: Path) -> None:
     """Each is a task that runs, or none at all."""
-    name, journal, large = mode.split()[0], "journal" in mode, "large" in mode
+    name, journal, large = mode.split(maxsplit=1)[0], "journal" in mode, "large" in mode
     script = shared.script(INTERRUPTED, name, *[str(tmp_path / "tasks.db")][:journal], *["large"][:large])
     assert script.wait() == 0, script
     (line,) = script.out.splitlines()

@@ -13,7 +13,7 @@ from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol.caller import Caller
 from dingo_zmq.protocol.former import Holder
-from dingo_zmq.protocol.intake import Function
+from dingo_zmq.protocol.intake import Bounds, Function
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Identity, Node
 from dingo_zmq.protocol.recording import holds
@@ -310,6 +310,26 @@ def test_answers_of_callers_that_are_away_are_bounded_in_bytes(
     stage.end("2")
     stage.wait(2)
     assert stage.node.links == {}
+
+
+@pytest.mark.parametrize("bounds", [Bounds(kept=3), Bounds(kept_bytes=3 * 100_000)])
+def test_callers_that_are_away_leave_room_for_others(stage: Stage, bounds: Bounds) -> None:
+    """Else one that has died would keep a node from taking tasks of anybody for ten minutes."""
+    stage.node.bounds = bounds
+    first = stage.life(1)
+    first.find()
+    first.call("1", "2")
+    dies(first)
+    large = b"x" * 100_000
+    for number in ("1", "2"):
+        bundle, held = stage.running.pop(number)
+        stage.node.finished(bundle, [(held, SUCCESS, large, ())], 0.1, number == "2", stage.now)
+    stage.settle()
+    stage.wait(50)
+    assert len(stage.node.links) == 1
+    stage.wait(20)
+    assert stage.node.links == {}
+    assert (bounds.taken, bounds.full) == (0, False)
 
 
 def test_a_caller_without_a_journal_is_superseded(stage: Stage) -> None:
