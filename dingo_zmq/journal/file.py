@@ -209,7 +209,7 @@ class JournalFile:
             if end.record in found:
                 found[end.record].end = end
         life = max(life + 1, int(time.time() * 1000))
-        return State(caller, life, [*found.values()], max(last, highest), int(lives) + 1)
+        return State(caller, life, [*found.values()], max(last, highest), int(lives or 0) + 1)
 
     def dead(self) -> list[Dead]:
         """
