@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +15,7 @@ import click
 import msgspec
 
 from dingo_zmq.cli.common import FAILED, NOBODY, complain, how_to_find, in_words, mesh_app, mesh_options, plain
+from dingo_zmq.errors import TaskExpired
 from dingo_zmq.invoke import convert_words
 from dingo_zmq.model import Options, Status, check_part
 from dingo_zmq.protocol.ledger import Entry, Route
@@ -115,10 +117,11 @@ def call(
     options = Options().replace(**chosen)
     words = [word.removeprefix(_MARK) for word in args]
     app = mesh_app(**where)
-    wait = _Wait(name, timeout, lambda: how_to_find(app.engine()))
+    wait = _Wait(name, timeout, lambda: how_to_find(app.engine()), expires)
     try:
         signature = _signature(app.engine(), Route(name, node=options.node, needs=options.needs), wait)
         positional, named = convert_words(signature, words, name) if signature else (words, {})
+        chosen["expires"] = wait.hand_over()
         if _yields(signature):
             chosen["monitor_progress"] = False
             stream = app.options(**chosen).stream(name, *positional, **named)
@@ -126,6 +129,9 @@ def call(
             return
         result = app.options(**chosen).call(name, *positional, **named)
         value = _or_stop(result, wait, partial(_follow, result, wait))
+    except TaskExpired as exc:
+        failure: Any = exc.failure  # it knew only what was left
+        raise TaskExpired(replace(failure, message=wait.not_started)) from None
     finally:
         app.close(wait=False)
     _print(value, as_json)
@@ -139,17 +145,40 @@ class _Wait:
         name: of the function.
         timeout: seconds.
         how_to_find: gives the hint where no node is found.
+        expires: seconds within which the task must have started, None for any.
     """
 
-    def __init__(self, name: str, timeout: float, how_to_find: Callable[[], str]) -> None:
+    def __init__(
+        self, name: str, timeout: float, how_to_find: Callable[[], str], expires: float | None = None
+    ) -> None:
         self._name, self._timeout, self._how_to_find = name, timeout, how_to_find
         self._said, self._said_at = "", time.monotonic()
         self._end = self._said_at + timeout
+        self._expires = math.inf if expires is None else expires
+        self._expires_at = self._said_at + self._expires
 
     def begin(self) -> None:
         """Wait anew, for the next value."""
         self._said_at = time.monotonic()
         self._end = self._said_at + self._timeout
+
+    def hand_over(self) -> float | None:
+        """
+        Return the seconds that the task has left to start, None for any; from now on others see to that.
+
+        Raises:
+            SystemExit: where none are left.
+        """
+        left, self._expires_at = self._expires_at - time.monotonic(), math.inf
+        if left <= 0:
+            complain(self.not_started)
+            sys.exit(FAILED)
+        return None if left == math.inf else left
+
+    @property
+    def not_started(self) -> str:
+        """What is said of a task whose time ran out before it started."""
+        return f"it was not started within {self._expires:g} s of the call"
 
     @property
     def over(self) -> bool:
@@ -159,7 +188,8 @@ class _Wait:
     @property
     def slice(self) -> float:
         """Seconds until there may be something to say, or the time is up."""
-        return max(0.0, min(self._said_at + PATIENCE_SECONDS, self._end) - time.monotonic())
+        until = min(self._said_at + PATIENCE_SECONDS, self._end, self._expires_at)
+        return max(0.0, until - time.monotonic())
 
     @property
     def look_seconds(self) -> float:
@@ -179,8 +209,10 @@ class _Wait:
         Raises:
             SystemExit: where the time is up.
         """
+        if time.monotonic() >= self._expires_at:
+            _give_up(self.not_started, why(), self._how_to_find, FAILED)
         if self.over:
-            _give_up(self._name, self._timeout, why(), self._how_to_find)
+            _give_up(f"{self._name} was not done within {self._timeout:g} s", why(), self._how_to_find, NOBODY)
         if time.monotonic() >= self._said_at + PATIENCE_SECONDS:
             words = why()
             news = _SECONDS.sub("", words)
@@ -260,16 +292,16 @@ def _print_each(stream: Stream[Any], wait: _Wait, as_json: bool) -> None:
         wait.begin()
 
 
-def _give_up(name: str, timeout: float, why: str, how_to_find: Callable[[], str]) -> NoReturn:
-    """Say what it waited for in vain, and leave."""
+def _give_up(what: str, why: str, how_to_find: Callable[[], str], code: int) -> NoReturn:
+    """Say what happened and what it waited for in vain, and leave."""
     cause, guess, better = why.partition(_GUESS)
     hint = "dingo-zmq peers shows the nodes and what they are doing"
     if guess:
         hint = f"{guess[2:]}{better}"
     elif cause.startswith(_NOBODY):
         hint = how_to_find()
-    complain(f"{name} was not done within {timeout:g} s", hint, cause=cause)
-    sys.exit(NOBODY)
+    complain(what, hint, cause=cause)
+    sys.exit(code)
 
 
 def _print(value: Any, as_json: bool) -> None:

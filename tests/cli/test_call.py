@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dingo_zmq.cli.call import _Wait
 from tests.support import PATIENCE, Gate, Mesh, Program, closed_port
 
 
@@ -322,6 +323,35 @@ def test_a_call_says_what_it_waits_for_again_when_that_changes(mesh: Mesh, gate:
     visitor.go()
     assert (call.wait(), call.out) == (0, "done\n")
     assert len(call.err.splitlines()) == len(set(call.err.splitlines()))
+
+
+def test_a_task_expires_while_it_waits_for_a_node(mesh: Mesh) -> None:
+    call = mesh.invoke("call", "add", "2", "--expires", "0.3", "--timeout", str(PATIENCE))
+    assert (call.code, call.out) == (1, "")
+    assert call.err.splitlines()[:2] == [
+        "error: it was not started within 0.3 s of the call",
+        f"cause: no node of mesh '{mesh.name}' has been found",
+    ]
+    assert mesh.invoke("call", "add", "2", "--expires", "30", "--timeout", "0.3").code == 3
+
+
+def test_a_task_expires_while_it_waits_for_a_worker(mesh: Mesh, gate: Gate) -> None:
+    mesh.node("narrow", "--threads", "1")
+    mesh.app().call("wait_at", gate.port)
+    gate.next()
+    call = mesh.invoke("call", "add", "2", "--expires", "1.5", "--timeout", str(PATIENCE))
+    assert (call.code, call.out) == (1, "")
+    assert call.err.splitlines()[-1].startswith("error: it was not started within 1.5 s of the call")
+
+
+def test_what_the_wait_for_a_node_has_left_of_the_time_to_start_is_passed_on() -> None:
+    wait = _Wait("add", PATIENCE, str, PATIENCE)
+    left = wait.hand_over()
+    assert left is not None
+    assert 0 < left < PATIENCE
+    assert _Wait("add", PATIENCE, str, None).hand_over() is None
+    with pytest.raises(SystemExit, match="1"):
+        _Wait("add", PATIENCE, str, 1e-9).hand_over()
 
 
 def test_the_node_can_be_chosen(mesh: Mesh) -> None:
