@@ -30,7 +30,6 @@ from dingo_zmq.protocol.streams import Reading
 from dingo_zmq.registry import Function, Registry
 from dingo_zmq.remote import RemoteEngine, Roles
 from dingo_zmq.result import Result, leave_behind
-from dingo_zmq.room import FULL
 from dingo_zmq.stream import Stream
 from dingo_zmq.task import Decorator, NamedCalls, Submit, SubmitStream, TaskFunction, changed
 
@@ -130,8 +129,8 @@ class App:
     block is optional: its clean end waits for what is open, an exception does not.
 
     Raises:
-        UsageError: for an unknown mode, an id maker that is none, or a marshaller that is none or whose name is
-            taken.
+        UsageError: for an unknown mode, a number or choice that makes no sense, an id maker that is none, or a
+            marshaller that is none or whose name is taken.
     """
 
     def __init__(
@@ -172,12 +171,12 @@ class App:
         if self.mode == "mesh":
             _load_mesh()
         self.registry = Registry(Marshallers(marshallers, allow_pickle=allow_pickle))
-        self.threads = threads or default_threads()
-        given: dict[str, Any] = {"peers": tuple(peers), "limit": limit, "max_open": max_open, "full": full}
+        given: dict[str, Any] = {"limit": limit, "max_open": max_open, "full": full}
         given["max_open_bytes"], given["max_callers"] = max_open_bytes, max_callers
         given["max_kept"], given["max_kept_bytes"], given["max_nodes"] = max_kept, max_kept_bytes, max_nodes
-        if full is not None and full not in FULL:
-            raise UsageError(f"full must be one of {', '.join(FULL)}, not {full!r}")
+        _check({"threads": threads, **given})
+        self.threads = default_threads() if threads is None else threads
+        given["peers"] = tuple(peers)
         given["key"] = None if key is None else os.fspath(key)
         given["bind"], given["advertise"] = tuple(bind), tuple(advertise)
         given["insecure_lan"] = insecure_lan
@@ -195,8 +194,7 @@ class App:
         self._tasks: dict[str, TaskFunction[..., Any]] = {}
         self._unchecked: dict[str, TaskFunction[..., Any]] = {}  # called by name, and unknown here
         self._engine: Engine | None = None
-        most, full = self._settings.get("max_open", MAX_OPEN), self._settings.get("full", "wait")
-        self._flows = Keeper(self._engine_now, most, self.events, full)
+        self._flows = Keeper(self._engine_now, self.events)
         self._closed, self._cause = False, "this App is closed"
         self._lock = threading.Lock()
         _apps.add(self)
@@ -608,17 +606,19 @@ class App:
         return engine
 
     def _make_engine(self) -> Engine:
-        most, limit = self._settings.get("max_open", MAX_OPEN), self._settings.get("limit", BODY_LIMIT)
-        full = self._settings.get("full", "wait")
+        told = _told_here(self._settings) if self.mode == "local" else self._told()
+        most, limit = told.get("max_open", MAX_OPEN), told.get("limit", BODY_LIMIT)
+        full = told.get("full", "wait")
+        self._flows.bound(most, full)
         if self.mode == "local":
             wire = limit if self._wire else None
             return LocalEngine(self.threads, self._own, most, self.events, wire=wire, full=full)
         if self.mode == "remote":
-            most_bytes = self._settings.get("max_open_bytes", MAX_OPEN_BYTES)
+            most_bytes = told.get("max_open_bytes", MAX_OPEN_BYTES)
             return RemoteEngine(self._roles, most, limit, self.events, full, most_bytes)
-        from dingo_zmq.mesh.engine import MeshEngine
+        from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 
-        return MeshEngine(self.mesh_settings(), self.events, self.registry.get)
+        return MeshEngine(MeshSettings(**told), self.events, self.registry.get)
 
     def engine(self) -> MeshEngine:
         """
@@ -639,12 +639,16 @@ class App:
         Args:
             changes: settings that differ, see `dingo_zmq.mesh.engine.MeshSettings`.
         """
-        from dingo_zmq.config import for_app
         from dingo_zmq.mesh.engine import MeshSettings
 
+        return MeshSettings(**self._told(**changes))
+
+    def _told(self, **changes: Any) -> dict[str, Any]:
+        """Return what this App was told, by its arguments, by variables or by the file of settings."""
+        from dingo_zmq.config import for_app
+
         given: dict[str, Any] = {**self._settings, **changes}
-        told = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        return MeshSettings(**for_app(told))
+        return for_app({name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
     def close(self, *, wait: bool = True, timeout: float | None = None) -> None:
         """
@@ -710,6 +714,23 @@ class App:
 def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
     """Take some of the keywords out of `options`, and return them."""
     return {name: options.pop(name) for name in names if name in options}
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Check what the program gave of numbers and choices; see `config.check`."""
+    if any(value is not None for value in given.values()):
+        from dingo_zmq.config import check
+
+        check(given)
+
+
+def _told_here(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what an App in local mode was told; it looks at no file, and at no variable that it does not need."""
+    if not any(variable in os.environ for variable in ("DINGO_ZMQ_MAX_OPEN", "DINGO_ZMQ_FULL", "DINGO_ZMQ_LIMIT")):
+        return given
+    from dingo_zmq.config import of_variables
+
+    return {**of_variables("max_open", "full", "limit"), **given}
 
 
 def _load_mesh() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dingo_zmq.errors import ConfigError
+from dingo_zmq.errors import ConfigError, UsageError
 from dingo_zmq.model import BODY_LIMIT, MAX_CALLERS, MAX_KEPT, MAX_KEPT_BYTES, MAX_NODES, MAX_OPEN, MAX_OPEN_BYTES
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "Config",
     "Setting",
     "Value",
+    "check",
     "file_path",
     "folder",
     "for_app",
+    "of_variables",
     "resolve",
     "use",
 ]
@@ -302,9 +304,22 @@ def resolve(flags: Mapping[str, Any] | None = None) -> Config:
     return Config(values, path, table is not None, _unknown_variables())
 
 
+def check(given: Mapping[str, Any]) -> None:
+    """
+    Check numbers and choices that a program gives, by the names of settings; None is not given.
+
+    Raises:
+        UsageError: for a value that cannot be.
+    """
+    for name, value in given.items():
+        setting = SETTINGS[name]
+        if value is not None and (setting.kind == "whole" or setting.choices) and not _fits(setting, value):
+            raise UsageError(_wrong(setting, name, value, f"{name}={_example(setting)}"))
+
+
 def for_app(given: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the settings of an App in mesh mode, without those that nobody has set.
+    Return the settings of an App in mesh or remote mode, without those that nobody has set.
 
     Args:
         given: its arguments, which win; None is not given, nor is an empty tuple but for `discovery`.
@@ -317,6 +332,17 @@ def for_app(given: Mapping[str, Any]) -> dict[str, Any]:
     config = resolve()
     there = {name: config[name] for name, s in SETTINGS.items() if s.for_app and config.is_set(name)}
     return {**there, **told}
+
+
+def of_variables(*names: str) -> dict[str, Any]:
+    """
+    Return those of these settings that a variable has, without a look at anything else.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+    texts = {name: os.environ.get(SETTINGS[name].variable) for name in names}
+    return {name: _from_text(SETTINGS[name], text) for name, text in texts.items() if text}
 
 
 # ---------------------------------------------------------------------- the file
@@ -373,7 +399,8 @@ def _from_file(setting: Setting, raw: Any, path: Path) -> Any:
     elif setting.kind == "seconds" and isinstance(raw, int) and not isinstance(raw, bool):
         value = float(raw)
     if value is None or not _fits(setting, value):
-        raise _wrong(setting, f"{path}: {setting.name}", raw, f"{setting.name} = {_example(setting)}")
+        words = _wrong(setting, f"{path}: {setting.name}", raw, f"{setting.name} = {_example(setting)}")
+        raise ConfigError(words)
     if setting.name == "key":
         return str(path.parent / Path(value).expanduser())
     return value
@@ -396,7 +423,7 @@ def _from_text(setting: Setting, text: str) -> Any:
         value = None
     if value is None or not _fits(setting, value):
         example = _example(setting).strip('[]"').replace('", "', ",")
-        raise _wrong(setting, setting.variable, text, f"{setting.variable}={example}")
+        raise ConfigError(_wrong(setting, setting.variable, text, f"{setting.variable}={example}"))
     return value
 
 
@@ -406,7 +433,7 @@ def _from_flag(setting: Setting, value: Any) -> Any:
     if setting.kind == "list":
         return tuple(value)
     if not _fits(setting, value):
-        raise _wrong(setting, setting.flag, value, f"{setting.flag} {_example(setting)}")
+        raise ConfigError(_wrong(setting, setting.flag, value, f"{setting.flag} {_example(setting)}"))
     return value
 
 
@@ -449,8 +476,8 @@ def _example(setting: Setting) -> str:
     )
 
 
-def _wrong(setting: Setting, where: str, got: Any, hint: str) -> ConfigError:
-    return ConfigError(f"{where} must be {setting.wanted}, not {got!r:.80}; hint: {hint}")
+def _wrong(setting: Setting, where: str, got: Any, hint: str) -> str:
+    return f"{where} must be {setting.wanted}, not {got!r:.80}; hint: {hint}"
 
 
 def _unknown_variables() -> dict[str, str]:

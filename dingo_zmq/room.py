@@ -10,11 +10,9 @@ from typing import Protocol
 from dingo_zmq.errors import Busy, Closed
 from dingo_zmq.waiting import Condition
 
-__all__ = ["FULL", "Room", "Space", "always_waits"]
+__all__ = ["Room", "Space", "always_waits"]
 
 LOOK_SECONDS = 1.0
-FULL = ("wait", "raise")
-"""what calls may do at a bound"""
 
 always_waits = threading.local()
 """`.here` is set in the threads that send what comes next in flows: those were admitted before"""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dingo_zmq.errors import ArgumentError, BodyTooLarge, Closed, EncodeError
 from dingo_zmq.listening import Events
-from dingo_zmq.model import Code, Failure
+from dingo_zmq.model import MAX_OPEN, Code, Failure
 from dingo_zmq.pool import CallbackThread
 from dingo_zmq.result import Result
 from dingo_zmq.room import Room, always_waits
@@ -31,21 +31,29 @@ class Keeper:
     It is not the thread of the users' callbacks, since those may wait for a flow.
 
     Args:
-        start: starts the App if need be; raises `Closed` where it is closed.
-        max_open: flows not settled at a time, beside the App's tasks; at the bound a call waits, or raises `Busy`
-            in an event loop.  What a flow itself sends does not wait here.
+        start: starts the App if need be, and tells `bound`; raises `Closed` where it is closed.
         events: hears of handlers that fail.
-        full: "wait", or "raise" where such a call raises `Busy` anywhere.
     """
 
-    def __init__(self, start: Callable[[], Callbacks], max_open: int, events: Events, full: str = "wait") -> None:
-        self._start, self._max_open, self._events = start, max_open, events
+    def __init__(self, start: Callable[[], Callbacks], events: Events) -> None:
+        self._start, self._events = start, events
         self._callbacks: Callbacks | None = None
         self._open: set[Result[Any]] = set()
-        self._room = Room(max_open, full)
+        self.bound(MAX_OPEN, "wait")
         self._thread = CallbackThread("flows")
         self._ids = itertools.count(1)
         self._closed = False
+
+    def bound(self, max_open: int, full: str) -> None:
+        """
+        Keep to this bound; told before the first flow is admitted.
+
+        Args:
+            max_open: flows not settled at a time, beside the App's tasks; at the bound a call waits, or raises
+                `Busy` in an event loop.  What a flow itself sends does not wait here.
+            full: "wait", or "raise" where such a call raises `Busy` anywhere.
+        """
+        self._max_open, self._room = max_open, Room(max_open, full)
 
     def admit(self) -> None:
         """

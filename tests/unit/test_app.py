@@ -51,6 +51,19 @@ def test_peers_in_one_text() -> None:
         App("mesh", peers="tcp://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("mode", ["local", "mesh", "remote"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_open", "max_open_bytes", "max_kept", "max_kept_bytes", "max_callers", "max_nodes", "limit", "threads"],
+)
+def test_a_bound_that_makes_no_sense(mode: str, name: str) -> None:
+    for value in (0, -3, "5", 2.5, True):
+        words = rf"^{name} must be a whole number of at least 1, not {value!r}; hint: {name}=\d+$"
+        with pytest.raises(UsageError, match=words):
+            App(mode, **{name: value})
+    App(mode, **{name: 1}).close()
+
+
 def test_making_an_app_starts_nothing() -> None:
     before = threading.active_count()
     app = App("mesh")

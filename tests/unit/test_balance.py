@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +171,31 @@ def test_at_the_bound_a_call_raises_if_told_to(steps: Steps) -> None:
         assert chain(fine.bind(1), fine.bind()).call().result(PATIENCE) == 1
     with pytest.raises(UsageError, match="full must be one of wait, raise"):
         App("local", full="fall over")
+
+
+@pytest.mark.parametrize(
+    ("mode", "told_by"), [("local", "variables"), ("remote", "variables"), ("remote", "file")]
+)
+def test_a_bound_that_the_program_has_not_given(mode: str, told_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if told_by == "file":
+        (Path(os.environ["DINGO_ZMQ_CONFIG_DIR"]) / "config.toml").write_text('max_open = 2\nfull = "raise"\n')
+    else:
+        monkeypatch.setenv("DINGO_ZMQ_MAX_OPEN", "2")
+        monkeypatch.setenv("DINGO_ZMQ_FULL", "raise")
+    for given, most in (({}, 2), ({"max_open": 3}, 3)):
+        for flows in (False, True):
+            app, steps = App(mode, **given), Steps()
+            held = app.register("held", steps.held)
+            if mode == "remote":
+                app.use(LocalBroker())
+                app.use(LocalBackend())
+            call = chain(held.bind()).call if flows else held.call
+            for _ in range(most):
+                call()
+            with pytest.raises(Busy, match=rf"{most} tasks are open, and call\(\) is not to wait"):
+                call()
+            steps.free.set()
+            app.close(wait=False)
 
 
 def test_at_the_bound_of_bytes(steps: Steps) -> None:

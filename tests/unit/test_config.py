@@ -232,3 +232,18 @@ def test_local_mode_does_not_look(file: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_local_mode_looks_at_few_variables(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("nonsense = 1\n")
+    monkeypatch.setenv("DINGO_ZMQ_PORT", "x")
+    monkeypatch.setenv("DINGO_ZMQ_MAX_OPEN", "x")
+    for given in ({}, {"max_open": 3}):
+        app = App("local", **given)
+        app.register("f", lambda: 0)
+        with pytest.raises(ConfigError, match="DINGO_ZMQ_MAX_OPEN must be a whole number"):
+            app.call("f")
+    monkeypatch.setenv("DINGO_ZMQ_MAX_OPEN", "3")
+    with App("local") as app:
+        app.register("f", lambda: 0)
+        assert app.call("f").result(30) == 0
