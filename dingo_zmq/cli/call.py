@@ -297,7 +297,9 @@ def _give_up(what: str, why: str, how_to_find: Callable[[], str], code: int) -> 
     cause, guess, better = why.partition(_GUESS)
     hint = "dingo-zmq peers shows the nodes and what they are doing"
     if guess:
-        hint = f"{guess[2:]}{better}"
+        better, _, more = better.partition("?; ")
+        hint = f"{guess[2:]}{better.removesuffix('?')}?"
+        cause += f"; {more}" if more else ""
     elif cause.startswith(_NOBODY):
         hint = how_to_find()
     complain(what, hint, cause=cause)

@@ -73,6 +73,11 @@ class Caller:
         return self._tasks.late
 
     @property
+    def met(self) -> bool:
+        """Whether any node has ever answered."""
+        return self._contacts.met
+
+    @property
     def closed(self) -> bool:
         """Whether nothing is sent any more."""
         return self._tasks.closed

@@ -43,6 +43,7 @@ class Contacts:
     Attributes:
         peers: the nodes, by key.
         links: those with a link, by its token.
+        met: whether any node has ever answered.
     """
 
     def __init__(self, name: str, mesh: str, dice: Dice, tasks: OpenTasks, life: int = 0) -> None:
@@ -50,6 +51,7 @@ class Contacts:
         self._former: dict[Former, FormerPeer] = {}
         self.peers: dict[str, Peer] = tasks.peers
         self.links: dict[bytes, Peer] = {}
+        self.met = False
         self.out: list[Action] = tasks.out
         self._dice, self._tasks = dice, tasks
         self._hellos = 0
@@ -124,12 +126,15 @@ class Contacts:
         """A node was found, and is called `label` until it says its name; the doer connects to it."""
         peer = self.peers.get(key)
         if peer is None:
-            self.peers[key] = Peer(key, self._hellos, journal=self.life > 0)
+            peer = self.peers[key] = Peer(key, self._hellos, journal=self.life > 0)
+            peer.found_at = now
             self._last_tick = self._last_tick or now
         else:
+            if not peer.announced:
+                peer.found_at = now
             peer.announced = True
             peer.draining = False
-        self.peers[key].found_as(label)
+        peer.found_as(label)
 
     def gone(self, key: str, now: float) -> None:
         """A node said good-bye, or is announced no more: a hint only, its next CREDIT knows better."""
@@ -282,6 +287,7 @@ class Contacts:
         if doubles or peer.welcome is None or peer.welcome.node != welcome.node:
             self.out.append(Reached(peer.key, welcome.node, doubles))
         fresh = peer.stage is not Stage.READY
+        self.met = True
         peer.welcomed(welcome)
         for name, told in welcome.functions.items():
             lane = peer.lanes.get(name)

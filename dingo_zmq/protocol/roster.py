@@ -12,6 +12,8 @@ from dingo_zmq.protocol.ledger import Entry, Lane, Route, fits
 
 BEAT_SECONDS = 1.0
 HELLO_SECONDS, HELLO_MOST = 0.1, 2.0
+FRESH_SECONDS = 1.0
+"""that connections to a node just found may take before it counts as one that cannot be reached"""
 SUSPECT_SECONDS = 2.5
 LOST_SECONDS = 5.0
 BUSY_SECONDS = 30.0
@@ -110,6 +112,7 @@ class Peer:
     After a broken connection (`broke`) no task is sent until a BEAT sent since has been echoed.
     `name` is what people call the node: its name, or before its WELCOME what it was found as.
     `tags` are what it said it has.
+    `found_at` is when it was found, last.
     `locked_out` is why it does not let us in, or "".
     `busy` is set where it was said to get no new tasks, being silent.
     `early` has reports of streams, by number, that came after a gap: they wait for those before them.
@@ -138,6 +141,7 @@ class Peer:
         self.tags: frozenset[str] = frozenset()
         self.barred = ""
         self.announced = True
+        self.found_at = NEVER
         self.name = key
         self.locked_out = ""
         self.blamed: list[tuple[bytes, Entry]] = []
@@ -221,6 +225,10 @@ class Peer:
         """Whether nothing stands between the node and being forgotten, once it is announced no more."""
         apart = not self.connected and (self.lost or self.stage is not Stage.READY)
         return apart or not self.token
+
+    def fresh(self, now: float) -> bool:
+        """Whether it was found so lately that its connections need not be up yet."""
+        return self.welcome is None and not self.token and now - self.found_at < FRESH_SECONDS
 
     def state(self, now: float) -> str:
         """Return in a word or two how things stand, for people."""

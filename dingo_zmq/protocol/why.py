@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from dingo_zmq.model import counted, in_words, plain
 from dingo_zmq.protocol.caller import Caller
@@ -76,15 +76,31 @@ def _history(entry: Entry) -> str:
 def _no_node(caller: Caller, route: Route, now: float) -> str:
     peers = [peer for peer in caller.peers.values() if not peer.former]
     if not peers:
-        return f"no node of mesh {caller.mesh!r} has been found"
+        return f"no node of mesh {caller.mesh!r} {'is there any more' if caller.met else 'has been found'}"
     ready = [peer for peer in peers if peer.stage is Stage.READY]
     others = [peer for peer in peers if peer.stage is not Stage.READY]
+
+    def standing(peer: Peer) -> tuple[str, str]:
+        return _standing(peer, now)
+
     if not ready:
-        none = "no node answers now" if any(peer.welcome for peer in peers) else "no node has answered yet"
-        return "; ".join([none, *_grouped(others, _standing, 1)])
+        none = "no node answers now" if caller.met else "no node has answered yet"
+        return "; ".join([none, *_grouped(others, standing, 1)])
     clauses = _choice(ready, route, now)
-    barred = [peer for peer in others if peer.locked_out or peer.barred]
-    return "; ".join([*clauses, *_grouped(barred, _standing, len(clauses))])
+    suited = any(_suits(peer, peer.lanes, route) for peer in ready)
+    more = [peer for peer in others if peer.locked_out or peer.barred or (not suited and _may_suit(peer, route))]
+    return "; ".join([*clauses, *_grouped(more, standing, len(clauses))])
+
+
+def _suits(peer: Peer, functions: Container[str], route: Route) -> bool:
+    """Return whether a node that has these functions is one that a task asks for, apart from how it is now."""
+    called = not route.node or peer.is_called(route.node)
+    return route.name in functions and called and not peer.lacks(route.needs)
+
+
+def _may_suit(peer: Peer, route: Route) -> bool:
+    """Return whether a node that does not answer may be one that a task asks for, as far as it ever told."""
+    return peer.welcome is None or _suits(peer, peer.welcome.functions, route)
 
 
 def _choice(ready: list[Peer], route: Route, now: float) -> list[str]:
@@ -203,15 +219,15 @@ def _marshallers(fingerprint: str) -> tuple[str, str]:
 def _trouble(peer: Peer, now: float) -> str:
     """Return why a node gets no tasks now, as something that follows its name."""
     if peer.stage is not Stage.READY:
-        return _standing(peer)[0]
+        return _standing(peer, now)[0]
     if peer.draining:
         return "is draining"
     if peer.quiet(now) >= 1:
         return f"has been silent for {peer.quiet(now):.0f} s"
-    return "has a broken connection"
+    return "has not answered on its new connection yet" if peer.connected else "has a broken connection"
 
 
-def _standing(peer: Peer) -> tuple[str, str]:
+def _standing(peer: Peer, now: float) -> tuple[str, str]:
     """Return how far we are with a node that is not READY, of one and of several alike."""
     if peer.locked_out:
         cause = peer.locked_out.removeprefix("it ")
@@ -222,6 +238,8 @@ def _standing(peer: Peer) -> tuple[str, str]:
         return f"refused us: {peer.barred}", f"refused us: {peer.barred}"
     if peer.connected:
         return "has not greeted us yet", "have not greeted us yet"
+    if peer.fresh(now):
+        return "is not connected yet", "are not connected yet"
     return "cannot be reached", "cannot be reached"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,15 @@ def test_an_unknown_function(shared: Mesh) -> None:
         'cause: no node has "ad"',
         'hint: did you mean "add" (one)?',
     ]
+
+
+def test_an_unknown_function_and_a_peer_that_is_not_there(shared: Mesh) -> None:
+    call = shared.invoke("call", "ad", "2", "--timeout", "0.5", "--peer", f"tcp://127.0.0.1:{closed_port()}")
+    assert (call.code, call.out) == (3, "")
+    error, cause, hint = call.err.splitlines()
+    assert error == "error: ad was not done within 0.5 s"
+    assert re.fullmatch(r'cause: no node has "ad"; \S+ is not connected yet', cause)
+    assert hint == 'hint: did you mean "add" (one)?'
 
 
 def test_an_unknown_function_is_told_early_and_may_still_come(mesh: Mesh, tmp_path: Path) -> None:

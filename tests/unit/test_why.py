@@ -24,9 +24,9 @@ class Mesh:
     def __init__(self) -> None:
         self.caller = Caller("me", "lab", Random(1))
 
-    def found(self, key: str, *, up: bool = True) -> Mesh:
+    def found(self, key: str, *, up: bool = True, at: float = 0.0) -> Mesh:
         """A node that has said nothing so far."""
-        self.caller.found(key, 0.0, key)
+        self.caller.found(key, at, key)
         for side in Side if up else ():
             self.caller.connected(key, side, 0.0)
         return self
@@ -62,6 +62,20 @@ class Mesh:
         self.caller.received(welcome, (), 0.0)
         return self
 
+    def lost(self, key: str) -> Mesh:
+        """A node has died."""
+        for side in Side:
+            self.caller.disconnected(key, side, NOW)
+        self.caller.refused(key, NOW)
+        return self
+
+    def gone(self, key: str) -> Mesh:
+        """A node has died, and is announced no more."""
+        self.lost(key)
+        self.caller.gone(key, NOW)
+        self.caller.tick(NOW)
+        return self
+
     def call(
         self, name: str = "scan", *, fingerprint: str = "", size: int = 0, number: int = 1, **options: Any
     ) -> Entry:
@@ -90,6 +104,28 @@ def full(name: str) -> Mesh:
 
 def test_no_node() -> None:
     assert Mesh().why() == "no node of mesh 'lab' has been found"
+
+
+def test_no_node_any_more() -> None:
+    mesh = Mesh().found("bench-3", up=False).gone("bench-3")
+    assert mesh.why() == "no node of mesh 'lab' has been found"
+    mesh.node("bench-3").gone("bench-3")
+    assert mesh.why() == "no node of mesh 'lab' is there any more"
+    mesh.found("bench-4")
+    assert mesh.why() == "no node answers now; bench-4 has not greeted us yet"
+
+
+def test_nodes_that_were_just_found() -> None:
+    mesh = Mesh().found("bench-1", up=False, at=0.5)
+    assert mesh.why() == "no node has answered yet; bench-1 is not connected yet"
+    mesh.found("bench-2", up=False, at=0.9)
+    assert mesh.why() == "no node has answered yet; bench-1 and bench-2 are not connected yet"
+    entry = mesh.call()
+    assert why(mesh.caller, entry, 1.7) == (
+        "no node has answered yet; bench-1 cannot be reached; bench-2 is not connected yet"
+    )
+    mesh.node("bench-3").lost("bench-3")
+    assert why(mesh.caller, entry, NOW).endswith("bench-3 cannot be reached")
 
 
 def test_nodes_that_have_not_answered() -> None:
@@ -130,6 +166,24 @@ def test_who_does_not_let_us_in_is_named_for_it_might_have_it() -> None:
     mesh = Mesh().node("bench-3").found("bench-7", up=False)
     mesh.caller.locked_out("bench-7", 0.0)
     assert mesh.why("fetch") == 'no node has "fetch"; bench-7 does not accept our key'
+
+
+def test_who_has_not_greeted_us_is_named_for_it_might_have_it() -> None:
+    mesh = Mesh().node("bench-3", "cam").found("bench-7")
+    new = "bench-7 has not greeted us yet"
+    assert mesh.why("fetch") == f'no node has "fetch"; {new}'
+    assert mesh.why("scam") == f'no node has "scam"; did you mean "scan" (bench-3)?; {new}'
+    assert mesh.why(node="laser") == f'no node is called "laser"; {new}'
+    assert mesh.why(needs=["psu"]) == f'no node has the tag "psu"; there is: cam; {new}'
+    mesh.call(number=2)
+    assert mesh.why(needs=["cam"]) == '1 of 1 node has "scan"; bench-3 is full'
+
+
+def test_who_was_lost_is_named_if_it_had_it() -> None:
+    mesh = Mesh().node("bench-3").node("bench-4", functions=functions("fetch")).lost("bench-4")
+    assert mesh.why("fetch") == 'no node has "fetch"; bench-4 cannot be reached'
+    assert mesh.why("fetch", needs=["psu"]) == 'no node has "fetch"'
+    assert mesh.why("add") == 'no node has "add"'
 
 
 def test_a_function_that_differs() -> None:
@@ -261,6 +315,8 @@ def test_nodes_that_get_no_tasks_now() -> None:
     )
     mesh.caller.peers["bench-3"].proof = 0.9
     assert mesh.why().endswith("bench-3 has a broken connection")
+    mesh.caller.connected("bench-3", Side.TASKS, 0.9)
+    assert mesh.why().endswith("bench-3 has not answered on its new connection yet")
 
 
 def test_a_slow_node_that_is_passed_over() -> None:
