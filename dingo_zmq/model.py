@@ -183,7 +183,8 @@ class Options:
         at_most_once: never start it twice; a task whose node is lost while it may have been running
             ends with FAIL/UNKNOWN instead of being sent elsewhere.
         max_losses: after this many nodes died while the task may have been running, it ends with
-            FAIL/POISON.  At least 1.
+            FAIL/POISON.  At least 1.  The first node that it was sent to counts only if the caller knew by then
+            that it had started there, so one more may die; on all others it starts only once the caller knows.
         monitor_progress: also send the reports SENT and PROGRESS, not the final one alone.
         ignore_report: nothing comes back, and `call` returns a `Result` already settled with None.  The task is
             seen to all the same; where it fails, there is a line in the log.

@@ -197,6 +197,15 @@ def test_every_option_of_a_node_named_is_in_its_help(tmp_path: Path) -> None:
     assert set(re.findall(r"`(--[a-z-]+)`", paragraph[1])) == set(re.findall(r"(--[a-z-]+)", helped)) - {"--help"}
 
 
+def test_every_option_of_a_call_named_is_in_its_help(tmp_path: Path) -> None:
+    helped = python("-m", "dingo_zmq", "call", "--help", cwd=tmp_path).stdout
+    row = re.search(r"^\| `dingo-zmq call .*$", README, re.M)
+
+    assert row is not None
+    named = set(re.findall(r"`(--[a-z-]+)`", row[0]))
+    assert {"--at-most-once", "--expires"} <= named <= set(re.findall(r"(--[a-z-]+)", helped))
+
+
 def test_every_option_of_a_task_is_there() -> None:
     table = README.partition("| option | default | means |\n")[2].partition("\n\n")[0]
     named = {name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
