@@ -16,11 +16,12 @@ from dingo_zmq.errors import DingoError
 from dingo_zmq.journal import Dead, JournalFile
 from dingo_zmq.marshal import decode_failure
 from dingo_zmq.marshallers import spoken
-from dingo_zmq.model import Failure, counted
+from dingo_zmq.model import Code, Failure, counted
 from dingo_zmq.protocol.ledger import marshallers_of
 
 __all__ = ["dead"]
 
+_NEVER_STARTED = (Code.EXPIRED, Code.REFUSED)
 _BODY_MOST = 1000
 """characters shown of the arguments of a task"""
 
@@ -79,6 +80,7 @@ def requeue(journal: str, numbers: tuple[int, ...], everything: bool) -> None:
     Make dead letters of JOURNAL open tasks again, by the NUMBERS that `list` gives them.
 
     No program may have the journal open.  The next one that opens it sends them, as if they had just been called.
+    At-most-once tasks that may have started may then run a second time; they are named on stderr.
     """
     if bool(numbers) == everything:
         raise click.UsageError("name the numbers of dead letters, or --all")
@@ -89,6 +91,10 @@ def requeue(journal: str, numbers: tuple[int, ...], everything: bool) -> None:
         file.requeue([_as_called_now(letter) for letter in chosen])
     finally:
         file.close()
+    for letter in chosen:
+        if _may_run_twice(letter):
+            what = f"{letter.call.record} ({plain(letter.call.name)} {plain(letter.call.id)})"
+            click.echo(f"warning: task {what} is at-most-once, may have run, and will run again", err=True)
     click.echo(
         f"{counted(len(chosen), 'task')} of {plain(journal)} will be sent by the program that opens it next"
     )
@@ -109,6 +115,15 @@ def _chosen(letters: list[Dead], numbers: Any, journal: str) -> list[Dead]:
         complain(f"journal {journal}: there is no dead letter {missing[0]}", f"dingo-zmq dead list {journal}")
         sys.exit(NOBODY)
     return [known[number] for number in dict.fromkeys(numbers)]
+
+
+def _may_run_twice(letter: Dead) -> bool:
+    """Return whether a task that must not start twice may have started."""
+    failure, options = _failure(letter), letter.call.options
+    if failure is not None and failure.code in _NEVER_STARTED:
+        return False
+    unknown = failure is not None and failure.code is Code.UNKNOWN
+    return options.at_most_once or (unknown and options.tries.lost is None)  # that was its node's word
 
 
 def _as_called_now(letter: Dead) -> Dead:

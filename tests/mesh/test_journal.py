@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -140,7 +141,10 @@ def test_a_task_moves_on_where_its_node_died_with_the_caller(mesh: Mesh, path: P
     assert '"at_most_once": true' in shown.out
     assert [one["node"] for one in json.loads(shown.out)["failure"]["history"]] == ["one"]
     assert f"{gate.port}, 'once'" in shown.out
-    assert mesh.invoke("dead", "requeue", str(path), number).code == 0
+    queued = mesh.invoke("dead", "requeue", str(path), number)
+    assert (queued.code, queued.out.partition(" of ")[0]) == (0, "1 task")
+    what = f"task {number} (wait_at {once.id})"
+    assert queued.err == f"warning: {what} is at-most-once, may have run, and will run again\n"
     (again,) = opened(mesh, path).recover()
     gate.next().go()
     assert again.result(PATIENCE) == "once"
@@ -512,15 +516,35 @@ def test_dead_letters_that_are_not_there(mesh: Mesh, path: Path) -> None:
     assert (ran.code, ran.err.splitlines()[0]) == (3, f"error: journal {path}: there is no dead letter 7")
 
 
+def test_a_task_that_was_at_most_once_for_its_node_alone(mesh: Mesh, path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "once.py"
+    file.write_text(
+        "import os\n"
+        "from dingo_zmq import App\n"
+        "app = App()\n"
+        "@app.task(at_most_once=True)\n"
+        "def die() -> None:\n"
+        "    os._exit(1)\n"
+    )
+    mesh.node("victim", target=file)
+    app = opened(mesh, path)
+    with pytest.raises(TaskUnknown):
+        app.call("die").result(PATIENCE)
+    app.close()
+    queued = mesh.invoke("dead", "requeue", str(path), "--all")
+    assert re.fullmatch(r"warning: task 1 \(die \S+\) is at-most-once, .*\n", queued.err)
+
+
 def test_an_expired_task_is_a_dead_letter(mesh: Mesh, path: Path) -> None:
     app = opened(mesh, path)
     with pytest.raises(TaskExpired):
-        app.options(expires=0.05).call("add", 1, 2).result(PATIENCE)
+        app.options(expires=0.05, at_most_once=True).call("add", 1, 2).result(PATIENCE)
     app.close()
     ran = mesh.invoke("dead", "list", str(path), "--json")
     assert '"code": "EXPIRED"' in ran.out
     assert '"arguments": "1, 2"' in ran.out
-    assert mesh.invoke("dead", "requeue", str(path), "--all").out.startswith("1 task of")
+    queued = mesh.invoke("dead", "requeue", str(path), "--all")
+    assert (queued.out.partition(" of ")[0], queued.err) == ("1 task", "")
     assert mesh.invoke("dead", "list", str(path)).out.startswith("0 dead letters")
 
 
