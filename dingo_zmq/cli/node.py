@@ -132,6 +132,7 @@ def _example(functions: Mapping[str, str], options: list[str]) -> list[str]:
 def node_process(spec: str) -> None:
     """Be one of the processes of a node; started by ``dingo-zmq node``."""
     from dingo_zmq.mesh.engine import MeshEngine
+    from dingo_zmq.mesh.sockets import NODE_DESCRIPTORS, check_descriptors
     from dingo_zmq.mesh.supervisor import CONTROL_FD, OVERRAN, Control, die_with_parent
 
     told = json.loads(spec)
@@ -146,6 +147,7 @@ def node_process(spec: str) -> None:
     use(told["config"])
     app = load_app(told["target"])
     wanted = app.mesh_settings(**told["app"])
+    check_descriptors(NODE_DESCRIPTORS, "a node needs")
     engine = MeshEngine(replace(wanted, discovery=()), app.events)  # our supervisor announces us
     try:
         announcement = serve(

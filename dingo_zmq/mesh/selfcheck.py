@@ -10,6 +10,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh.keys import Key, new_key, secure_client
+from dingo_zmq.mesh.sockets import LOCK_DESCRIPTORS, check_descriptors
 
 __all__ = ["check_lock"]
 
@@ -34,8 +35,10 @@ def check_lock(tasks: str, reports: str, key: Key, seconds: float = CHECK_SECOND
         seconds: to wait for its answers.
 
     Raises:
-        ConfigError: if any of that is let in; the node must not serve then.
+        ConfigError: if any of that is let in, or this process cannot open what it takes to see; the node must not
+            serve then.
     """
+    check_descriptors(LOCK_DESCRIPTORS, "a node needs to see who is let in")  # else it would get no answer
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     tries = [
         _Try(context, kind, endpoint, what, secured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,9 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 __all__ = [
+    "LOCK_DESCRIPTORS",
     "NOBLOCK",
+    "NODE_DESCRIPTORS",
     "PORTS",
     "bind_pair",
     "check_descriptors",
@@ -40,6 +43,10 @@ NOBLOCK, MORE = (
 _EVENTS, _RCVMORE, _POLLIN = zmq.EVENTS, zmq.RCVMORE, int(zmq.POLLIN)
 _MAX_SOCKETS = 16384
 _DESCRIPTORS = 20
+LOCK_DESCRIPTORS = 24
+"""that a node needs for its look at who is let in, for a moment"""
+NODE_DESCRIPTORS = _DESCRIPTORS + LOCK_DESCRIPTORS
+"""that a node needs in all, before anybody calls it"""
 _OPTIONS = {
     zmq.LINGER: 1000,
     zmq.HEARTBEAT_IVL: 1000,
@@ -82,9 +89,13 @@ def _raise_file_limit() -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_descriptors() -> None:
+def check_descriptors(number: int = _DESCRIPTORS, what: str = "an App needs") -> None:
     """
-    See that this process may open what an App needs, since libzmq aborts the process where it cannot.
+    See that this process may open what is needed, since libzmq aborts the process where it cannot.
+
+    Args:
+        number: of files, beside those that are open.
+        what: who needs them for what, as "an App needs".
 
     Raises:
         ConfigError: where it may not.
@@ -92,12 +103,15 @@ def check_descriptors() -> None:
     _raise_file_limit()
     found = []
     try:
-        for _ in range(_DESCRIPTORS):
+        for _ in range(number):
             found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as exc:
+        limit = ""
+        if exc.errno == errno.EMFILE and resource is not None:
+            limit = f" {resource.getrlimit(resource.RLIMIT_NOFILE)[0] + number - len(found)} or more"
         raise ConfigError(
-            f"this process cannot open the {_DESCRIPTORS} files that an App needs: {exc.strerror}; "
-            "hint: close some, or raise the limit with ulimit -n"
+            f"this process cannot open the {number} files that {what}: {exc.strerror}; "
+            f"hint: close some, or raise the limit with ulimit -n{limit}"
         ) from exc
     finally:
         for each in found:

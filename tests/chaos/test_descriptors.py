@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -38,18 +39,18 @@ app = App("mesh")
 """
 
 
-def low_node(mesh: Mesh, port: int) -> Program:
-    words = ["node", str(SERVED), "--name", "low", "--port", str(port), "--threads", "2"]
-    node = Program(env=mesh.env, command=[sys.executable, "-c", LIMITED, str(LIMIT), *words])
+def low_node(mesh: Mesh, limit: int, *words: str) -> Program:
+    command = [sys.executable, "-c", LIMITED, str(limit), "node", str(SERVED), "--name", "low", *words]
+    node = Program(env=mesh.env, command=command)
     mesh.programs.append(node)
-    node.line("node ", "out")
     return node
 
 
 def test_a_node_whose_descriptors_strangers_use_up(mesh: Mesh) -> None:
     """Its callers are served; a new one is when the strangers have gone."""
     port = closed_port()
-    node = low_node(mesh, port)
+    node = low_node(mesh, LIMIT, "--port", str(port), "--threads", "2")
+    node.line("node ", "out")
     (pid,) = node.children()
     app, late = mesh.app(), mesh.app()
     assert app.call("add", 1).result(PATIENCE) == 6
@@ -63,6 +64,37 @@ def test_a_node_whose_descriptors_strangers_use_up(mesh: Mesh) -> None:
             stranger.close()
     assert waiting.result(PATIENCE) == 7
     assert node.children() == [pid]
+
+
+def test_a_node_that_cannot_start_says_how_many_it_needs(mesh: Mesh) -> None:
+    node = low_node(mesh, 20)
+    assert node.wait() == 2
+    assert "Traceback" not in node.err
+    needed = re.search(r"Too many open files\nhint: .* ulimit -n (\d+) or more$", node.err, re.M)
+    assert needed is not None
+    for limit in (24, 32, 36, int(needed[1]) - 1):
+        node = low_node(mesh, limit)
+        assert node.wait() == 2
+        assert needed[0] in node.err
+    low_node(mesh, int(needed[1])).line("node ", "out")
+    assert mesh.app().call("add", 1).result(PATIENCE) == 6
+
+
+def test_a_node_that_cannot_see_who_is_let_in_does_not_serve(mesh: Mesh) -> None:
+    """Its own connections would get no answer, as if nobody were let in."""
+    script = mesh.script(
+        START
+        + """
+app.register("one", lambda: 1)
+held = exhaust(36)
+try:
+    app.serve()
+except errors.ConfigError as exc:
+    print(exc)
+"""
+    )
+    assert script.wait() == 0, script
+    assert "that a node needs to see who is let in: Too many open files; hint: " in script.out
 
 
 def test_a_caller_that_cannot_connect_to_a_new_node(mesh: Mesh, tmp_path: Path) -> None:
