@@ -116,7 +116,8 @@ class App:
         bind: addresses or interfaces to keep to; default all of them with a mesh key, else loopback.
         advertise: where others are told that a node of this App is, as "host" or "host:port".
         insecure_lan: use no key at all; whoever can reach a node can then run its functions.
-        id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1.
+        id_maker: makes the ids of tasks, see `dingo_zmq.ids`; default a count from 1, with a journal behind the
+            number of the run, as in "3-17".
         journal: file in which tasks are recorded before `call` returns, and their ends before their results have
             them (mesh mode).  What is open when this process ends is gone on with by the next one with this
             journal, see `recover`.  What `stream` sends is not recorded.

@@ -22,7 +22,8 @@ class IDMaker(Protocol):
     Makes the ids of tasks; any thread may ask it.
 
     In the mesh the caller's own id stands before them, so they need be unique only within a caller and a function,
-    and only among the tasks that are open.
+    and only among the tasks that are open.  With a journal those of earlier runs may be open, too; without an id
+    maker such an App puts the number of the run before its count: "1-1", "1-2", and "2-1" in the next run.
     """
 
     def new_id(self, name: str, /) -> str:

@@ -358,7 +358,7 @@ class Failure:
     history: tuple[Try, ...] = ()
 
     def __str__(self) -> str:
-        head = f"{self.type}: {self.message}" if self.type else self.message or self.code.name.lower()
+        head = ": ".join(filter(None, [self.type, self.message])) or self.code.name.lower()
         where = f" (on {self.node})" if self.node else ""
         tried = in_words(self.history)
         more = f"; tried {'before ' if self.node else ''}on {tried}" if tried else ""

@@ -59,7 +59,7 @@ def _behind(caller: Caller, entry: Entry) -> str:
     """Return what is said of a stream that is as far ahead of its reader as it may be."""
     reading = caller.streams.get(entry)
     unread = 0 if reading is None else reading.unread
-    return f", and waits for its reader, who has {unread} values to take" if unread else ""
+    return f", and waits for its reader, who has {counted(unread, 'value')} to take" if unread else ""
 
 
 def _history(entry: Entry) -> str:

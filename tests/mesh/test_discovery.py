@@ -957,6 +957,19 @@ def test_more_nodes_than_there_may_be_wait_for_their_turn(caplog: pytest.LogCapt
     finder.stop()
 
 
+def test_more_nodes_than_the_one_there_may_be(caplog: pytest.LogCaptureFixture) -> None:
+    puppet = Puppet()
+    finder = Finder([puppet], "m", most=1)
+    finder.start(Heard())
+    for node in ("n1", "n2"):
+        puppet.emit(Found(announcement(node), "x"))
+    finder.stop()
+
+    assert [record.message for record in caplog.records] == [
+        "more than 1 node is announced; the rest is not used; hint: max_nodes"
+    ]
+
+
 def test_a_source_that_cannot_start_stops_the_others() -> None:
     good = Puppet()
 

@@ -172,6 +172,19 @@ def test_a_failure_is_shown_without_control_characters_and_kept_as_it_is() -> No
 
 
 @pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (Failure(Code.RAISED, "", "MemoryError", node="n1"), "MemoryError (on n1)"),
+        (Failure(Code.RAISED, "no", "ValueError"), "ValueError: no"),
+        (Failure(Code.EXPIRED, "too late"), "too late"),
+        (Failure(Code.EXPIRED), "expired"),
+    ],
+)
+def test_a_failure_in_words(failure: Failure, text: str) -> None:
+    assert str(failure) == text
+
+
+@pytest.mark.parametrize(
     ("status", "value", "returns"),
     [
         (Status.SUCCESS, 5, (5,)),

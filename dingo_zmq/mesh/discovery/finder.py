@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, Changed, Emit, Event, Found, Gone
-from dingo_zmq.model import MAX_NODES
+from dingo_zmq.model import MAX_NODES, counted
 from dingo_zmq.waiting import Condition
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ class Finder:
         self._waiting[node] = None
         if not self._warned:
             self._warned = True
-            _log.warning("more than %d nodes are announced; the rest is not used; hint: max_nodes", self._most)
+            most = f"{counted(self._most, 'node')} {'is' if self._most == 1 else 'are'}"
+            _log.warning("more than %s announced; the rest is not used; hint: max_nodes", most)
 
     def _next_news(self, source: str) -> list[Event]:
         """There is room for one more node."""

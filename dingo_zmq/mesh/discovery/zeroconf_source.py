@@ -11,7 +11,7 @@ from dingo_zmq.mesh.discovery.gate import Gate
 from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone
 from dingo_zmq.mesh.discovery.txt import decode_txt
-from dingo_zmq.model import MAX_NODES
+from dingo_zmq.model import MAX_NODES, counted
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
@@ -151,7 +151,7 @@ class ZeroconfSource:
             return True
         if not self._warned:
             self._warned = True
-            _log.warning("zeroconf announces more than %d nodes; the rest is ignored", self._limit)
+            _log.warning("zeroconf announces more than %s; the rest is ignored", counted(self._limit, "node"))
         return False
 
 
