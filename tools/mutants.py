@@ -169,13 +169,15 @@ def goes_are_not_written(patch: Patch) -> None:
 @mutant(seed=6)
 def links_end_with_a_life(patch: Patch) -> None:
     """Forget the link of the life before, and the answers kept there."""
+    new_link = serving.Node._new_link
 
-    def open_anew(self: Any, link: Any, hello: Any) -> None:
-        self._forget(link)
-        fresh = intake.Link(hello.link, hello.caller, self.functions.values(), link.touched, hello.life)
-        self.links[fresh.token] = self.by_caller[fresh.caller] = fresh
+    def open_anew(self: Any, hello: Any, now: float) -> Any:
+        older = self.by_caller.get(hello.caller)
+        if older is not None and hello.life > older.life > 0:
+            self._forget(older)
+        return new_link(self, hello, now)
 
-    patch.set(serving.Node, "_take_over", open_anew)
+    patch.set(serving.Node, "_new_link", open_anew)
 
 
 # ---------------------------------------------------------------------- records
