@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dingo_zmq.protocol import node
 from dingo_zmq.testing import Fault, Kind, Outcome, draw, play, play_seed
 from dingo_zmq.testing.many import play_seeds
-from tools.mutants import MUTANTS, Mutant
+from tools.mutants import MUTANTS, Mutant, Patch, findings
 
 SEEDS = int(os.environ.get("SEEDS", "40"))
 ENOUGH = 300  # seeds after which every kind of fault has happened
@@ -71,4 +72,13 @@ def test_a_fault_that_did_not_happen_is_told() -> None:
 def test_a_planted_fault_is_found(mutant: Mutant) -> None:
     """Tried first is a seed that found it once (`make mutants` tells the first that does)."""
     with mutant.planted():
-        assert any(play_seed(seed).failures for seed in (mutant.seed, *range(60)))
+        assert any(findings(seed) for seed in (mutant.seed, *range(60)))
+
+
+def test_a_planted_fault_that_only_raises_is_not_found() -> None:
+    def raises(patch: Patch) -> None:
+        patch.set(node.Node, "_beat", lambda self: None)
+
+    with Mutant(raises).planted():
+        assert play_seed(0).failures[0].startswith("exception: ")
+        assert findings(0) == []
