@@ -110,6 +110,7 @@ class Caller:
         self._open: dict[int, Result[Any]] = {}
         self._room = threading.Semaphore(wanted.ahead)
         self._progress = 0.0
+        self._counting = threading.Lock()  # `_done` runs on the callback thread, or at once in the calling one
         self._stop = threading.Event()
         self._over = False
         self._app.listen(Origin.CALLER, Level.INFO, callback=self._heard, size=1_000_000)
@@ -190,22 +191,25 @@ class Caller:
         return self._fatal.call(number, kind, deaths), wanted
 
     def _done(self, result: Result[Any], number: int, wanted: dict[str, str]) -> None:
-        if self._over:
-            return
-        self._progress = time.monotonic()
         failure = result.failure
         told = str(result.result(0)) if failure is None else failure.type or failure.code.name
         end = wanted.get(told)
-        if end is None:
-            self.outcome.wrong[number] = f"{told}, not {' or '.join(wanted)}: {failure}"
-        else:
-            setattr(self.outcome, end, getattr(self.outcome, end) + 1)
-        del self._open[number]
+        with self._counting:
+            if self._over:
+                return
+            self._progress = time.monotonic()
+            if end is None:
+                self.outcome.wrong[number] = f"{told}, not {' or '.join(wanted)}: {failure}"
+            else:
+                setattr(self.outcome, end, getattr(self.outcome, end) + 1)
+            del self._open[number]
         self._room.release()
 
     def _finish(self) -> None:
-        self._over = True
-        for number, result in list(self._open.items()):
+        with self._counting:
+            self._over = True
+            left = list(self._open.items())
+        for number, result in left:
             self.outcome.lost[number] = result.why() if len(self.outcome.lost) < SHOWN else ""
         ledger = getattr(self._app, "ledger", None)
         if ledger is not None:
