@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dingo_zmq.events import EventCode
 from dingo_zmq.model import Code, Status
 from dingo_zmq.protocol.ledger import Entry
 from dingo_zmq.protocol.node import FORGET_SECONDS
 from dingo_zmq.protocol.roster import Peer, Stage
 from dingo_zmq.protocol.starter import Starter
 from dingo_zmq.testing.cast import Cast
-from dingo_zmq.testing.history import FAILED
+from dingo_zmq.testing.history import FAILED, Return
 from dingo_zmq.testing.hosts import CallerHost
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import GENTLE, Job, Kind
@@ -332,6 +333,32 @@ def started_once(cast: Cast) -> Iterator[str]:
             yield f"{id} was started twice: {[(run.node, run.life, run.number) for run in runs]}"
 
 
+def done_is_not_started_again(cast: Cast) -> Iterator[str]:
+    """What a node had done when its caller was started again, and found that node in time, is done."""
+    history, happened = cast.scene.history, cast.faults.happened
+    if happened[Kind.ALIAS.value] or happened[Kind.REUSED.value]:  # the link by a second key ends the first
+        return
+    for caller, returns in history.returns.items():
+        ends = [later.at for later in returns[1:]] + [cast.scene.now]
+        for back, end in zip(returns, ends, strict=True):
+            for id, where in back.answered.items():
+                again = [run for run in history.executions[id] if back.at < run.at < end]
+                if again and _was_found(cast, back, where, again[0].at):
+                    places = [(round(run.at, 3), run.node, run.life) for run in again]
+                    yield f"{id} was done on {where} when {caller} came back at {back.at:.3f}, and ran at {places}"
+
+
+def _was_found(cast: Cast, back: Return, where: tuple[str, int], until: float) -> bool:
+    """Whether a caller that came back found an incarnation before it gave that up, and did not lose it again."""
+    if cast.scene.history.deaths.get(where, until) < until:
+        return False
+    notes = [note for at, note in back.notes if note.node == where[0] and at < until]
+    if not notes or notes[0].code is not EventCode.FOUND:
+        return False
+    gone = [note for note in notes if note.code in (EventCode.LOST, EventCode.GONE)]
+    return all("not back" in note.text for note in gone)  # which is a link of an earlier life
+
+
 def refused_means_not_started(cast: Cast) -> Iterator[str]:
     """A task that a worker refused does not run there, goes elsewhere, and is not settled by that."""
     history = cast.scene.history
@@ -591,6 +618,7 @@ CHECKERS: list[Callable[[Cast], Iterator[str]]] = [
     tried_as_often_as_said,
     at_most_once,
     started_once,
+    done_is_not_started_again,
     refused_means_not_started,
     gentle_faults_cost_nothing,
     runs_where_it_fits,

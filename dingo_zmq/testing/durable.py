@@ -15,6 +15,7 @@ from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.protocol.terms import Terms
 from dingo_zmq.testing.hosts import MESH, TICK_LEAST, CallerHost, read_failure
+from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import Job
 from dingo_zmq.testing.scene import Scene
 
@@ -227,8 +228,22 @@ class DurableHost(CallerHost):
                 held.append((entry, holder_of(hold)))
             else:
                 waiting.append(entry)
+        if life > 1:
+            scene.history.returned(self.name, self._answered(held))
         self.caller.resume(waiting, held, self.now)
         self._perform()
+
+    def _answered(self, held: list[tuple[Entry, Holder]]) -> dict[str, tuple[str, int]]:
+        """Return which tasks have succeeded where the journal looks for them, and the incarnations there."""
+        found = {}
+        for entry, hold in held:
+            name, life = self.scene.history.lives[hold.incarnation]
+            node = self.scene.nodes[name]
+            if not isinstance(node, NodeHost) or node.life != life:
+                continue
+            if node.has_succeeded(self.name, hold, entry.route.name):
+                found[entry.id] = name, life
+        return found
 
     def _perform(self) -> None:
         super()._perform()

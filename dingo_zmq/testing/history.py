@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dingo_zmq.events import EventCode
@@ -71,6 +71,23 @@ class Execution:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """
+    A caller with a journal was started again.
+
+    Attributes:
+        at: when.
+        answered: tasks sent once that had succeeded, by id: the incarnation that kept the answer where the journal
+            looks for it.
+        notes: what the caller has said of nodes since, with the time.
+    """
+
+    at: float
+    answered: dict[str, tuple[str, int]]
+    notes: list[tuple[float, calling.Note]] = field(default_factory=list)
+
+
 class History:
     """
     Attributes:
@@ -94,6 +111,7 @@ class History:
         cancelled: tasks whose cancelling succeeded.
         stopped: tasks that were to be stopped even while they run, and how often they had been sent by then.
         carried_over: how often each was open when its caller was started again.
+        returns: when callers were started again, by caller.
         restarts: incarnations that end for a task over its time limit.
         kinds: number of messages of each kind.
         recalls: how often callers asked for tasks back.
@@ -124,6 +142,7 @@ class History:
         self.stopped: dict[str, int] = {}
         self.restarts: set[tuple[str, int]] = set()
         self.carried_over: Counter[str] = Counter()
+        self.returns: defaultdict[str, list[Return]] = defaultdict(list)
         self.copies: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.recalls = 0
@@ -225,10 +244,17 @@ class History:
     def noted(self, caller: str, note: calling.Note) -> None:
         """A caller says something for the log."""
         self.again.update(entry.id for entry in note.entries if note.code is EventCode.REDELIVERED)
+        if caller in self.returns:
+            self.returns[caller][-1].notes.append((self.now, note))
         if note.code is EventCode.FOUND:
             self.found.add((caller, note.node))
         elif note.code is EventCode.LOST and "silent" in note.text:
             self.silent.append((caller, note.node))
+
+    def returned(self, caller: str, answered: dict[str, tuple[str, int]]) -> None:
+        """A caller is started again; nodes keep answers for it, to tasks that it thinks they hold."""
+        sent_once = {id: where for id, where in answered.items() if self.sends[id] == 1}
+        self.returns[caller].append(Return(self.now, sent_once))
 
     # ------------------------------------------------------------------ nodes
 

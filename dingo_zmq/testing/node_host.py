@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dingo_zmq.errors import PeerError
+from dingo_zmq.model import Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as serving
 from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.former import Holder
 from dingo_zmq.protocol.intake import Held
 from dingo_zmq.protocol.roster import Side
 from dingo_zmq.testing.history import MeasuredFunction
@@ -208,6 +210,14 @@ class NodeHost(Host):
             if connection is not None and connection.up and connection.subscribed:
                 frames = frames or [wire.encode(publish.message, publish.topic), *publish.buffers]
                 scene.network.send(connection, frames, type(publish.message).__name__)
+
+    def has_succeeded(self, caller: str, hold: Holder, name: str) -> bool:
+        """Whether it keeps the answer to a task of a caller, on the link on which that was sent."""
+        link = None if self.node is None else self.node.by_caller.get(caller)
+        if link is None or link.base != hold.base:
+            return False
+        items = [answer.item for answer in link.kept.values()]
+        return any(item[1:3] == (name, hold.number) and item[4] == Status.SUCCESS for item in items)
 
     # ------------------------------------------------------------------ for its workers
 

@@ -317,3 +317,12 @@ def test_what_is_stopped_as_its_caller_dies_is_cancelled_in_the_next_life() -> N
     history = world.scene.history
     ended = [history.endings[id][0] for id in history.accepted if history.carried_over[id]]
     assert any(ending.code is Code.CANCELLED for ending in ended)
+
+
+def test_what_is_done_while_its_caller_is_down_is_not_done_again() -> None:
+    faults = [Fault(Kind.CALLER_RESTARTS, at=2.8, seconds=2.0)]
+    world = told(jobs(20, seconds=0.3), faults, slots=4, journals=frozenset((0,)), heal_at=12.0)
+    (back,) = world.scene.history.returns["c0"]
+    assert len(back.answered) == 8
+    assert runs(world) == [1] * 20
+    assert succeeded(world)
