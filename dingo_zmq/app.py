@@ -479,7 +479,7 @@ class App:
         a function returned is read as the program has registered or declared it by then.
 
         A task leaves the journal when the program has let go of its `Result`, or closes the App in good order
-        once it is settled.
+        once it is settled.  What the mesh gave up stays for ``dingo-zmq dead``, and is not returned again.
 
         Raises:
             UsageError: this App has no journal.
@@ -660,7 +660,7 @@ class App:
                 stream whose values nobody takes for a second is stopped instead.
             timeout: seconds to wait at most, None for as long as it takes.
 
-        What is open after that is settled with FAIL/SHUTDOWN.
+        What is open after that is settled with FAIL/SHUTDOWN; what a journal has of it is left to the next App.
         """
         engine = self._engine
         if engine is not None and not self._closed and wait:
@@ -678,7 +678,7 @@ class App:
         try:
             if engine is not None:
                 engine.close(CLOSE_SECONDS)
-                _tell_ledger(engine)
+                _tell_ledger(engine, self._settings.get("journal"))
             self._roles.close()
             self._flows.close(CLOSE_SECONDS)
         finally:
@@ -740,13 +740,16 @@ def _load_mesh() -> None:
         import dingo_zmq.mesh.engine  # noqa: F401
 
 
-def _tell_ledger(engine: Engine) -> None:
+def _tell_ledger(engine: Engine, journal: str | None) -> None:
     try:
         ledger = engine.ledger()
     except (Closed, TimeoutError):
         return
     undone = ledger.codes.get(Code.SHUTDOWN, 0) + ledger.open
-    if undone:
+    if undone and journal is not None:
+        left = f"{counted(undone, 'task')} left to the next App with journal {journal}, see recover()"
+        _ledger_log.warning("closed; %s; %s", left, ledger)
+    elif undone:
         _ledger_log.warning("closed; %s ended with FAIL/SHUTDOWN; %s", counted(undone, "task"), ledger)
     elif ledger.called:
         _ledger_log.info("closed; %s", ledger)

@@ -32,7 +32,7 @@ def dead() -> None:
     Look at the dead letters of a journal: tasks that the mesh gave up.
 
     Those that ended POISON (too many nodes died with them), UNKNOWN (at most once, and their node was lost),
-    EXPIRED, TIMEOUT or REFUSED.  The newest 10,000 are kept.
+    EXPIRED, TIMEOUT or REFUSED.  The newest 10,000 are kept, and 256 MiB of them.
 
     \b
     Example:

@@ -61,13 +61,13 @@ def app(shared: Mesh, proxy: Proxy) -> App:
 def settlements(app: App) -> list[str]:
     """Return a list that gets the id of each task that is settled, as often as that happens."""
     caller: Any = app.engine().caller
-    settle, found = caller._settle, []
+    settle, found = caller.settle, []
 
     def counted(entry: Any, node: str) -> None:
         found.append(entry.id)
         settle(entry, node)
 
-    caller._settle = counted
+    caller.settle = counted
     return found
 
 

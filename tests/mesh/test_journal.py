@@ -166,12 +166,15 @@ def test_a_result_is_there_until_the_program_lets_go_of_it(mesh: Mesh, path: Pat
     assert opened(mesh, path).recover() == []
 
 
-def test_what_is_open_when_the_app_is_closed_goes_on(mesh: Mesh, path: Path, gate: Gate) -> None:
+def test_what_is_open_when_the_app_is_closed_goes_on(
+    mesh: Mesh, path: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     mesh.node("one")
     app = opened(mesh, path)
     result = app.call("wait_at", gate.port, "a")
     visitor = gate.next()
     app.close(wait=False)
+    assert f"1 task left to the next App with journal {path}, see recover()" in caplog.text
     with pytest.raises(TaskShutdown):
         result.result(PATIENCE)
     del result
