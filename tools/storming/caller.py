@@ -119,7 +119,7 @@ class Caller:
     def _count_settlements(self) -> None:
         """Count below `Result`, which would hide a second settlement."""
         caller: Any = self._app.engine().caller
-        settle, first = caller._settle, self._wanted.first
+        settle, first = caller.settle, self._wanted.first
 
         def counted(entry: Any, node: str) -> None:
             place = int(entry.id) - 1
@@ -130,7 +130,7 @@ class Caller:
             else:
                 self.outcome.twice.append(first + place)
 
-        caller._settle = counted
+        caller.settle = counted
 
     def _heard(self, event: Any) -> None:
         if event.code is EventCode.REDELIVERED:
