@@ -19,6 +19,7 @@ from dingo_zmq.ignored import tell_left_undone
 from dingo_zmq.journal import Journal
 from dingo_zmq.listening import Events
 from dingo_zmq.mesh import keys, sockets
+from dingo_zmq.mesh.by_name import rewrite
 from dingo_zmq.mesh.caller import MeshCaller
 from dingo_zmq.mesh.calls import Calls
 from dingo_zmq.mesh.discovery import Finder
@@ -187,7 +188,7 @@ class MeshEngine:
         self.settling = Settling(self.events, calls.settle, calls.stop)
         caller.settle, caller.told = self._hand_over_to()
         caller.on_news = lambda: self._callbacks.call_soon(self._changed)
-        caller.on_fenced = self._fenced
+        caller.on_fenced, caller.rewrite = self._fenced, rewrite
         self.reactor.parts.append(caller)
         caller.open(self.reactor)
         if lives is not None:

@@ -486,6 +486,17 @@ def writing(folder: Path) -> Iterator[DirectoryAnnouncer]:
         announcer.close()
 
 
+def test_a_start_that_a_signal_cuts_off_can_be_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise SystemExit(143)
+
+    source = DirectorySource(folder)
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(threading.Thread, "start", start)
+        source.start(lambda event: None)
+    source.stop()
+
+
 def test_a_file_is_found_changed_and_gone(folder: Path) -> None:
     with listening(DirectorySource(folder)) as heard, writing(folder) as announcer:
         announcer.announce(announcement())

@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dingo_zmq.mesh.discovery.board import Note, board_folder, note_path, read_notes, remove, write_note
@@ -118,7 +119,8 @@ class DirectorySource:
         if self._gate:
             self._gate.shut()
         if self._thread and self._thread is not threading.current_thread():
-            self._thread.join()
+            with suppress(RuntimeError):  # its start was cut off, by an exception of a signal
+                self._thread.join()
 
     def _watch(self, gate: Gate) -> None:
         seen, checked = 0, 0.0  # look again at once: the first look may have come just before a change
