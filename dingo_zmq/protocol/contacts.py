@@ -27,6 +27,7 @@ GAP_SECONDS = 1.0
 REFUSAL_MOST = 300
 LOCKED_SECONDS, LOCKED_MOST = 60.0, 10
 NAMESAKES_SECONDS, NAMESAKES_MOST = 1.0, 1000
+BLAMED_MOST = 1000
 
 
 class Contacts:
@@ -59,6 +60,7 @@ class Contacts:
         self._locked_until, self._locked_noted = 0.0, 0
         self._look_at = 0.0  # when to look for nodes of one name
         self._namesakes: dict[str, None] = {}  # names that were noted
+        self._blamed: dict[str, list[tuple[bytes, Entry]]] = {}  # of nodes that are gone, by their names
 
     @property
     def wakeup(self) -> float:
@@ -149,6 +151,7 @@ class Contacts:
         if peer is None:
             return
         peer.up.add(side)
+        peer.via = None
         if not peer.connected:
             return
         self._let_in(peer)
@@ -200,10 +203,19 @@ class Contacts:
         peer.locked_out = ""
 
     def refused(self, key: str, now: float) -> None:
-        """Both ports of a node refuse connections: its process is dead."""
+        """
+        Both ports of a node refuse connections: its process is dead, or a forwarder is that stands before it.
+
+        A forwarder may be back soon, or another one lead there; where nobody announces the node any more it is not
+        waited for.
+        """
         peer = self.peers.get(key)
-        if peer is not None and peer.token:
+        if peer is None or not peer.token:
+            return
+        if peer.refusal_is_proof:
             self._lost(peer, "its ports are closed", now, proved=True)
+        elif not peer.announced and not peer.lost:
+            self._lost(peer, "nothing leads there any more", now, proved=False)
 
     # ------------------------------------------------------------------ links
 
@@ -213,7 +225,7 @@ class Contacts:
             return
         if not peer.announced and peer.hopeless:
             self._close_link(peer)
-            del self.peers[peer.key]
+            self._forget(peer)
             self.out.append(Drop(peer.key))
             return
         if peer.stage is Stage.READY and peer.silent_too_long(now):
@@ -221,6 +233,24 @@ class Contacts:
         self._note_busy(peer, now)
         self._hello_if_due(peer, now)
         self._beat_if_due(peer, now)
+
+    def _forget(self, peer: Peer) -> None:
+        """
+        A node is gone for good; should one of its name come with another incarnation, it had died.
+
+        Behind a forwarder nothing else tells: the process that is started in its place is found as another node.
+        """
+        del self.peers[peer.key]
+        if peer.blamed and peer.welcome is not None:
+            still = [blame for blame in peer.blamed if not blame[1].settled]
+            self._blamed.setdefault(peer.name, []).extend(still)
+            while len(self._blamed) > BLAMED_MOST:
+                del self._blamed[next(iter(self._blamed))]
+
+    def _settle_old_blame(self, peer: Peer, now: float) -> None:
+        if self._blamed and peer.name in self._blamed:
+            peer.blamed += self._blamed.pop(peer.name)
+            self._tasks.settle_blame(peer, peer.incarnation, now)
 
     def _note_busy(self, peer: Peer, now: float) -> None:
         """Say once of a node whose connections stand that it is silent, and so gets no new tasks."""
@@ -289,6 +319,8 @@ class Contacts:
         fresh = peer.stage is not Stage.READY
         self.met = True
         peer.welcomed(welcome)
+        peer.via = tuple(welcome.via)
+        self._settle_old_blame(peer, now)
         for name, told in welcome.functions.items():
             lane = peer.lanes.get(name)
             if lane is None:
@@ -376,6 +408,7 @@ class Contacts:
     def credit(self, peer: Peer, message: m.Credit, now: float) -> None:
         """The answer to a BEAT."""
         self.echoed(peer, message.echo, now)
+        peer.via = tuple(message.via)
         if message.draining and peer.told_heard < peer.heard.told:
             peer.next_beat = now
         peer.draining = peer.leaving = message.draining

@@ -10,6 +10,8 @@ from dingo_zmq.model import NUMBER_MOST, PRIORITY_MOST
 
 VERSION = 1
 TEXT_MOST = 4096
+VIA_MOST = 4
+"""forwarders between a caller and a node"""
 
 Token: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Part: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]  # a piece of a topic
@@ -20,6 +22,7 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=_SHO
 Total: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Refs: TypeAlias = dict[Part, list[Total]]  # lane -> task numbers
 Totals: TypeAlias = dict[Part, list[tuple[Total, Total]]]  # lane -> task numbers, each with a total
+Via: TypeAlias = Annotated[list[Name], Meta(max_length=VIA_MOST)]  # forwarders, the nearest to the node first
 Versions: TypeAlias = Annotated[list[Total], Meta(max_length=16)]
 
 
@@ -156,6 +159,7 @@ class Welcome(Message):
     or the names of both, "/tasks/reports", where they differ.  No other body is to be sent there.
     `base` is set where the link was taken over from an earlier life of the caller: the first token it ever had.
     Then `seen` tells the highest task number of each lane that has come, and reports are numbered anew.
+    `via`: the forwarders that passed it on; each adds its name, see `relay`.
     """
 
     link: Token
@@ -173,6 +177,7 @@ class Welcome(Message):
     draining: bool
     base: Annotated[bytes, Meta(max_length=8)] = b""
     seen: dict[Part, Total] = {}
+    via: Via = []
 
 
 class Reports(Message):
@@ -185,7 +190,9 @@ class Reports(Message):
 
 
 class Credit(Message):
-    """The answer to a BEAT (`echo` its number, 0 if unasked); `running`: tasks that may have started."""
+    """The answer to a BEAT (`echo` its number, 0 if unasked); `running`: tasks that may have started; `via`: as in
+    `Welcome`.
+    """
 
     link: Token
     echo: Total
@@ -193,6 +200,7 @@ class Credit(Message):
     load: tuple[Total, Total]
     running: Refs
     draining: bool
+    via: Via = []
 
 
 class Missing(Message):

@@ -117,6 +117,8 @@ class Peer:
     `busy` is set where it was said to get no new tasks, being silent.
     `early` has reports of streams, by number, that came after a gap: they wait for those before them.
     `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
+    `via` has the names of the forwarders between, the nearest to the node first, and is None while that is not
+    known: after a new connection the next CREDIT tells.
     `base` is the first token that its link had, in this life of the caller or in one before.
     `former` is set for what a journal knows of a link of an earlier life: nobody is reached by it, but a node may
     have that life's tasks; see `contacts`.
@@ -144,6 +146,7 @@ class Peer:
         self.found_at = NEVER
         self.name = key
         self.locked_out = ""
+        self.via: tuple[str, ...] | None = None
         self.blamed: list[tuple[bytes, Entry]] = []
         self.recalled_at = NEVER
         self.open_link(b"", number, NEVER)
@@ -204,6 +207,11 @@ class Peer:
         if route.needs and not self.tags.issuperset(route.needs):
             return None
         return lane
+
+    @property
+    def refusal_is_proof(self) -> bool:
+        """Whether closed ports prove that its process is dead, not only that a forwarder is."""
+        return self.via == () or self.welcome is None
 
     @property
     def pace(self) -> int:

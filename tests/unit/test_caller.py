@@ -114,6 +114,7 @@ class Play:
         name: str = "",
         tags: tuple[str, ...] = (),
         draining: bool = False,
+        via: tuple[str, ...] = (),
     ) -> list[Any]:
         message = m.Welcome(
             link=self.token(key),
@@ -129,6 +130,7 @@ class Play:
             pace=1000,
             credit={"add": credit},
             draining=draining,
+            via=list(via),
         )
         return self.hear(message, now)
 
@@ -1053,3 +1055,74 @@ def test_welcome_tells_of_more_workers() -> None:
     message.functions = {"add": (5, "", "", False)}
     play.hear(message, 1.0)
     assert play.caller.peers["n1"].lanes["add"].slots == 5
+
+
+# ---------------------------------------------------------------------- behind forwarders
+
+
+def behind(*via: str) -> Play:
+    """A node that is behind forwarders, with one task that has started there."""
+    play = Play()
+    play.connect("n1", 0.0)
+    play.welcome("n1", 0.0, via=via)
+    play.submit(1, 0.0)
+    play.report(1, PROGRESS, 0.1)
+    play.did()
+    return play
+
+
+def breaks(play: Play, now: float) -> None:
+    for side in Side:
+        play.caller.disconnected("n1", side, now)
+
+
+def test_ports_that_a_forwarder_closes_prove_nothing() -> None:
+    play = behind("gate")
+    breaks(play, 1.0)
+    play.caller.refused("n1", 1.0)
+    assert play.ticks(1.0, 4.8) == []
+    (entry,) = play.caller.everything()
+    assert entry.losses == 0
+    play.connect("n1", 4.8)  # the forwarder is back
+    play.tick(4.8)
+    play.echo(4.8)
+    assert play.caller.peers["n1"].usable(4.8)
+    assert play.caller.peers["n1"].via == ()  # and the node was reached without one, this time
+
+
+def test_after_a_new_connection_nobody_knows_whether_there_is_a_forwarder() -> None:
+    play = behind()
+    breaks(play, 1.0)
+    play.connect("n1", 1.5)
+    assert play.caller.peers["n1"].via is None
+    breaks(play, 1.6)
+    play.caller.refused("n1", 1.6)
+    play.tick(1.6)
+    (entry,) = play.caller.everything()
+    assert (entry.lane is not None, entry.losses) == (True, 0)
+
+
+def test_a_node_that_nothing_leads_to_any_more_is_lost_at_once() -> None:
+    play = behind("gate", "other gate")
+    breaks(play, 1.0)
+    play.caller.gone("n1", 1.0)
+    play.caller.refused("n1", 1.0)
+    (entry,) = play.caller.everything()
+    assert (entry.lane, entry.losses) == (None, 0)
+    assert "!n1: lost: nothing leads there any more; 1 of our tasks was there" in play.noted()
+
+
+def test_a_death_behind_a_forwarder_counts_once_the_node_is_there_again() -> None:
+    """What is started in place of a process has its name; nothing else tells that it had died."""
+    play = behind("gate")
+    (entry,) = play.caller.everything()
+    breaks(play, 1.0)
+    play.caller.gone("n1", 1.0)
+    play.caller.refused("n1", 1.0)
+    assert ("drop", "n1") in play.tick(1.1)
+    play.connect("n2", 1.2)
+    play.welcome("n2", 1.2, name="n2", incarnation=b"another.", via=("gate",))
+    assert entry.losses == 0
+    play.connect("n3", 1.3)
+    play.welcome("n3", 1.3, name="n1", incarnation=b"a third.", via=("gate",))
+    assert entry.losses == 1

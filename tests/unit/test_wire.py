@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dingo_zmq.errors import PeerError
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.relay import relayed
 
 LINK, NODE = b"12345678", b"abcdefgh"
 REFS = {"add": [1, 2], "mul": [2**53]}
@@ -172,3 +173,27 @@ def test_bent_messages_are_refused_or_are_messages() -> None:
         refused += not accepted(wire.decode_caller, [bent])
         accepted(wire.decode_node, [bent])
     assert refused > 10_000
+
+
+def test_a_forwarder_adds_its_name_to_what_tells_who_is_there() -> None:
+    for message in (
+        m.Credit(LINK, 6, {"add": (4, 0)}, (0, 0), {}, True),
+        m.Welcome(LINK, 1, "id", b"incarnat", "n1", "mesh", [], 9, {}, 1, 1, {}, False),
+    ):
+        frame = wire.encode(message, b"caller/")
+        for number in range(1, m.VIA_MOST + 1):
+            passed = relayed(frame, f"gate {number}")
+            assert passed is not None
+            frame = passed
+            assert wire.topic_of(frame) == b"caller/"
+            assert wire.decode_node([frame]).via == [f"gate {n}" for n in range(1, number + 1)]
+        assert relayed(frame, "one too many") is None
+    others = [
+        wire.encode(m.Reports(LINK, {}, (0, 0), []), b"caller/add/1/"),
+        b"pulse/n1/\0U",
+        b"",
+        b"no topic",
+        b"topic\0",
+    ]
+    assert [relayed(frame, "gate") for frame in others] == others
+    assert relayed(b"topic\0Wrubbish", "gate") is None
