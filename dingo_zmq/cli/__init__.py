@@ -1,5 +1,5 @@
-"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``keygen``, ``dead``, ``config``,
-``doctor``.
+"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``forward``, ``keygen``, ``dead``,
+``config``, ``doctor``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dingo_zmq.cli.common import INTERRUPTED
 from dingo_zmq.cli.config import config
 from dingo_zmq.cli.dead import dead
 from dingo_zmq.cli.doctor import doctor
+from dingo_zmq.cli.forward import forward
 from dingo_zmq.cli.keygen import keygen
 from dingo_zmq.cli.node import node, node_process
 from dingo_zmq.cli.peers import peers
@@ -53,5 +54,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (node, node_process, call, peers, watch, keygen, dead, config, doctor):
+for command in (node, node_process, call, peers, watch, forward, keygen, dead, config, doctor):
     main.add_command(command)

@@ -38,7 +38,7 @@ _DROP = {
 _LET_GO = (
     "UPDATE ends SET dead = 2 WHERE record = ? AND dead",
     "DELETE FROM ends WHERE record = ? AND NOT dead",
-    "DELETE FROM calls WHERE record = ?1 AND NOT EXISTS (SELECT 1 FROM ends WHERE record = ?1)",
+    "DELETE FROM calls WHERE record = ? AND NOT EXISTS (SELECT 1 FROM ends WHERE ends.record = calls.record)",
     _DROP["holds"],
 )
 _OLD_LETTERS = """

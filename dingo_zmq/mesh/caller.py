@@ -544,6 +544,7 @@ class MeshCaller:
             function_slots={lane.name: lane.slots for lane in peer.lanes.values()},
             clock=pulse.clock / 1000 + now - at - time() if pulse and pulse.clock else None,
             announced=tuple(connection.nodes),
+            via=peer.via or (),
         )
 
 

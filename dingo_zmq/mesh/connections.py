@@ -32,6 +32,8 @@ UNPROVED_MOST = 64
 """connections at a time to what has never let us in: anybody can announce what does not exist"""
 CHANCE_SECONDS = 3.0
 """that each of those has at least, where others wait"""
+SHORTEN_SECONDS = 10.0
+"""between two looks whether a node can be reached past fewer forwarders"""
 FAILURES = 3
 """handshakes in a row that end without a word, before that is taken for a wrong key"""
 WORDLESS_SECONDS = 2.0
@@ -83,6 +85,7 @@ class Connection:
     Attributes:
         key: its name for good: the first address that was tried.
         tasks, reports: the endpoints in use.
+        hops: how many forwarders stand before them, as announced.
         nodes: what announced ids led here say.
         answers: id of the node that answers here, or "".
         cause: why it does not let us in, or "".
@@ -91,6 +94,7 @@ class Connection:
     def __init__(self, key: str, pair: Pair, push: zmq.Socket[bytes] | None) -> None:
         self.key = key
         self.tasks, self.reports = pair
+        self.hops = 0
         self.push = push
         self.monitor = None if push is None else push.get_monitor_socket(_EVENTS)
         self.nodes: dict[str, Announcement] = {}
@@ -126,7 +130,8 @@ class Connections:
     Makes and keeps connections to whatever is found.
 
     A node with several candidate addresses is tried at the nearest; where that does not answer, or breaks, at
-    the others.  It keeps its key then, and its link: to the decider it was a break.
+    the others.  It keeps its key then, and its link: to the decider it was a break.  So it is, too, where a node
+    that was reached through a forwarder can be reached without it.
 
     Args:
         reactor: watches the sockets.
@@ -238,12 +243,15 @@ class Connections:
         self._trials.remove(said.node)
         connection.nodes[said.node] = said
         self._of_node[said.node] = connection
+        connection.hops = self._nearest.ways(said).get((connection.tasks, connection.reports), connection.hops)
         self._listener.found(connection.key, now, connection.name)
         if connection.push is None:
             connection.cause = self._why_not(said)
             self._listener.locked_out(connection.key, now, connection.cause)
         elif not connection.is_up:
             self._look(connection, now)
+        elif connection.hops:
+            self._shorten(connection, now)
 
     def _leading_to(self, said: Announcement, pairs: list[Pair]) -> Connection | None:
         """Return the connection at whose other end the node is, or else one to an address of its."""
@@ -317,12 +325,15 @@ class Connections:
         connection.nodes.pop(node, None)
         if not connection.nodes:
             self._listener.gone(connection.key, now)
+            if not connection.is_up:
+                self._tell_refused(connection)
 
-    def _pairs(self, connection: Connection) -> list[Pair]:
-        found: dict[Pair, None] = {}
+    def _ways(self, connection: Connection) -> dict[Pair, int]:
+        """Return all addresses that should lead there, with the number of forwarders before each."""
+        found: dict[Pair, int] = {}
         for said in connection.nodes.values():
-            found.update(dict.fromkeys(self._nearest.first(said)))
-        return list(found)
+            found.update(self._nearest.ways(said))
+        return found
 
     # ------------------------------------------------------------------ connecting
 
@@ -353,6 +364,7 @@ class Connections:
             connection.probe.stop()
             connection.probe = None
         connection.tasks, connection.reports = pair
+        connection.hops = self._ways(connection).get(pair, connection.hops)
         connection.refuses = False
         self._by_tasks[pair[0]] = self._by_reports[pair[1]] = connection
         connection.failures = 0
@@ -403,6 +415,8 @@ class Connections:
                     connection.scout.tick(now)
             elif connection.push is not None and not connection.is_up and now >= connection.look_at:
                 self._look(connection, now)
+            elif connection.hops and now >= connection.look_at:
+                self._shorten(connection, now)
             if connection.over and not connection.cause and now - connection.over_at >= LOOK_SECONDS:
                 self._anew(connection, now)
             self._wake_for(connection, now)
@@ -417,6 +431,8 @@ class Connections:
             self.wakeup = min(self.wakeup, connection.scout.deadline)
         if connection.push is not None and (connection.scout is not None or not connection.is_up):
             self.wakeup = min(self.wakeup, now + LOOK_SECONDS)
+        elif connection.hops:
+            self.wakeup = min(self.wakeup, max(now, connection.look_at))
 
     def _look(self, connection: Connection, now: float) -> None:
         """Find out which address answers, and try a node anew that has turned us down."""
@@ -424,11 +440,25 @@ class Connections:
         if connection.cause and now - connection.turned_down_at >= RETRY_SECONDS:
             connection.turned_down_at = now
             self._move(connection, (connection.tasks, connection.reports), now)  # ZeroMQ does not try again
-        pairs = self._pairs(connection)
+        pairs = list(self._ways(connection))
         if connection.scout is None and set(pairs) - {(connection.tasks, connection.reports)}:
             connection.scout = Scout(self._reactor, pairs, partial(self._scouted, connection))
             connection.scout.start()
         self._wake_for(connection, now)
+
+    def _shorten(self, connection: Connection, now: float) -> None:
+        """Find out whether a node that is reached through forwarders answers past fewer of them."""
+        connection.look_at = now + SHORTEN_SECONDS
+        better = [pair for pair, hops in self._ways(connection).items() if hops < connection.hops]
+        if better and connection.scout is None:
+            connection.scout = Scout(self._reactor, better, partial(self._shortened, connection))
+            connection.scout.start()
+        self._wake_for(connection, now)
+
+    def _shortened(self, connection: Connection, pair: Pair | None) -> None:
+        connection.scout = None
+        if pair is not None:
+            self._move(connection, pair, monotonic())
 
     def _anew(self, connection: Connection, now: float) -> None:
         """Connect again: after bytes that broke its protocol ZeroMQ does not."""

@@ -29,6 +29,7 @@ class PeerInfo:
         cause: why it does not let us in, or "".
         function_slots: name to workers, for each function; of a coroutine function, how many may run at a time.
         clock: seconds that the clock of its machine is ahead of ours, None before its pulse.
+        via: the forwarders before it, the nearest to the node first, each as "name.id".
         announced: ids under which it is announced; of a node that somebody named, the address that was given.
     """
 
@@ -50,6 +51,7 @@ class PeerInfo:
     function_slots: dict[str, int] = field(default_factory=dict)
     clock: float | None = None
     announced: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
 
 
 def shared_slots(slots: Iterable[int]) -> int:

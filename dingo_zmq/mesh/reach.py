@@ -33,6 +33,7 @@ class Reach:
         open: whether anything leaves this machine: a mesh key is there, or it was opened without one.
         bind: addresses or interfaces to keep to; none for all of them.
         advertise: what others are told instead, as "host" or "host:port".
+        apart: whether discovery keeps off what is within this machine, for that belongs to no one network.
 
     Raises:
         ConfigError: for a `bind` beyond this machine where it is not open, and for an `advertise` that is no
@@ -42,6 +43,7 @@ class Reach:
     open: bool
     bind: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if self.advertise and not self.open:
@@ -82,7 +84,8 @@ class Reach:
         """Return the addresses of the interfaces on which discovery speaks and listens."""
         if not self.open:
             return [LOOPBACK]
-        return [LOOPBACK, *multicast_addresses(lan_addresses(self._bound(addresses())))]
+        beyond = multicast_addresses(lan_addresses(self._bound(addresses())))
+        return beyond if self.apart else [LOOPBACK, *beyond]
 
     def told(self, announcement: Announcement, *, lan: bool) -> Announcement | None:
         """Return an announcement with the candidates for the network or for this machine, None without any."""

@@ -1109,7 +1109,7 @@ def test_a_node_that_nothing_leads_to_any_more_is_lost_at_once() -> None:
     play.caller.refused("n1", 1.0)
     (entry,) = play.caller.everything()
     assert (entry.lane, entry.losses) == (None, 0)
-    assert "!n1: lost: nothing leads there any more; 1 of our tasks was there" in play.noted()
+    assert "! n1: lost: nothing leads there any more; 1 of our tasks was there" in play.noted()
 
 
 def test_a_death_behind_a_forwarder_counts_once_the_node_is_there_again() -> None:

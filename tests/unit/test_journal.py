@@ -123,7 +123,9 @@ def test_of_two_copies_the_one_opened_later_is_the_later_life(
     assert original.begin_life().life > latest
     monkeypatch.setattr(files.time, "time", lambda: 1e9)  # a clock that was set back
     original.close()
-    assert JournalFile(path).begin_life().life > latest + 1000
+    original = JournalFile(path)
+    assert original.begin_life().life > latest + 1000
+    original.close()
 
 
 def test_only_one_process_has_it(path: Path, file: JournalFile) -> None:

@@ -18,7 +18,7 @@ from dingo_zmq.mesh.discovery.port import Announcement, split_tcp
 from dingo_zmq.mesh.engine import MeshEngine, MeshSettings
 from dingo_zmq.mesh.info import PeerInfo
 from dingo_zmq.mesh.interfaces import Networks, addresses
-from dingo_zmq.mesh.nearest import nearest_first
+from dingo_zmq.mesh.nearest import ways
 
 __all__ = ["Seen", "examine", "look", "rank_of"]
 
@@ -103,7 +103,7 @@ def _groups(seen: Seen) -> Iterable[tuple[PeerInfo | None, list[Announcement]]]:
 
 def _pairs(said: list[Announcement], networks: Networks) -> list[tuple[str, str]]:
     """Return the candidates that can mean something here, nearest first, each once."""
-    found = [pair for one in said for pair in nearest_first(one.candidates, networks)]
+    found = [pair for one in said for pair in ways(one, networks)]
     return [pair for pair in dict.fromkeys(found) if pair[0].startswith("tcp://")]
 
 

@@ -99,7 +99,7 @@ class DirectorySource:
         self._limit = limit
         self._poll, self._check = poll, check
         self._notes: dict[str, Note] = {}
-        self._known: dict[str, Announcement] = {}
+        self._known: dict[tuple[str, str], Announcement] = {}  # by node and who stands in for it
         self._stopping = threading.Event()
         self._gate: Gate | None = None
         self._thread: threading.Thread | None = None
@@ -140,12 +140,12 @@ class DirectorySource:
     def _scan(self, gate: Gate) -> None:
         self._notes = read_notes(self._folder, self._notes, self._limit)
         newest = sorted(self._notes.values(), key=lambda note: note.version[1])
-        present = {note.announcement.node: note.announcement for note in newest}
-        for node in self._known.keys() - present.keys():
-            gate(Gone(node, self.name))
-        for node, announcement in present.items():
-            if node not in self._known:
+        present = {(note.announcement.node, note.announcement.via): note.announcement for note in newest}
+        for node, via in self._known.keys() - present.keys():
+            gate(Gone(node, self.name, via))
+        for which, announcement in present.items():
+            if which not in self._known:
                 gate(Found(announcement, self.name))
-            elif self._known[node] != announcement:
+            elif self._known[which] != announcement:
                 gate(Changed(announcement, self.name))
         self._known = present

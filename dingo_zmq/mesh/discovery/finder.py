@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dingo_zmq.mesh.discovery.port import MAX_CANDIDATES, Announcement, Changed, Emit, Event, Found, Gone
 from dingo_zmq.model import MAX_NODES, counted
@@ -23,17 +23,22 @@ _log = logging.getLogger(__name__)
 
 _NEAREST_FIRST = ("directory", "static", "zeroconf")
 
+Teller: TypeAlias = tuple[str, str]
+"""a source, and the forwarder that stands in for the node, "" where it speaks for itself"""
+_Heard: TypeAlias = dict[str, dict[Teller, Announcement]]
+"""what each said of a node, by its id, the latest last"""
+
 
 class Finder:
     """
     Merges sources.  A node is `Found` at first sight, `Changed` when what is known of it changes, and `Gone`
     when no source has it any more.
 
-    What is known of a node is what its latest announcement says, with the candidates that other sources tell
-    of the same incarnation, nearest first.  Nodes of other meshes are only remembered, in `others`; a source
-    that cannot know the mesh ("") is believed.  Of more nodes than `most` the later ones wait until an earlier one
-    is gone, with a warning at the first.  Safe for threads; events are emitted in order and one at a
-    time, with no lock held, by whichever source's thread brought them.
+    What is known of a node is what its latest announcement says, with the candidates that other sources, and
+    forwarders, tell of the same incarnation, nearest first.  Nodes of other meshes are only remembered, in
+    `others`; a source that cannot know the mesh ("") is believed.  Of more nodes than `most` the later ones wait
+    until an earlier one is gone, with a warning at the first.  Safe for threads; events are emitted in order and
+    one at a time, with no lock held, by whichever source's thread brought them.
     """
 
     def __init__(self, sources: Sequence[Source], mesh: str, most: int = MAX_NODES) -> None:
@@ -48,10 +53,10 @@ class Finder:
         self._sources = tuple(sources)
         self._mesh, self._most, self._warned = mesh, most, False
         self._changed = Condition()
-        self._heard: dict[str, dict[str, Announcement]] = {}  # node -> source -> what it said, latest last
+        self._heard: _Heard = {}
         self._told: dict[str, Announcement] = {}
         self._waiting: dict[str, None] = {}  # nodes for which there is no room
-        self._others: dict[str, dict[str, Announcement]] = {}
+        self._others: _Heard = {}
         self._outbox: deque[Event] = deque()
         self._emit: Emit = _nobody
         self._emitting: int | None = None
@@ -72,7 +77,7 @@ class Finder:
     def sources_of(self, node: str) -> tuple[str, ...]:
         """Return the names of the sources that have the node now, sorted; empty if there are none."""
         with self._changed:
-            return tuple(sorted(self._heard.get(node, ())))
+            return tuple(sorted({source for source, _ in self._heard.get(node, ())}))
 
     def start(self, emit: Emit) -> None:
         """
@@ -122,13 +127,13 @@ class Finder:
     def _merge(self, event: Event) -> list[Event]:
         """Take in what one source says; return what follows for whoever listens."""
         if isinstance(event, Gone):
-            node, ours, theirs = event.node, None, None
+            node, via, ours, theirs = event.node, event.via, None, None
         else:
             said = event.announcement
             mine = said.mesh in ("", self._mesh)
-            node, ours, theirs = said.node, said if mine else None, None if mine else said
-        _put(self._others, node, event.source, theirs)
-        _put(self._heard, node, event.source, ours)
+            node, via, ours, theirs = said.node, said.via, said if mine else None, None if mine else said
+        _put(self._others, node, (event.source, via), theirs)
+        _put(self._heard, node, (event.source, via), ours)
         return self._news(node, event.source)
 
     def _news(self, node: str, source: str) -> list[Event]:
@@ -165,27 +170,39 @@ def _nobody(event: Event) -> None:
     """Stand in for the listener until there is one."""
 
 
-def _put(
-    table: dict[str, dict[str, Announcement]], node: str, source: str, announcement: Announcement | None
-) -> None:
-    """Make it the latest entry of the source, or remove the source's entry where it is None."""
+def _put(table: _Heard, node: str, teller: Teller, announcement: Announcement | None) -> None:
+    """Make it the latest entry of the teller, or remove the teller's entry where it is None."""
     said = table.setdefault(node, {})
-    said.pop(source, None)
+    said.pop(teller, None)
     if announcement:
-        said[source] = announcement
+        said[teller] = announcement
     if not said:
         del table[node]
 
 
-def _combined(said: dict[str, Announcement] | None) -> Announcement | None:
-    """Return the latest announcement with all candidates of its incarnation, or None where there is none."""
+def _combined(said: dict[Teller, Announcement] | None) -> Announcement | None:
+    """
+    Return the latest announcement with all candidates of its incarnation, or None where there is none.
+
+    The latest of those that come past the fewest forwarders counts.
+    """
     if not said:
         return None
-    latest = list(said.values())[-1]
-    nearest = sorted(said, key=lambda source: (_rank(source), source))
-    same = [said[source] for source in nearest if said[source].incarnation == latest.incarnation]
-    pairs = list(dict.fromkeys(pair for one in same for pair in one.candidates))[:MAX_CANDIDATES]
-    return replace(latest, tasks=tuple(pair[0] for pair in pairs), reports=tuple(pair[1] for pair in pairs))
+    fewest = min(len(one.path) for one in said.values())
+    latest = [one for one in said.values() if len(one.path) == fewest][-1]
+    nearest = sorted(said, key=lambda teller: (len(said[teller].path), _rank(teller[0]), teller))
+    same = [said[teller] for teller in nearest if said[teller].incarnation == latest.incarnation]
+    hops: dict[tuple[str, str], int] = {}
+    for one in same:
+        for pair in one.candidates:
+            hops.setdefault(pair, len(one.path))
+    pairs = list(hops)[:MAX_CANDIDATES]
+    return replace(
+        latest,
+        tasks=tuple(pair[0] for pair in pairs),
+        reports=tuple(pair[1] for pair in pairs),
+        hops=tuple(hops[pair] for pair in pairs) if any(hops.values()) else (),
+    )
 
 
 def _rank(source: str) -> int:

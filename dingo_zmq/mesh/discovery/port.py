@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 MAX_CANDIDATES = 16
+MAX_HOPS = 4
+"""forwarders between whoever looks and a node"""
 UNKEYED = "none"
 """stands for the id of a key where none is used"""
 
@@ -32,6 +34,7 @@ _MAX_TEXT = 200
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _IPC = re.compile(r"ipc://[!-~]{1,200}")
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_FORWARDER = re.compile(r"[0-9a-f]{8}")
 _INCARNATION = re.compile(r"[0-9a-f]{0,32}")
 _EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 (refused below)
 _MAX_UINT16 = 65535
@@ -52,6 +55,8 @@ class Announcement:
         reports: candidate endpoints of its XPUB socket; entry i belongs to entry i of `tasks`.
         digest: short text that changes when what it serves changes, or "".
         key: id of the key that it wants (`keys.key_id`), `UNKEYED` for no key at all, or "" where unknown.
+        path: ids of the forwarders that stand before its candidates, the nearest to the node first.
+        hops: of each candidate, how many forwarders stand before it; () where that is as `path` says of all.
 
     Raises:
         UsageError: for a field that does not fit.
@@ -66,6 +71,8 @@ class Announcement:
     reports: tuple[str, ...]
     digest: str = ""
     key: str = ""
+    path: tuple[str, ...] = ()
+    hops: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("node", "name", "mesh", "digest", "key"):
@@ -79,6 +86,24 @@ class Announcement:
         if type(self.version) is not int or not 0 <= self.version <= _MAX_UINT16:
             raise UsageError(f"version must be a whole number from 0 to 65535, not {self.version!r:.80}")
         _check_candidates(self.tasks, self.reports)
+        _check_path(self.path)
+        if self.hops and len(self.hops) != len(self.tasks):
+            raise UsageError("hops must be as many as there are candidates")
+
+    @property
+    def via(self) -> str:
+        """Id of the forwarder that announces it in place of the node, "" where the node does so itself."""
+        return self.path[-1] if self.path else ""
+
+    @property
+    def instance(self) -> str:
+        """What it is announced as: a node and its stand-ins beside each other."""
+        return f"{self.node}-{self.via}" if self.path else self.node
+
+    @property
+    def distances(self) -> tuple[int, ...]:
+        """How many forwarders stand before each candidate."""
+        return self.hops or (len(self.path),) * len(self.tasks)
 
     @property
     def candidates(self) -> tuple[tuple[str, str], ...]:
@@ -94,6 +119,14 @@ def _check_candidates(tasks: object, reports: object) -> None:
     for endpoint in tasks + reports:
         if not isinstance(endpoint, str) or not (_is_tcp(endpoint) or _IPC.fullmatch(endpoint)):
             raise UsageError(f"not an endpoint that can be connected to: {endpoint!r:.80}")
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, tuple) or len(path) > MAX_HOPS or len(set(path)) < len(path):
+        raise UsageError(f"path must be up to {MAX_HOPS} different forwarders, not {path!r:.80}")
+    for forwarder in path:
+        if not isinstance(forwarder, str) or not _FORWARDER.fullmatch(forwarder):
+            raise UsageError(f"the id of a forwarder must be 8 hex digits, not {forwarder!r:.80}")
 
 
 def _is_tcp(endpoint: str) -> bool:
@@ -130,8 +163,10 @@ def check_node_id(text: str) -> str:
 
 
 def to_fields(announcement: Announcement) -> dict[str, Any]:
-    """Return the announcement as plain values, the inverse of `from_fields`."""
-    return asdict(announcement)
+    """Return the announcement as plain values, the inverse of `from_fields`; `hops` is nobody else's business."""
+    fields = asdict(announcement)
+    del fields["hops"]
+    return fields
 
 
 def from_fields(fields: Mapping[str, Any]) -> Announcement:
@@ -142,8 +177,9 @@ def from_fields(fields: Mapping[str, Any]) -> Announcement:
         PeerError: whatever is wrong with it.
     """
     try:
-        values = {name: fields[name] for name in Announcement.__dataclass_fields__}
+        values = {name: fields[name] for name in Announcement.__dataclass_fields__ if name not in ("path", "hops")}
         values["tasks"], values["reports"] = tuple(values["tasks"]), tuple(values["reports"])
+        values["path"] = tuple(fields.get("path", ()))
         check_node_id(values["node"])
         return Announcement(**values)
     except (KeyError, TypeError, UsageError) as exc:
@@ -168,10 +204,11 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A node is no longer announced; it may well be alive and reachable."""
+    """A node is no longer announced, by itself or by forwarder `via`; it may well be alive and reachable."""
 
     node: str
     source: str
+    via: str = ""
 
 
 Event: TypeAlias = Found | Changed | Gone

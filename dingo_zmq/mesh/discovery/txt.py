@@ -8,6 +8,8 @@ n    name
 m    mesh
 d    digest
 k    id of the key that it wants
+o    id of the node, where a forwarder stands in for it and the instance is another name
+p    ids of the forwarders before it, with commas, the nearest to the node first
 e0   first candidate: ``host:tasks-port,reports-port``, or ``host:port,host:port`` if hosts differ
 e1   second candidate, and so on
 r    rises with each change: receivers drop packets equal to one they saw less than a second ago
@@ -48,6 +50,8 @@ def encode_txt(announcement: Announcement, turn: int = 0) -> bytes:
         "k": announcement.key,
         "r": str(turn),
     }
+    if announcement.path:
+        pairs["o"], pairs["p"] = announcement.node, ",".join(announcement.path)
     told = [text for text in map(_encode_candidate, *zip(*announcement.candidates, strict=True)) if text]
     if not told:
         raise ConfigError(f"node {announcement.node} has no TCP address that could be announced by zeroconf")
@@ -75,9 +79,13 @@ def _pack(key: str, value: str) -> bytes:
     return bytes([len(pair)]) + pair
 
 
-def decode_txt(node: str, record: bytes) -> Announcement:
+def decode_txt(instance: str, record: bytes) -> Announcement:
     """
     Return the announcement in a record that anybody on the network may have sent.
+
+    Args:
+        instance: the name that it is announced as.
+        record: the bytes.
 
     Raises:
         PeerError: whatever is wrong with it.
@@ -89,9 +97,10 @@ def decode_txt(node: str, record: bytes) -> Announcement:
     candidates = [_decode_candidate(text) for text in listed]
     if not _VERSION.fullmatch(pairs.get("v", "")) or not pairs.get("m"):
         raise PeerError("a TXT record without version or mesh")
-    return from_fields(
+    said = from_fields(
         {
-            "node": node,
+            "node": pairs.get("o", instance),
+            "path": pairs["p"].split(",") if pairs.get("p") else (),
             "name": pairs.get("n", ""),
             "mesh": pairs["m"],
             "incarnation": pairs.get("i", ""),
@@ -102,6 +111,9 @@ def decode_txt(node: str, record: bytes) -> Announcement:
             "key": pairs.get("k", ""),
         }
     )
+    if said.instance != instance:
+        raise PeerError(f"a TXT record of {said.instance}, not of this instance")
+    return said
 
 
 def _unpack(record: bytes) -> dict[str, str]:

@@ -84,7 +84,7 @@ class ZeroconfAnnouncer:
             ConfigError: if the record would be too large, or has no address to tell.
             UsageError: if the node's id is not one that `check_node_id` accepts.
         """
-        check_node_id(announcement.node)
+        check_node_id(announcement.instance)
         encode_txt(announcement)
         with self._lock:
             self._wanted[announcement.node] = announcement
@@ -178,7 +178,7 @@ class ZeroconfAnnouncer:
         hosts, port = _hosts_and_port(announcement)
         return ServiceInfo(
             SERVICE_TYPE,
-            name := f"{announcement.node}.{SERVICE_TYPE}",
+            name := f"{announcement.instance}.{SERVICE_TYPE}",
             server=name,
             port=port,
             properties=encode_txt(announcement, next(self._turns)),

@@ -51,7 +51,7 @@ class ZeroconfSource:
         self._multicast = Multicast(interfaces, self._work, "dingo-zeroconf-source")
         self._limit = limit
         self._warned = False
-        self._known: dict[str, Announcement] = {}
+        self._known: dict[str, Announcement] = {}  # by instance
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._gate: Gate | None = None
 
@@ -99,55 +99,59 @@ class ZeroconfSource:
         from zeroconf import ServiceStateChange
         from zeroconf.asyncio import AsyncServiceInfo
 
-        node = name.removesuffix(f".{service_type}")
+        instance = name.removesuffix(f".{service_type}")
         if state_change is ServiceStateChange.Removed:
-            self._forget(node)
+            self._forget(instance)
             return
         info = AsyncServiceInfo(service_type, name)
         info.load_from_cache(zeroconf)
         if info.text:
-            self._heard(node, info.text)
-        elif node not in self._lookups and len(self._lookups) < _MAX_LOOKUPS and self._has_room(node):
-            self._lookups[node] = asyncio.ensure_future(self._look_up(zeroconf, node, info))
+            self._heard(instance, info.text)
+        elif instance not in self._lookups and len(self._lookups) < _MAX_LOOKUPS and self._has_room(instance):
+            self._lookups[instance] = asyncio.ensure_future(self._look_up(zeroconf, instance, info))
 
-    async def _look_up(self, zeroconf: Zeroconf, node: str, info: Any) -> None:
+    async def _look_up(self, zeroconf: Zeroconf, instance: str, info: Any) -> None:
         from zeroconf import DNSQuestionType
 
         try:
             await info.async_request(zeroconf, _LOOKUP_MS, question_type=DNSQuestionType.QM)
             if info.text:
-                self._heard(node, info.text)
+                self._heard(instance, info.text)
             else:
-                _log.debug("no TXT record for %r", node)
+                _log.debug("no TXT record for %r", instance)
         finally:
-            self._lookups.pop(node, None)
+            self._lookups.pop(instance, None)
 
-    def _heard(self, node: str, record: bytes) -> None:
+    def _heard(self, instance: str, record: bytes) -> None:
         try:
-            announcement = decode_txt(node, record)
+            announcement = decode_txt(instance, record)
         except PeerError as exc:
-            _log.debug("ignored what zeroconf says of %r: %s", node, exc)
+            _log.debug("ignored what zeroconf says of %r: %s", instance, exc)
             return
-        before = self._known.get(node)
-        if before == announcement or not self._has_room(node):
+        before = self._known.get(instance)
+        if before == announcement or not self._has_room(instance):
             return
-        self._known[node] = announcement
+        if before and (before.node, before.via) != (announcement.node, announcement.via):
+            self._emit(Gone(before.node, self.name, before.via))
+            before = None
+        self._known[instance] = announcement
         event = Changed(announcement, self.name) if before else Found(announcement, self.name)
         self._emit(event)
 
-    def _forget(self, node: str) -> None:
-        lookup = self._lookups.pop(node, None)
+    def _forget(self, instance: str) -> None:
+        lookup = self._lookups.pop(instance, None)
         if lookup:
             lookup.cancel()
-        if self._known.pop(node, None):
-            self._emit(Gone(node, self.name))
+        said = self._known.pop(instance, None)
+        if said:
+            self._emit(Gone(said.node, self.name, said.via))
 
     def _emit(self, event: Found | Changed | Gone) -> None:
         if self._gate:
             self._gate(event)
 
-    def _has_room(self, node: str) -> bool:
-        if node in self._known or len(self._known) < self._limit:
+    def _has_room(self, instance: str) -> bool:
+        if instance in self._known or len(self._known) < self._limit:
             return True
         if not self._warned:
             self._warned = True

@@ -1,0 +1,294 @@
+"""What stands in for one node on the other side: a streamer for its tasks, and a forwarder for its reports."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import zmq
+
+from dingo_zmq.errors import ConfigError
+from dingo_zmq.mesh import sockets
+from dingo_zmq.mesh.connections import Connections
+from dingo_zmq.mesh.discovery.port import Announcement, Found, Gone
+from dingo_zmq.mesh.forward.routes import Route
+from dingo_zmq.mesh.forward.side import Side
+from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.protocol.relay import relayed
+from dingo_zmq.protocol.roster import LOST_SECONDS
+from dingo_zmq.protocol.roster import Side as Half
+
+__all__ = ["StandIn"]
+
+MESSAGES_A_ROUND = 64
+"""passed on in each direction, before it is another one's turn"""
+AGAIN_SECONDS = 0.05
+"""after which a node that takes no more, or a port that is not free again yet, is tried once more"""
+SUBSCRIPTIONS_MOST = 100_000
+_UNSUBSCRIBE, _SUBSCRIBE = b"\x00", b"\x01"
+NEVER = float("inf")
+_log = logging.getLogger("dingo_zmq.forward")
+
+
+class StandIn:
+    """
+    Passes on between one node and whoever calls it from the other side.  Only the I/O thread uses it.
+
+    Its ports are open only while both connections to the node stand: where one breaks, callers see a break, too.
+    They find it at the same ports when it is open again.
+
+    Args:
+        reactor: watches its sockets.
+        back: the side where the node is.
+        front: the side where it stands in for it.
+        route: the node, and how it is announced.
+        entry: what messages that tell who is there get added.
+        changed: called when what is to be announced may have changed, with this.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        back: Side,
+        front: Side,
+        route: Route,
+        entry: str,
+        changed: Callable[[StandIn], object],
+    ) -> None:
+        self.wakeup = NEVER
+        self.route: Route | None = route
+        self.key = ""  # of the connection to the node
+        self.trouble = "not reached yet"
+        self._reactor, self._back, self._front, self._entry, self._changed = reactor, back, front, entry, changed
+        self._said = route.node
+        self._up: set[Half] = set()
+        self._down_at: float | None = None  # since when its node is away; None where it never was there
+        self._dead = False  # whether the process of the node is
+        self._port: int | None = None
+        self._pull: zmq.Socket[bytes] | None = None
+        self._xpub: zmq.Socket[bytes] | None = None
+        self._subscriptions: Counter[bytes] = Counter()
+        self._waiting: list[Any] | None = None  # a message that the node does not take at the moment
+        self._ready = {"tasks": False, "reports": False, "subscriptions": False}
+        self._xsub = back.client(zmq.XSUB)
+        self._connections = Connections(reactor, self._xsub, partial(back.client, zmq.PUSH), back.key_id, self)
+        reactor.watch(self._xsub, partial(self._is_ready, "reports"))
+        self._tell(Found(self._said, "routes"))
+
+    # ------------------------------------------------------------------ what is to be
+
+    def follow(self, route: Route | None) -> None:
+        """The node is announced with another content, or is to be seen on the other side no more."""
+        self.route = route
+        if route is not None and route.node != self._said:
+            self._said = route.node
+            self._tell(Found(self._said, "routes"))
+
+    @property
+    def announcement(self) -> Announcement | None:
+        """What is to be announced on the other side, None for nothing."""
+        route, port = self.route, self._port
+        soon = self._down_at is not None  # it may be back, as after a cable was pulled for a moment
+        if route is None or port is None or self._dead or not (self.is_open or soon):
+            return None
+        return self._front.announced(route.node, port, route.path)
+
+    @property
+    def name(self) -> str:
+        """What people call the node."""
+        return self._said.name or self._said.node
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers can connect."""
+        return self._pull is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody needs it any more: the node is not to be seen, and is gone or called by nobody."""
+        return self.route is None and (not self.is_open or not self._subscriptions)
+
+    def _tell(self, event: Found | Gone) -> None:
+        self._connections.discovered(event, monotonic())
+        self._set_wakeup()
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._shut()
+        self._connections.close()
+        self._reactor.unwatch(self._xsub)
+        self._xsub.close(0)
+
+    # ------------------------------------------------------------------ what the connections to the node do
+
+    def found(self, key: str, now: float, label: str) -> None:
+        """Nothing here: it is known what there is to be reached."""
+
+    def gone(self, key: str, now: float) -> None:
+        """Nothing here."""
+
+    def connected(self, key: str, side: Half, now: float) -> None:
+        """One of the two connections to the node is up."""
+        self.key = key
+        self._up.add(side)
+        if len(self._up) == len(Half):
+            self.trouble, self._dead, self._down_at = "", False, None
+            self._open(now)
+
+    def disconnected(self, key: str, side: Half, now: float) -> None:
+        """One of the two connections to the node broke."""
+        self._up.discard(side)
+        if self.is_open:
+            self._down_at = now
+            self.trouble = "its connection broke"
+            _log.info("%s: %s: its connection broke", self._back.name, self.name)
+        self._shut()
+        self._set_wakeup()
+        self._changed(self)
+
+    def locked_out(self, key: str, now: float, cause: str) -> None:
+        """The node does not let us in."""
+        if self.trouble != cause:
+            self.trouble = cause
+            _log.warning("%s: %s: locked out: %s", self._back.name, self.name, cause)
+            self._changed(self)
+
+    def refused(self, key: str, now: float) -> None:
+        """Both ports of the node refuse connections: its process is dead, or a forwarder before it is."""
+        if self.is_open or self._dead:
+            return
+        self.trouble, self._dead = "its ports are closed", True
+        self._changed(self)
+
+    # ------------------------------------------------------------------ the front
+
+    def _open(self, now: float) -> None:
+        if self.is_open:
+            return
+        pull, xpub = self._front.server(zmq.PULL), self._front.server(zmq.XPUB)
+        # Where one caller is stuck its messages are dropped, and nobody else's: what it misses it asks for again.
+        xpub.setsockopt(zmq.XPUB_NODROP, 0)
+        try:
+            self._port = self._front.bind(pull, xpub, self._port)
+        except ConfigError as exc:  # the ports may not be free again yet
+            pull.close(0)
+            xpub.close(0)
+            if self._port is None:
+                self.trouble = str(exc)
+                _log.warning("%s: no port for %s: %s", self._front.name, self.name, exc)
+            self.wakeup = now + AGAIN_SECONDS
+            return
+        self._pull, self._xpub = pull, xpub
+        self._reactor.watch(pull, partial(self._is_ready, "tasks"))
+        self._reactor.watch(xpub, partial(self._is_ready, "subscriptions"))
+        self._changed(self)
+
+    def _shut(self) -> None:
+        """Close the ports; what callers had subscribed to is nobody's any more."""
+        self._waiting = None
+        for socket in (self._pull, self._xpub):
+            if socket is not None:
+                self._reactor.unwatch(socket)
+                socket.close(0)
+        self._pull = self._xpub = None
+        for prefix, number in self._subscriptions.items():
+            for _ in range(number):
+                self._xsub.send(_UNSUBSCRIBE + prefix)
+        self._subscriptions.clear()
+
+    # ------------------------------------------------------------------ passing on
+
+    def _is_ready(self, which: str) -> None:
+        self._ready[which] = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether `work` may find something."""
+        return any(self._ready.values())
+
+    def work(self, now: float) -> bool:
+        """Pass on what has come, up to a bound; return whether there may be more."""
+        if now >= self.wakeup:
+            self._tick(now)
+        if self._ready["tasks"]:
+            self._pass_tasks(now)
+        if self._ready["reports"]:
+            self._pass_reports()
+        if self._ready["subscriptions"]:
+            self._pass_subscriptions()
+        return self.ready
+
+    def _tick(self, now: float) -> None:
+        self.wakeup = NEVER
+        if now >= self._connections.wakeup:
+            self._connections.tick(now)
+        if len(self._up) == len(Half) and not self.is_open:
+            self._open(now)
+        if self._waiting is not None:
+            self._ready["tasks"] = True
+        self._set_wakeup()
+        if self._down_at is not None and now - self._down_at > LOST_SECONDS:
+            self._down_at = None
+            self._changed(self)
+
+    def _set_wakeup(self) -> None:
+        self.wakeup = min(self.wakeup, self._connections.wakeup)
+        if self._down_at is not None:
+            self.wakeup = min(self.wakeup, max(monotonic() + AGAIN_SECONDS, self._down_at + LOST_SECONDS))
+
+    def _pass_tasks(self, now: float) -> None:
+        connection = self._connections.by_key.get(self.key)
+        push = None if connection is None else connection.push
+        self._ready["tasks"] = False
+        if self._pull is None or push is None:
+            return
+        for _ in range(MESSAGES_A_ROUND):
+            frames = self._waiting or sockets.next_message(self._pull)
+            if frames is None:
+                return
+            try:
+                sockets.send_frames(push, frames[0], tuple(frames[1:]))
+                self._waiting = None
+            except zmq.Again:  # so callers have to wait, too
+                self._waiting = frames
+                self.wakeup = min(self.wakeup, now + AGAIN_SECONDS)
+                return
+        self._ready["tasks"] = True
+
+    def _pass_reports(self) -> None:
+        self._ready["reports"] = False
+        for _ in range(MESSAGES_A_ROUND):
+            frames = sockets.next_message(self._xsub)
+            if frames is None:
+                return
+            frame = relayed(frames[0], self._entry)
+            if frame is not None and self._xpub is not None:
+                sockets.send_frames(self._xpub, frame, tuple(frames[1:]))
+                self._ready["subscriptions"] = True  # sending may have swallowed the signal of one
+        self._ready["reports"] = True
+
+    def _pass_subscriptions(self) -> None:
+        self._ready["subscriptions"] = False
+        if self._xpub is None:
+            return
+        while (frames := sockets.next_message(self._xpub)) is not None:
+            frame, *more = frames
+            kind, prefix = frame[:1], bytes(frame[1:])
+            if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
+                continue
+            if kind == _SUBSCRIBE:
+                if len(self._subscriptions) >= SUBSCRIPTIONS_MOST and prefix not in self._subscriptions:
+                    continue
+                self._subscriptions[prefix] += 1
+            elif self._subscriptions[prefix] > 1:
+                self._subscriptions[prefix] -= 1
+            else:
+                del self._subscriptions[prefix]
+            self._xsub.send(frame)
+            self._ready["reports"] = True
+        if self.is_over:
+            self._changed(self)
