@@ -125,6 +125,40 @@ def sent_before_written(patch: Patch) -> None:
     patch.set(recorder.Recorder, "must_wait", at_once)
 
 
+@mutant()
+def a_slow_journal_is_not_waited_for(patch: Patch) -> None:
+    """Send what waits for the journal where that is behind."""
+    look = recorder.Recorder.look
+
+    def at_once(self: Any, now: float) -> Any:
+        waiting = list(self._waiting) if now >= self.wakeup else []
+        self._waiting.clear() if waiting else None
+        return waiting + look(self, now)
+
+    patch.set(recorder.Recorder, "look", at_once)
+
+
+@mutant()
+def a_forwarder_that_refuses_is_proof(patch: Patch) -> None:
+    """Take a node for dead when the ports of the forwarder before it are closed."""
+    patch.set(roster.Peer, "refusal_is_proof", True)
+
+
+@mutant()
+def the_way_is_known_for_good(patch: Patch) -> None:
+    """Believe after a new connection that it goes where the one before went."""
+    connected = contacts.Contacts.connected
+
+    def remembered(self: Any, key: str, side: Any, now: float) -> None:
+        peer = self.peers.get(key)
+        via = None if peer is None else peer.via
+        connected(self, key, side, now)
+        if via is not None:
+            peer.via = via
+
+    patch.set(contacts.Contacts, "connected", remembered)
+
+
 @mutant(seed=1)
 def settled_before_written(patch: Patch) -> None:
     """Settle a task before its end is in the journal."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dingo_zmq.protocol.roster import Side
 from dingo_zmq.testing.durable import DurableHost
 from dingo_zmq.testing.hosts import CallerHost
-from dingo_zmq.testing.network import Connection, Way
+from dingo_zmq.testing.network import Connection, Relay, Way
 from dingo_zmq.testing.node_host import NodeHost
 from dingo_zmq.testing.plan import STALE_KEY, STRANGER_KEY, Fault, Kind
 from dingo_zmq.testing.scene import Scene
@@ -65,6 +65,7 @@ class Faults:
             Kind.CALLER_LEAVES: self._die,
             Kind.CALLER_RESTARTS: self._restart,
             Kind.DISK_FULL: self._fill,
+            Kind.FORWARDER: self._fell,
             Kind.CLOG: self._clog,
             Kind.SWIZZLE: self._swizzle,
             Kind.LOSE: self._lose,
@@ -93,6 +94,8 @@ class Faults:
         for caller in self.callers:
             if isinstance(caller, DurableHost):
                 caller.paper.full = 0
+        for relay in self.scene.relays:
+            self._rise(relay)
         self.scene.stuck.clear()
         self.scene.mistold.clear()
         for key in list(self.scene.reused):
@@ -392,6 +395,39 @@ class Faults:
             paper.full -= 1
 
         return self._last(fault, lambda: paper.put_off > before, end)
+
+    def _fell(self, fault: Fault) -> bool:
+        """A forwarder through which something goes dies, or ends and says so, and is started again."""
+        network = self.scene.network
+        used = {relay for c in network.connections.values() if c.up for relay in c.chain}
+        relays = [relay for relay in self.scene.relays if relay.up and relay in used]
+        if not relays:
+            return False
+        relay = relays[fault.node % len(relays)]
+        self.scene.note("dies", relay.name)
+        relay.up = False
+        network.fell(relay)
+        if not fault.breaks:
+            self._withdraw()
+        self.scene.after(min(self._clamped(fault), LATEST), self._rise, relay)
+        return self._count(fault)
+
+    def _withdraw(self) -> None:
+        """Nodes to which no forwarder leads are announced no more to those who need one."""
+        for caller in self.callers:
+            for node in self.nodes:
+                ways = self.scene.ways(caller.name, node.name)
+                if not any(all(relay.up for relay in chain) for chain in ways):
+                    caller.gone(node.name)
+
+    def _rise(self, relay: Relay) -> None:
+        if relay.up:
+            return
+        relay.up = True
+        for caller in self.callers:
+            for node in self.nodes:
+                if any(relay in chain for chain in self.scene.ways(caller.name, node.name)):
+                    self.scene.after(self.scene.dice.uniform(0, 1.0), caller.found, node.name)
 
     def _restart(self, fault: Fault) -> bool:
         caller = self._durable(fault)

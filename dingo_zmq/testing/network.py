@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from dingo_zmq.protocol.relay import relayed
 from dingo_zmq.protocol.roster import Side
 from dingo_zmq.testing.plan import STRANGER_KEY
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from random import Random
 
 Frames = list[bytes]
+
+Chain: TypeAlias = "tuple[Relay, ...]"
 
 HEARTBEAT = (3.0, 4.2)
 """seconds until a connection over which nothing passes is given up: least and most"""
@@ -100,6 +103,13 @@ class Stranger:
         """A message has come."""
 
 
+class Relay:
+    """A forwarder; it is `up` or not, and loses whatever it is about to pass on when it dies."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.up = name, True
+
+
 class Flight:
     """A message on its way."""
 
@@ -119,6 +129,7 @@ class Connection:
         self.epoch = self.life = 0
         self.last_at = self.told_at = 0.0
         self.flying: dict[Flight, None] = {}
+        self.chain: Chain = ()  # the forwarders that it goes through, the nearest to the node first
 
     @property
     def path(self) -> tuple[str, str, Way]:
@@ -141,6 +152,7 @@ class Network:
         cut, holes, clogs: by path, how many faults there are of each sort.
         losing: by kind of message, the share that is lost.
         hits: how often each of these did harm, and to what.
+        ways: returns the chains of forwarders by which a caller may reach a node, by their names, shortest first.
     """
 
     def __init__(
@@ -155,6 +167,7 @@ class Network:
         self.losing: dict[str, float] = {}
         self.hits: Counter[tuple[str, Any]] = Counter()
         self.lost = self.repeated = 0
+        self.ways: Callable[[str, str], list[Chain]] = lambda caller, node: [()]
 
     # ------------------------------------------------------------------ connections
 
@@ -183,15 +196,29 @@ class Network:
     def _dial(self, c: Connection) -> None:
         if c.up or c.closed or c.caller.dead:
             return
-        node, dice = c.node, self.world.dice
-        if node is not None and self._reachable(c, node):
+        node, dice, chain = c.node, self.world.dice, self._chain(c)
+        if node is not None and chain is not None and self._reachable(c, node):
+            c.chain = chain
             self._establish(c, node)
             return
         if self._is_cut(c):
             self.hits["cut", c.path] += 1
-        elif node is None or (not node.up and node.powered):
+        elif node is None or chain is None or (not node.up and (node.powered or chain)):
             self._tell(c, "refused")
         self.world.after(dice.uniform(0.1, 1.0), self._dial, c)
+
+    def _chain(self, c: Connection) -> Chain | None:
+        """Return the forwarders by which a connection can be made now, None where there is no way."""
+        if c.node is None or isinstance(c.node, Stranger):
+            return ()
+        ways = self.ways(c.caller.name, c.node.name)
+        return next((chain for chain in ways if all(relay.up for relay in chain)), None)
+
+    def fell(self, relay: Relay) -> None:
+        """A forwarder has died: what went through it breaks."""
+        for c in list(self.connections.values()):
+            if relay in c.chain:
+                self.snap(c)
 
     def _reachable(self, c: Connection, node: NodeEnd) -> bool:
         return node.up and not node.frozen and not c.caller.frozen and not self._is_cut(c)
@@ -281,7 +308,7 @@ class Network:
                 self.repeated += 1
                 copies = self.copies
         for _ in range(copies):
-            at = world.now + self.delay * world.dice.uniform(0.8, 1.2)
+            at = world.now + self.delay * (1 + len(c.chain)) * world.dice.uniform(0.8, 1.2)
             if self.harsh:
                 clog = CLOG if world.dice.random() < CLOGGED else 0.0
                 at += world.dice.expovariate(1 / REORDER) + world.dice.uniform(0, clog)
@@ -306,6 +333,11 @@ class Network:
 
     def _hand_over(self, c: Connection, frames: Frames, epoch: int) -> None:
         if c.way is Way.DOWN:
+            for relay in c.chain if c.epoch == epoch else ():
+                frame = relayed(frames[0], relay.name)
+                if frame is None:
+                    return
+                frames = [frame, *frames[1:]]
             c.caller.arrived(c, epoch, frames)
         elif c.node is not None and c.node.up and (c.life == c.node.life or self.harsh):
             c.node.arrived(c, epoch, frames)

@@ -75,6 +75,7 @@ class NodeHost(Host):
         if self.scene.plan.watched:
             self.node.watch(b"watch/", True)
         self.scene.note("boot", self.name, self.life)
+        self.scene.on_boot(self.name)
         for connection in self.scene.network.of("", self.name):
             if connection.up:  # of a life that ended without a word: the machine knows it no more
                 self.scene.after(self.scene.dice.uniform(0, 0.5), self._reset, connection, connection.epoch)
@@ -92,6 +93,7 @@ class NodeHost(Host):
             return
         self.scene.note("crash", self.name, self.life, powered)
         self.scene.history.died(self.name, self.life)
+        self.scene.on_crash(self.name)
         self.node, self.powered = None, powered
         self.workers = None
         self._exit_at, self._tick_at = float("inf"), float("inf")

@@ -71,6 +71,7 @@ class Kind(Enum):
     CALLER_LEAVES = "caller leaves"
     CALLER_RESTARTS = "caller restarts"  # one with a journal dies, and is started again
     DISK_FULL = "disk full"  # a journal cannot be written for a while
+    FORWARDER = "forwarder"  # one dies, and is started again
 
 
 COMMON = [
@@ -79,7 +80,7 @@ COMMON = [
     *[
         kind
         for kind in Kind
-        if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS, Kind.DISK_FULL)
+        if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS, Kind.DISK_FULL, Kind.FORWARDER)
     ],
 ]
 
@@ -241,6 +242,10 @@ class Plan:
     """callers that have one"""
     watched: bool = False
     """whether somebody watches all tasks at all nodes"""
+    lans: dict[str, int] = field(default_factory=dict)
+    """where there are forwarders, the network that each host is in"""
+    relays: tuple[tuple[int, int], ...] = ()
+    """forwarders: the two networks that each joins"""
     delicate: frozenset[str] = frozenset()
     """functions that all nodes say are never to be started twice, to callers that know only their name"""
 
@@ -291,8 +296,11 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     delicate = frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ())
     jobs = _streams(seed, _on_terms(seed, _with_refusals(seed, jobs)))
     journals, more = frozenset[int](), list[Fault]()
+    lans, relays = dict[str, int](), tuple[tuple[int, int], ...]()
     if faults:
         journals, more = _journals(seed, len(callers), heal_at, planned, jobs)
+        lans, relays, falls = _networks(seed, len(nodes), len(callers), heal_at, planned)
+        more += falls
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -301,6 +309,8 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         faults=planned + more,
         heal_at=heal_at,
         journals=journals,
+        lans=lans,
+        relays=relays,
         delicate=delicate,
         delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
         harsh=harsh,
@@ -509,6 +519,23 @@ def _journals(
     written = [job for job in jobs if job.caller in chosen and not job.stream and job.at < heal_at]
     number = dice.choice((0, 0, 1, 2)) if written else 0
     return chosen, restarts + [_full_disk(dice, sorted(chosen), written, heal_at) for _ in range(number)]
+
+
+def _networks(
+    seed: int, nodes: int, callers: int, heal_at: float, planned: list[Fault]
+) -> tuple[dict[str, int], tuple[tuple[int, int], ...], list[Fault]]:
+    """Have forwarders join two networks or three, in one seed of four: in a row, side by side, or in a ring."""
+    dice = Random(f"networks {seed}")  # noqa: S311 (dice of a game)
+    if chance(dice, 0.75):
+        return {}, (), []
+    relays = dice.choice((((0, 1),), ((0, 1), (0, 1)), ((0, 1), (1, 2)), ((0, 1), (1, 2), (0, 2))))
+    number = 1 + max(max(ends) for ends in relays)
+    hosts = [f"n{n}" for n in range(nodes)] + [f"c{n}" for n in range(callers)]
+    lans = {name: dice.randrange(number) for name in hosts}
+    mortal = any(fault.kind in (Kind.CALLER_DIES, Kind.CALLER_LEAVES) for fault in planned)
+    lans["n0"] = 0  # so that somebody needs a forwarder
+    lans.update({f"c{n}": number - 1 for n in range(callers if mortal else 1)})
+    return lans, relays, [_fault(dice, Kind.FORWARDER, heal_at) for _ in range(dice.choice((1, 1, 2, 4)))]
 
 
 def _full_disk(dice: Random, journals: list[int], jobs: list[Job], heal_at: float) -> Fault:

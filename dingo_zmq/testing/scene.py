@@ -10,8 +10,9 @@ from typing import Any
 from zlib import crc32
 
 from dingo_zmq.protocol.caller import Caller
+from dingo_zmq.protocol.messages import VIA_MOST
 from dingo_zmq.testing.history import History
-from dingo_zmq.testing.network import Network, NodeEnd, Stranger
+from dingo_zmq.testing.network import Chain, Network, NodeEnd, Relay, Stranger
 from dingo_zmq.testing.plan import Job, Plan
 
 Trace = Callable[[str], None]
@@ -30,6 +31,8 @@ class Scene:
         stuck, refusals: by caller, faults that make publishing to it fail, and how often it did.
         mistold: by caller, faults that have nodes told so although they published.
         reused: keys that lead to another node than they should.
+        relays: the forwarders.
+        on_crash, on_boot: told of the names of nodes.
     """
 
     def __init__(self, plan: Plan, trace: Trace | None = None) -> None:
@@ -49,6 +52,11 @@ class Scene:
         self.refusals: Counter[str] = Counter()
         self.mistold: Counter[str] = Counter()
         self.reused: dict[str, str] = {}
+        self.relays = [Relay(f"f{number}") for number in range(len(plan.relays))]
+        self._ways: dict[tuple[str, str], list[Chain]] = {}
+        self.network.ways = self.ways
+        self.on_crash: Callable[[str], None] = lambda name: None
+        self.on_boot: Callable[[str], None] = lambda name: None
         self._trace = trace
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._entries = 0
@@ -75,6 +83,26 @@ class Scene:
     def stamp(self, what: bytes) -> None:
         """Something happened that makes this story differ from others."""
         self.digest = crc32(what, crc32(b"%.6f" % self.now, self.digest))
+
+    def ways(self, caller: str, node: str) -> list[Chain]:
+        """Return the chains of forwarders between a caller and a node, shortest first, seen from the node."""
+        if caller == node or not self.relays:
+            return [()]
+        ways = self._ways.get((caller, node))
+        if ways is None:
+            here, there = self.plan.lans[node], self.plan.lans[caller]
+            ways = self._ways[caller, node] = sorted(self._chains(here, there, ()), key=len)
+        return ways
+
+    def _chains(self, here: int, there: int, chain: Chain) -> list[Chain]:
+        if here == there:
+            return [chain]
+        found = []
+        for relay, ends in zip(self.relays, self.plan.relays, strict=True):
+            if here in ends and relay not in chain and len(chain) < VIA_MOST:
+                (other,) = set(ends) - {here}
+                found += self._chains(other, there, (*chain, relay))
+        return found
 
     def node_at(self, key: str) -> NodeEnd | None:
         """Return the node behind a key, if there is one."""

@@ -65,6 +65,7 @@ class World:
         self._set_up()
 
     def _set_up(self) -> None:
+        self.scene.on_crash, self.scene.on_boot = self._stand_ins_go, self._stand_ins_come
         for node in self.nodes:
             self.scene.after(self.scene.dice.uniform(0, 0.3), node.boot)
         for number, at in enumerate(self.plan.callers):
@@ -75,6 +76,24 @@ class World:
             self.scene.after(job.at, self.callers[job.caller].submit, job)
         self.scene.after(self.plan.heal_at, self._heal)
         self._measure()
+
+    def _stand_ins_go(self, node: str) -> None:
+        """Forwarders find out that a node has died, and announce it no more."""
+        for caller in self._behind(node):
+            self.scene.after(self.scene.dice.uniform(0.01, 0.5), self._gone, caller, node)
+
+    def _gone(self, caller: CallerHost, node: str) -> None:
+        end = self.scene.node_at(node)
+        if not caller.dead and end is not None and not end.up:
+            caller.gone(node)
+
+    def _stand_ins_come(self, node: str) -> None:
+        for caller in self._behind(node):
+            self.scene.after(self.scene.dice.uniform(0.1, 1.0), caller.found, node)
+
+    def _behind(self, node: str) -> list[CallerHost]:
+        """Return the callers that need a forwarder to reach a node."""
+        return [caller for caller in self.callers if () not in self.scene.ways(caller.name, node)]
 
     def _measure(self) -> None:
         """Look at what piles up, now and again and again."""
