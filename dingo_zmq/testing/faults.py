@@ -377,14 +377,19 @@ class Faults:
         caller.found(first if second in caller.caller.peers else second)
         return self._count(fault)
 
-    def _durable(self, fault: Fault) -> DurableHost | None:
-        durable = [caller for caller in self.callers if isinstance(caller, DurableHost) and caller.up]
-        durable = [caller for caller in durable if not caller.dead]
+    def _durable(self, fault: Fault, *, up: bool = True) -> DurableHost | None:
+        """Return a caller with a journal, another one each time; `up`: only one whose process lives."""
+        durable = [caller for caller in self.callers if isinstance(caller, DurableHost) and not caller.dead]
+        durable = [caller for caller in durable if caller.up or not up]
         return durable[(fault.caller + self._turn(fault)) % len(durable)] if durable else None
 
     def _fill(self, fault: Fault) -> bool:
-        """The disk of a journal is full; it counts once that has kept something from being written."""
-        caller = self._durable(fault)
+        """
+        The disk of a journal is full; it counts once that has kept something from being written.
+
+        Perhaps what is called as soon as a program that is down is started again.
+        """
+        caller = self._durable(fault, up=False)
         if caller is None:
             return False
         paper = caller.paper

@@ -326,3 +326,14 @@ def test_what_is_done_while_its_caller_is_down_is_not_done_again() -> None:
     assert len(back.answered) == 8
     assert runs(world) == [1] * 20
     assert succeeded(world)
+
+
+def test_a_disk_is_full_also_while_its_program_is_down() -> None:
+    faults = [Fault(Kind.CALLER_RESTARTS, at=2.5, seconds=2.0), Fault(Kind.DISK_FULL, at=2.6, seconds=0.1)]
+    nodes = [NodePlan({"shared": 1}, EVERYTHING)]
+    world = World(Plan(7, nodes, [0.5], jobs(4, at=2.55), faults, journals=frozenset((0,))))
+    story: list[str] = []
+    world.scene._trace = story.append
+    assert world.run().failures == []
+    assert [line.split()[0] for line in story if "FAULT" in line] == ["2.5000", "2.6000"]
+    assert succeeded(world)
