@@ -485,6 +485,10 @@ class MeshCaller:
         """One of the two connections to a node broke."""
         self._happened(now, partial(self.decider.disconnected, key, side, now))
 
+    def moved(self, key: str, now: float) -> None:
+        """A node is tried at another address."""
+        self._happened(now, partial(self.decider.moved, key, now))
+
     def locked_out(self, key: str, now: float, cause: str) -> None:
         """A node does not let us in."""
         self._happened(now, partial(self.decider.locked_out, key, now, cause))

@@ -71,6 +71,9 @@ class Listener(Protocol):
     def disconnected(self, key: str, side: Side, now: float) -> None:
         """One of its two connections broke."""
 
+    def moved(self, key: str, now: float) -> None:
+        """It is tried at another address from now on; both connections are down."""
+
     def locked_out(self, key: str, now: float, cause: str) -> None:
         """It does not let us in, and why."""
 
@@ -356,7 +359,8 @@ class Connections:
                 other.nodes[node], self._of_node[node] = said, other
             self._listener.found(other.key, now, other.name)
             return
-        if pair[0] != connection.tasks:
+        elsewhere = pair[0] != connection.tasks
+        if elsewhere:
             _log.info("%s: now at %s, not %s", connection.name, pair[0], connection.tasks)
         self._disconnect(connection)
         del self._by_tasks[connection.tasks], self._by_reports[connection.reports]
@@ -372,6 +376,8 @@ class Connections:
         for side in connection.up.copy():
             connection.up.discard(side)
             self._listener.disconnected(connection.key, side, now)
+        if elsewhere:
+            self._listener.moved(connection.key, now)
         self._connect(connection)
 
     def drop(self, key: str) -> None:

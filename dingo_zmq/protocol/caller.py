@@ -207,6 +207,10 @@ class Caller:
         """One of the two connections to a node broke."""
         self._contacts.disconnected(key, side, now)
 
+    def moved(self, key: str, now: float) -> None:
+        """A node is tried at another address from now on; its connections are down."""
+        self._contacts.moved(key, now)
+
     def locked_out(self, key: str, now: float, cause: str = "it does not accept our key") -> None:
         """A node does not let us in, as has been proved; `cause` says why, as "it ..."."""
         self._contacts.locked_out(key, now, cause)

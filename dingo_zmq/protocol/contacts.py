@@ -151,7 +151,6 @@ class Contacts:
         if peer is None:
             return
         peer.up.add(side)
-        peer.via = None
         if not peer.connected:
             return
         self._let_in(peer)
@@ -173,6 +172,12 @@ class Contacts:
         if peer is not None:
             peer.up.discard(side)
             peer.broke = peer.resync = True
+
+    def moved(self, key: str, now: float) -> None:
+        """A node is tried at another address: there may be a forwarder before that."""
+        peer = self.peers.get(key)
+        if peer is not None:
+            peer.via = None
 
     def locked_out(self, key: str, now: float, cause: str = "it does not accept our key") -> None:
         """A node does not let us in, as has been proved; `cause` says why, as "it ..."."""

@@ -118,7 +118,7 @@ class Peer:
     `early` has reports of streams, by number, that came after a gap: they wait for those before them.
     `leaving` is set where the node itself said that it is draining, `draining` also where that was only heard.
     `via` has the names of the forwarders between, the nearest to the node first, and is None while that is not
-    known: after a new connection the next CREDIT tells.
+    known: where it is reached at another address the next CREDIT tells.
     `base` is the first token that its link had, in this life of the caller or in one before.
     `former` is set for what a journal knows of a link of an earlier life: nobody is reached by it, but a node may
     have that life's tasks; see `contacts`.

@@ -66,6 +66,7 @@ class Faults:
             Kind.CALLER_RESTARTS: self._restart,
             Kind.DISK_FULL: self._fill,
             Kind.FORWARDER: self._fell,
+            Kind.DETOUR: self._lead_round,
             Kind.CLOG: self._clog,
             Kind.SWIZZLE: self._swizzle,
             Kind.LOSE: self._lose,
@@ -96,6 +97,7 @@ class Faults:
                 caller.paper.full = 0
         for relay in self.scene.relays:
             self._rise(relay)
+        self.scene.detours.clear()
         self.scene.stuck.clear()
         self.scene.mistold.clear()
         for key in list(self.scene.reused):
@@ -415,6 +417,26 @@ class Faults:
         if not fault.breaks:
             self._withdraw()
         self.scene.after(min(self._clamped(fault), LATEST), self._rise, relay)
+        return self._count(fault)
+
+    def _lead_round(self, fault: Fault) -> bool:
+        """For a while a caller reaches a node by way of a forwarder only, and then directly again."""
+        network, detours = self.scene.network, self.scene.detours
+        direct = {c.path[:2] for c in network.of("", "") if c.up and c.chain == ()}
+        pairs = [pair for pair in sorted(direct) if pair[1] != self.scene.stranger.name]
+        pairs = [pair for pair in pairs if len(self.scene.ways(*pair)) > 1 and not detours[pair]]
+        if not pairs:
+            return False
+        caller, node = pair = pairs[fault.node % len(pairs)]
+
+        def lead(change: int) -> None:
+            if not self.healed:
+                detours[pair] += change
+                for connection in network.of(caller, node):
+                    network.snap(connection)
+
+        lead(1)
+        self.scene.after(self._clamped(fault), lead, -1)
         return self._count(fault)
 
     def _withdraw(self) -> None:

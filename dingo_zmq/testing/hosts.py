@@ -245,6 +245,9 @@ class CallerHost(Host):
                 self._do(self.caller.refused, key)
             return
         refused.discard(side)
+        if what == "moved":
+            self._do(self.caller.moved, key)
+            return
         self._do(self.caller.connected if what == "up" else self.caller.disconnected, key, side)
 
     def _message(self, frames: Frames) -> None:

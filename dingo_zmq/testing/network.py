@@ -60,7 +60,7 @@ class CallerEnd(Protocol):
     frozen: bool
 
     def monitored(self, connection: Connection, what: str) -> None:
-        """A connection is "up", "down" or "refused"."""
+        """A connection is "up", "down", "refused", or about to be made by another way ("moved")."""
 
     def arrived(self, connection: Connection, epoch: int, frames: Frames) -> None:
         """A message has come."""
@@ -198,11 +198,15 @@ class Network:
             return
         node, dice, chain = c.node, self.world.dice, self._chain(c)
         if node is not None and chain is not None and self._reachable(c, node):
+            if c.epoch and chain != c.chain:
+                self._tell(c, "moved")
             c.chain = chain
             self._establish(c, node)
             return
         if self._is_cut(c):
             self.hits["cut", c.path] += 1
+        elif chain is None and c.epoch and not c.chain:
+            pass  # it is only the direct way that is closed, and nobody there to refuse
         elif node is None or chain is None or (not node.up and (node.powered or chain)):
             self._tell(c, "refused")
         self.world.after(dice.uniform(0.1, 1.0), self._dial, c)

@@ -72,6 +72,7 @@ class Kind(Enum):
     CALLER_RESTARTS = "caller restarts"  # one with a journal dies, and is started again
     DISK_FULL = "disk full"  # a journal cannot be written for a while
     FORWARDER = "forwarder"  # one dies, and is started again
+    DETOUR = "detour"  # what is reached directly is reached by way of a forwarder for a while
 
 
 COMMON = [
@@ -80,7 +81,15 @@ COMMON = [
     *[
         kind
         for kind in Kind
-        if kind not in (Kind.CALLER_DIES, Kind.CALLER_LEAVES, Kind.CALLER_RESTARTS, Kind.DISK_FULL, Kind.FORWARDER)
+        if kind
+        not in (
+            Kind.CALLER_DIES,
+            Kind.CALLER_LEAVES,
+            Kind.CALLER_RESTARTS,
+            Kind.DISK_FULL,
+            Kind.FORWARDER,
+            Kind.DETOUR,
+        )
     ],
 ]
 
@@ -242,8 +251,8 @@ class Plan:
     """callers that have one"""
     watched: bool = False
     """whether somebody watches all tasks at all nodes"""
-    lans: dict[str, int] = field(default_factory=dict)
-    """where there are forwarders, the network that each host is in"""
+    lans: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """where there are forwarders, the networks that each host is in"""
     relays: tuple[tuple[int, int], ...] = ()
     """forwarders: the two networks that each joins"""
     delicate: frozenset[str] = frozenset()
@@ -296,7 +305,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
     delicate = frozenset({dice.choice(list(SECONDS))} if chance(dice, 0.1) else ())
     jobs = _streams(seed, _on_terms(seed, _with_refusals(seed, jobs)))
     journals, more = frozenset[int](), list[Fault]()
-    lans, relays = dict[str, int](), tuple[tuple[int, int], ...]()
+    lans, relays = dict[str, tuple[int, ...]](), tuple[tuple[int, int], ...]()
     if faults:
         journals, more = _journals(seed, len(callers), heal_at, planned, jobs)
         lans, relays, falls = _networks(seed, len(nodes), len(callers), heal_at, planned)
@@ -312,7 +321,7 @@ def draw(seed: int, *, faults: bool = True, harsh: bool | None = None) -> Plan:
         lans=lans,
         relays=relays,
         delicate=delicate,
-        delay=dice.choice((0.0003, 0.003, 0.03, 0.1)),
+        delay=min(dice.choice((0.0003, 0.003, 0.03, 0.1)), 0.03 if relays else 0.1),
         harsh=harsh,
         loss=dice.uniform(0, 0.3) if harsh else 0.0,
         repeats=dice.uniform(0, 0.5) if harsh else 0.0,
@@ -523,19 +532,27 @@ def _journals(
 
 def _networks(
     seed: int, nodes: int, callers: int, heal_at: float, planned: list[Fault]
-) -> tuple[dict[str, int], tuple[tuple[int, int], ...], list[Fault]]:
-    """Have forwarders join two networks or three, in one seed of four: in a row, side by side, or in a ring."""
+) -> tuple[dict[str, tuple[int, ...]], tuple[tuple[int, int], ...], list[Fault]]:
+    """
+    Have forwarders join two networks or three, in one seed of four: in a row, side by side, or in a ring.
+
+    Some callers have a leg in all of them; what they reach directly may be reached by a forwarder for a while.
+    """
     dice = Random(f"networks {seed}")  # noqa: S311 (dice of a game)
     if chance(dice, 0.75):
         return {}, (), []
     relays = dice.choice((((0, 1),), ((0, 1), (0, 1)), ((0, 1), (1, 2)), ((0, 1), (1, 2), (0, 2))))
     number = 1 + max(max(ends) for ends in relays)
     hosts = [f"n{n}" for n in range(nodes)] + [f"c{n}" for n in range(callers)]
-    lans = {name: dice.randrange(number) for name in hosts}
+    lans: dict[str, tuple[int, ...]] = {name: (dice.randrange(number),) for name in hosts}
     mortal = any(fault.kind in (Kind.CALLER_DIES, Kind.CALLER_LEAVES) for fault in planned)
-    lans["n0"] = 0  # so that somebody needs a forwarder
-    lans.update({f"c{n}": number - 1 for n in range(callers if mortal else 1)})
-    return lans, relays, [_fault(dice, Kind.FORWARDER, heal_at) for _ in range(dice.choice((1, 1, 2, 4)))]
+    lans["n0"] = (0,)  # so that somebody needs a forwarder
+    lans.update({f"c{n}": (number - 1,) for n in range(callers if mortal else 1)})
+    falls = [_fault(dice, Kind.FORWARDER, heal_at) for _ in range(dice.choice((1, 1, 2, 4)))]
+    if not mortal and callers > 1 and chance(dice, 0.5):
+        lans["c1"] = tuple(range(number))
+        falls += [_fault(dice, Kind.DETOUR, heal_at) for _ in range(dice.choice((1, 2, 3)))]
+    return lans, relays, falls
 
 
 def _full_disk(dice: Random, journals: list[int], jobs: list[Job], heal_at: float) -> Fault:

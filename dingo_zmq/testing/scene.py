@@ -32,6 +32,7 @@ class Scene:
         mistold: by caller, faults that have nodes told so although they published.
         reused: keys that lead to another node than they should.
         relays: the forwarders.
+        detours: by caller and node, faults that make them meet by way of forwarders alone.
         on_crash, on_boot: told of the names of nodes.
     """
 
@@ -54,6 +55,7 @@ class Scene:
         self.reused: dict[str, str] = {}
         self.relays = [Relay(f"f{number}") for number in range(len(plan.relays))]
         self._ways: dict[tuple[str, str], list[Chain]] = {}
+        self.detours: Counter[tuple[str, str]] = Counter()
         self.network.ways = self.ways
         self.on_crash: Callable[[str], None] = lambda name: None
         self.on_boot: Callable[[str], None] = lambda name: None
@@ -90,14 +92,15 @@ class Scene:
             return [()]
         ways = self._ways.get((caller, node))
         if ways is None:
-            here, there = self.plan.lans[node], self.plan.lans[caller]
-            ways = self._ways[caller, node] = sorted(self._chains(here, there, ()), key=len)
-        return ways
+            lans = self.plan.lans
+            found = {chain: None for here in lans[node] for chain in self._chains(here, lans[caller], ())}
+            ways = self._ways[caller, node] = sorted(found, key=len)
+        return [way for way in ways if way] if self.detours[caller, node] else ways
 
-    def _chains(self, here: int, there: int, chain: Chain) -> list[Chain]:
-        if here == there:
-            return [chain]
-        found = []
+    def _chains(self, here: int, there: tuple[int, ...], chain: Chain) -> list[Chain]:
+        found = [chain] if here in there else []
+        if len(there) == 1 and found:
+            return found
         for relay, ends in zip(self.relays, self.plan.relays, strict=True):
             if here in ends and relay not in chain and len(chain) < VIA_MOST:
                 (other,) = set(ends) - {here}

@@ -1083,16 +1083,18 @@ def test_ports_that_a_forwarder_closes_prove_nothing() -> None:
     assert play.ticks(1.0, 4.8) == []
     (entry,) = play.caller.everything()
     assert entry.losses == 0
-    play.connect("n1", 4.8)  # the forwarder is back
+    play.caller.moved("n1", 4.8)
+    play.connect("n1", 4.8)
     play.tick(4.8)
     play.echo(4.8)
     assert play.caller.peers["n1"].usable(4.8)
-    assert play.caller.peers["n1"].via == ()  # and the node was reached without one, this time
+    assert play.caller.peers["n1"].via == ()  # the node is reached without one, this time
 
 
-def test_after_a_new_connection_nobody_knows_whether_there_is_a_forwarder() -> None:
+def test_at_another_address_nobody_knows_whether_there_is_a_forwarder() -> None:
     play = behind()
     breaks(play, 1.0)
+    play.caller.moved("n1", 1.2)
     play.connect("n1", 1.5)
     assert play.caller.peers["n1"].via is None
     breaks(play, 1.6)

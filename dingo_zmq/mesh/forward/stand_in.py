@@ -150,6 +150,9 @@ class StandIn:
         self._set_wakeup()
         self._changed(self)
 
+    def moved(self, key: str, now: float) -> None:
+        """Nothing here: its ports are closed by now."""
+
     def locked_out(self, key: str, now: float, cause: str) -> None:
         """The node does not let us in."""
         if self.trouble != cause:
