@@ -363,7 +363,7 @@ def _read(path: Path, *, named: bool) -> dict[str, Any] | None:
         raise ConfigError(f"anybody may change {path}; hint: chmod o-w {path}")
     try:
         table = tomllib.loads(raw.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigError(f'{path} is not TOML: {exc}; hint: write lines such as mesh = "lab"') from exc
     for name in table:
         _check_name(name, path)

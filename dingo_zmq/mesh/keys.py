@@ -180,7 +180,7 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     """Return the three texts of a key file; the cause is cut off since it could quote the content."""
     try:
         table = tomllib.loads(raw.decode("ascii")) if len(raw) <= _FILE_LIMIT else {}
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
         raise _broken(path, "is not a key file, or only a part of one") from None
     for name in ("kind", "public", "secret"):
         if not isinstance(table.get(name), str):

@@ -147,6 +147,7 @@ def test_variables_that_cannot_be(name: str, text: str, words: str, monkeypatch:
         ('discovery = "none"', 'hint: discovery = ["directory", "zeroconf"]'),
         ("mesh = lab", "is not TOML: "),
         ("\udcff", "is not TOML: "),
+        ("tags = " + "[" * 5000, "is not TOML: "),
     ],
 )
 def test_files_that_cannot_be(file: Path, text: str, words: str) -> None:

@@ -209,6 +209,7 @@ def test_no_part_of_a_key_file_passes_for_a_key(folder: Path) -> None:
         b'kind = "mesh"\npublic = "' + b" " * 40 + b'"\nsecret = "' + b" " * 40 + b'"\n',
         b'kind = "mesh"\npublic = "' + b"~" * 40 + b'"\nsecret = "' + b"~" * 40 + b'"\n',
         b"# " + b"x" * 5000,
+        b"kind = " + b"[" * 2000,
         b"-----BEGIN OPENSSH PRIVATE KEY-----\n",
     ],
 )
