@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from dingo_zmq.errors import JournalError
+from dingo_zmq.errors import JournalError, UsageError
 from dingo_zmq.journal.lock import Lock
 from dingo_zmq.journal.rows import Batch, Call, Dead, End, Hold, Open, State
 
@@ -230,7 +230,7 @@ class JournalFile:
                     raise self._damaged(f"the checksum of task {record} in {table} does not fit")
                 try:
                     row: T = decode(data)
-                except (msgspec.MsgspecError, ValueError) as exc:
+                except (msgspec.MsgspecError, ValueError, UsageError) as exc:  # the last: options that cannot be
                     raise self._damaged(f"task {record} in {table} cannot be read: {exc}") from exc
                 if row.record != record:
                     raise self._damaged(f"task {record} in {table} is another one")
@@ -309,7 +309,8 @@ class JournalFile:
 
     def _close_untouched(self) -> None:
         """Close it without what SQLite does otherwise where nobody else has it open: the log stays."""
-        with suppress(JournalError, sqlite3.Error), closing(self._connect(read_only=True)) as other:
+        errors = JournalError, sqlite3.Error, UnicodeDecodeError
+        with suppress(*errors), closing(self._connect(read_only=True)) as other:
             other.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self._db.close()
         self._db.close()
@@ -335,7 +336,7 @@ class JournalFile:
         except (sqlite3.OperationalError, OSError) as exc:
             hint = "; hint: is its disk full, or broken?" if "I/O" in str(exc) or "full" in str(exc) else ""
             raise JournalError(f"journal {self.path}: {exc}{hint}") from exc
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter where SQLite quotes what is no text
             raise self._damaged(str(exc)) from exc
 
     def _damaged(self, what: str) -> JournalError:

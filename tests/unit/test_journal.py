@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import pytest
 
 from dingo_zmq.errors import JournalError
@@ -253,6 +255,30 @@ def test_a_body_that_changed_is_noticed(path: Path, file: JournalFile) -> None:
     with pytest.raises(JournalError, match=r"damaged: the checksum of task 1 in calls.*hint: keep a copy"):
         opened.begin_life()
     opened.close()
+
+
+@pytest.mark.parametrize(("name", "value"), [("priority", 1e300), ("delay", -1.0), ("needs", ["a/b"])])
+def test_options_that_cannot_be_are_no_task(path: Path, file: JournalFile, name: str, value: object) -> None:
+    file.write(batch([call(1)]))
+    file.close()
+    with closing(sqlite3.connect(path)) as db:
+        row = msgspec.msgpack.decode(db.execute("SELECT data FROM calls").fetchone()[0])
+        row[6][name] = value
+        data = msgspec.msgpack.encode(row)
+        db.execute("UPDATE calls SET data = ?, sum = ?", (data, crc32(data)))
+        db.commit()
+    opened = JournalFile(path)
+    with pytest.raises(JournalError, match=f"damaged: task 1 in calls cannot be read: .*{name}"):
+        opened.begin_life()
+    opened.close()
+
+
+def test_a_schema_that_is_no_text_is_damage(path: Path, file: JournalFile) -> None:
+    """SQLite says which of it is wrong, byte by byte."""
+    file.close()
+    damage(path, path.read_bytes().index(b"TABLE about"), 7)
+    with pytest.raises(JournalError, match="damaged"):
+        JournalFile(path)
 
 
 @pytest.mark.parametrize("content", [b"rubbish " * 1000, b"SQLite format 3\0" + bytes(4000)])
