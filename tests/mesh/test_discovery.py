@@ -121,6 +121,7 @@ def child(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
         {"tasks": (), "reports": ()},
         {"tasks": ["tcp://127.0.0.1:1"]},
         {"tasks": ("tcp://127.0.0.1:0",)},
+        {"tasks": ("tcp://127.0.0.1:047100",)},
         {"tasks": ("tcp://127.0.0.1:70000",)},
         {"tasks": ("tcp://0.0.0.0:5",)},
         {"tasks": ("tcp://*:5",)},

@@ -31,7 +31,7 @@ UNKEYED = "none"
 """stands for the id of a key where none is used"""
 
 _MAX_TEXT = 200
-_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})")
 _IPC = re.compile(r"ipc://[!-~]{1,200}")
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _FORWARDER = re.compile(r"[0-9a-f]{8}")
@@ -145,7 +145,7 @@ def split_tcp(endpoint: str) -> tuple[str, int]:
         UsageError: if it is not of the form tcp://host:port, or the host means "everywhere".
     """
     match = _TCP.fullmatch(endpoint)
-    if not match or match[1] in _EVERYWHERE or not 0 < int(match[2]) <= _MAX_UINT16:
+    if not match or match[1] in _EVERYWHERE or int(match[2]) > _MAX_UINT16:
         raise UsageError(f"not of the form tcp://host:port: {endpoint!r:.80}")
     return match[1], int(match[2])
 
