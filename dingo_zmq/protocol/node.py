@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dingo_zmq.errors import UsageError
@@ -143,7 +144,8 @@ class Node:
         if link is None:
             if type(message) is m.Tasks or type(message) is m.Beat:
                 what = m.REFUSED_UNKNOWN, "this node knows no such link"
-                self._publisher.refuse(message.caller, message.link, *what)
+                with suppress(UsageError):  # whoever has no name that can be a topic is not told either
+                    self._publisher.refuse(check_part("caller", message.caller), message.link, *what)
             return
         link.touched = now
         link.proved = True

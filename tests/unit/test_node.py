@@ -126,6 +126,8 @@ def test_who_is_not_let_in() -> None:
         (0, hello(caller="a/b"), ["note"]),
         (0, hello(believed=ME), [("refused", m.REFUSED_UNKNOWN), "note"]),  # it names a link that is not
         (0, tasks(1), [("refused", m.REFUSED_UNKNOWN)]),
+        (0, m.Tasks(LINK, "me/add/1", 0, {}, []), []),  # not on a topic of somebody else
+        (0, m.Beat(LINK, "me\0X", 9, 0, {}, {}), []),
         (0, beat(), [("refused", m.REFUSED_UNKNOWN)]),
         (0, m.Cancel(LINK, {"add": [1]}), []),
         (0, m.Bye(LINK), []),
