@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 
+from dingo_zmq.protocol.messages import TOTAL_MOST
+
 AHEAD_SECONDS = 0.030
 """work kept queued at a node beyond its running tasks; covers a round trip of 20 ms"""
 AHEAD_MOST = 2000
@@ -85,4 +87,4 @@ def grant(seen: int, held: int, kept: int, allowed: int) -> int:
         kept: answers of the link kept for lack of "heard"; beyond four allowances and a few they eat credit.
         allowed: what `allowance` says.
     """
-    return seen + allowed - held - max(0, kept - (4 * allowed + KEPT_SPARE))
+    return min(TOTAL_MOST, seen + allowed - held - max(0, kept - (4 * allowed + KEPT_SPARE)))

@@ -12,6 +12,7 @@ VERSION = 1
 TEXT_MOST = 4096
 VIA_MOST = 4
 """forwarders between a caller and a node"""
+TOTAL_MOST = 2**53
 
 Token: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Part: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]  # a piece of a topic
@@ -19,7 +20,7 @@ Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_MOST)]
 # What people are shown as it is: no control character, no mark of direction.  Too slow for each task.
 _SHOWN = r"\A[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]*\Z"
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=_SHOWN)]
-Total: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Total: TypeAlias = Annotated[int, Meta(ge=0, le=TOTAL_MOST)]
 Refs: TypeAlias = dict[Part, list[Total]]  # lane -> task numbers
 Totals: TypeAlias = dict[Part, list[tuple[Total, Total]]]  # lane -> task numbers, each with a total
 Via: TypeAlias = Annotated[list[Name], Meta(max_length=VIA_MOST)]  # forwarders, the nearest to the node first

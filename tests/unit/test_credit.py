@@ -40,6 +40,7 @@ def test_first_grant(slots: int, links: int, expected: int) -> None:
         (9, 0, 0, 14),  # lost ones cost nothing for long
         (5, 0, 28, 10),  # answers that nobody has heard: four allowances and a few are free
         (5, 0, 31, 7),
+        (2**53, 0, 0, 2**53),  # there is no higher number
         (5, 0, 99, -61),  # then they eat the credit (which never goes down, see Link.credit)
     ],
 )
