@@ -336,7 +336,7 @@ class JournalFile:
         except (sqlite3.OperationalError, OSError) as exc:
             hint = "; hint: is its disk full, or broken?" if "I/O" in str(exc) or "full" in str(exc) else ""
             raise JournalError(f"journal {self.path}: {exc}{hint}") from exc
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter where SQLite quotes what is no text
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter: it quotes what is no text
             raise self._damaged(str(exc)) from exc
 
     def _damaged(self, what: str) -> JournalError:
