@@ -20,7 +20,7 @@ export PIP_NO_INPUT := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fmt types sim mutants storm bench chaos-net check clean
+.PHONY: help demo test lint fmt types sim mutants storm bench chaos-net fuzz check clean
 
 help:
 	@echo 'demo    two nodes and a caller on this machine, with real files'
@@ -31,6 +31,7 @@ help:
 	@echo 'storm   real processes that are killed, stopped and cut off, SECONDS=$(SECONDS) TASKS=$(TASKS)'
 	@echo 'mutants planted faults, and the first seed that finds each'
 	@echo 'bench   the table of speeds        clean  remove what was made here'
+	@echo 'fuzz    all that reads what others wrote, with atheris, SECONDS=$(SECONDS) for each'
 	@echo 'chaos-net  a network with faults drawn by lot, CHAOS=$(CHAOS) s, and its recovery, EVENTS=$(EVENTS); as root'
 
 demo: .venv/test
@@ -67,10 +68,13 @@ chaos-net: .venv/test
 	    -o faulthandler_timeout=0
 	@$(BIN)/python tools/cuts.py --events $(EVENTS) --seed $(SEED)
 
+fuzz: .venv/fuzz
+	@$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+
 check: lint types test
 
 clean:
-	rm -rf .venv build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .fuzz .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find dingo_zmq examples tests tools -name __pycache__ -type d -exec rm -rf {} +
 
 # The stamp .venv/X says that the extra X of this pyproject.toml is installed.
@@ -87,4 +91,9 @@ clean:
 .venv/dev: .venv/test
 .venv/test .venv/dev: .venv/%: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+.venv/fuzz: .venv/test pyproject.toml
+	@$(BIN)/python -m pip install --quiet --only-binary atheris --editable '.[fuzz]' || { \
+	    echo 'make fuzz needs atheris, which has wheels for Linux on x86-64 and a few Pythons alone, and none for' \
+	        "$$($(BIN)/python -VV | head -n 1) on $$(uname -sm)" >&2; exit 1; }
 	@touch $@
