@@ -15,7 +15,7 @@ from dingo_zmq.errors import ArgumentError, PeerError
 
 __all__ = ["convert_words", "example_words"]
 
-_TEXT_LIMIT = 20_000
+_TEXT_LIMIT, _DEEPEST = 20_000, 100
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 _NONE = ("none", "null", "")
@@ -77,11 +77,23 @@ def _parse(signature: str) -> _Parameters:
         if len(signature) > _TEXT_LIMIT:
             raise ValueError("it is too long")
         (function,) = ast.parse(f"def f{signature}: ...").body
+        if not _is_flat(function):
+            raise ValueError("it is nested too deeply")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise PeerError(f"not the text of a signature: {signature[:200]!r}: {exc}") from exc
     if not isinstance(function, ast.FunctionDef):
         raise PeerError(f"not the text of a signature: {signature[:200]!r}")
     return _Parameters(function.args)
+
+
+def _is_flat(tree: ast.AST) -> bool:
+    """Whether a tree is so flat that each part of it can be looked at by recursion."""
+    level = [tree]
+    for _ in range(_DEEPEST):
+        level = [child for each in level for child in ast.iter_child_nodes(each)]
+        if not level:
+            return True
+    return False
 
 
 def _complete(function: str, parameters: _Parameters, count: int, kwargs: dict[str, Any]) -> None:
@@ -101,7 +113,7 @@ def _text(arg: ast.arg | None) -> str:
 def _convert(function: str, name: str, arg: ast.arg | None, word: str) -> Any:
     try:
         return _value(arg.annotation if arg is not None else None, word)
-    except (ValueError, ArithmeticError) as exc:
+    except (ValueError, ArithmeticError, TypeError) as exc:
         raise ArgumentError(function, name, _text(arg), f"the word {word!r}") from exc
 
 

@@ -952,6 +952,7 @@ def test_words_go_where_the_signature_says(signature: str, words: list[str], exp
         ("(a: dict)", ["[]"], "a"),
         ("(a: int | None)", ["x"], "a"),
         ("(a: Literal['a'])", ["b"], "a"),
+        ("(a: Literal[{[]: 1}])", ["b"], "a"),
         ("(a: timedelta)", ["1e300"], "a"),
         ("(*, a)", [], "a"),
         ("(*a: int)", ["x"], "a"),
@@ -973,6 +974,8 @@ def test_words_that_do_not_fit_are_refused(signature: str, words: list[str], par
         "\0",
         "(a" + ", a" * 20_000 + ")",
         "(a: " + "(" * 5000,
+        "(a: " + "|".join(["int"] * 1000) + ")",
+        "(a: x" + ".y" * 1900 + ")",
     ],
 )
 def test_text_that_is_no_signature_is_a_peer_error(signature: str) -> None:
