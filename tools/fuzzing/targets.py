@@ -22,7 +22,7 @@ from zlib import crc32
 import msgspec
 
 from dingo_zmq.errors import ArgumentError, ConfigError, EncodeError, JournalError, PeerError
-from dingo_zmq.invoke import Signature
+from dingo_zmq.invoke import Signature, convert_words, example_words
 from dingo_zmq.journal import Batch, Call, End, Hold, JournalFile, Open, State
 from dingo_zmq.marshal import (
     Body,
@@ -176,6 +176,29 @@ def _bodies() -> list[bytes]:
     )
     bodies.append(_signatures()[0].pack((order, 1, 2), {"word": "x", "more": [order]})[0])
     return [*bodies, msgspec.msgpack.encode(msgspec.msgpack.Ext(1, array))]
+
+
+def check_words(data: bytes) -> None:
+    """What a node says is a signature is refused or read, and words become arguments by it or are refused."""
+    signature, *words = data.decode(errors="replace").split("\0")
+    with contextlib.suppress(PeerError):
+        example_words(signature)
+    with contextlib.suppress(PeerError, ArgumentError):
+        convert_words(signature, words, "scan")
+
+
+def _signature_texts() -> list[bytes]:
+    texts = [
+        "(a: int, b: int = 5) -> int\x002\0b=3",
+        "(points: list[float] | None, *more: dict[str, Path], word: Literal['x', 1] = 'x')\0[1.5]\0{}\0word=1",
+        "(a: datetime, /, b: timedelta, c: Decimal, d: UUID, e: bytes, f: bool | str)\x002026-01-02\x005\x001\0x",
+        "(a: " + "|".join(["int"] * 1300) + ")\0x",
+        "(a: " + "-" * 3000 + "1)\0x",
+        "(a: " + "x[" * 90 + "]" * 90 + ")\0[1]",
+        "(a: x" + ".y" * 1900 + ")",
+        "(a: Literal[{[]: 1}])\0x",
+    ]
+    return [text.encode() for text in texts]
 
 
 # ------------------------------------------------------------------------------ TXT records and key files
@@ -344,6 +367,7 @@ TARGETS: dict[str, Target] = {
     "caller": Target(check_caller, node_seeds, bend),
     "header": Target(check_header, _headers, scratch),
     "body": Target(check_body, _bodies, bend),
+    "words": Target(check_words, _signature_texts, scratch),
     "txt": Target(check_txt, _records, scratch),
     "key": Target(check_key, _key_files, scratch),
     "row": Target(check_row, _rows, bend),
