@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from dingo_zmq.protocol.starter import Bundle, Starter
 
 FRAME_REPORTS = 64
 FRAME_BYTES = 256 * 1024
+TOPIC_MOST = 2500
+"""bytes that no topic has: three parts of 200 characters, and what is between them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +127,21 @@ class Publisher:
         self.done = 0
         self._starter, self._links, self._began = starter, links, now
         self.watches: dict[bytes, int] = {}
+        self._lengths: Counter[int] = Counter()  # of the prefixes in `watches`: however many, few lengths differ
 
     def watch(self, prefix: bytes, wanted: bool) -> None:
         """Somebody subscribes to (or leaves) a prefix of the topics `watch/...`."""
-        count = self.watches.get(prefix, 0) + (1 if wanted else -1)
+        if len(prefix) > TOPIC_MOST:
+            return  # no topic begins so
+        before = self.watches.get(prefix, 0)
+        count = before + (1 if wanted else -1)
         if count > 0:
             self.watches[prefix] = count
-        else:
-            self.watches.pop(prefix, None)
+            self._lengths[len(prefix)] += not before
+        elif self.watches.pop(prefix, None):
+            self._lengths[len(prefix)] -= 1
+            if not self._lengths[len(prefix)]:
+                del self._lengths[len(prefix)]
 
     @property
     def held(self) -> int:
@@ -258,7 +268,8 @@ class Publisher:
         self, caller: str, id: str, item: tuple[int, str, int, int, int, bytes], buffers: tuple[Any, ...]
     ) -> None:
         topic = b"watch/" + wire.task_topic(caller, item[1], id)
-        if any(topic.startswith(prefix) for prefix in self.watches):
+        watches = self.watches
+        if any(topic[:length] in watches for length in self._lengths):
             self.out.append(Publish(topic, m.Reports(bytes(8), {}, (0, 0), [item]), buffers))
 
     def pulse(self, now: float) -> None:

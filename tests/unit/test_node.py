@@ -427,6 +427,28 @@ def test_many_hellos_that_are_refused_are_counted() -> None:
     assert len(notes(machine)) == 1
 
 
+def test_copies_are_made_while_anybody_watches_however_many_there_are() -> None:
+    machine = linked()
+    prefixes = [b"watch/me/add/", b"watch/me/", b"watch/me/mul", *[b"watch/%06d/" % n for n in range(1000)]]
+    for prefix in [*prefixes, prefixes[0], b"watch/" + b"x" * 3000]:
+        machine.watch(prefix, True)
+    machine.watch(b"watch/" + b"x" * 3000, False)
+    for prefix in prefixes:
+        machine.watch(prefix, False)
+        machine.watch(prefix, False)  # as nobody does
+        machine.watch(prefix, True)
+        machine.watch(prefix, False)
+    machine.watch(b"watch/me/add/", True)
+    assert [type(each.message) for each in copies(machine, 1)] == [m.Reports, m.Reports]
+    machine.watch(b"watch/me/add/", False)
+    assert copies(machine, 2) == []
+
+
+def copies(machine: Node, number: int) -> list[Publish]:
+    machine.received(tasks(number), (), number)
+    return [each for each in machine.take() if isinstance(each, Publish) and each.topic.startswith(b"watch/")]
+
+
 def test_watchers_get_copies_of_their_own_task_only() -> None:
     machine = linked()
     machine.watch(b"watch/me/add/t1/", True)
