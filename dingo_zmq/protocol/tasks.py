@@ -230,6 +230,7 @@ class OpenTasks:
         for report, name, number, _, status, body in reports.items:
             lane = lanes.get(name)
             if lane is None:
+                self.late += 1
                 continue
             if early:
                 settled += self._turn_of_early(peer, now)
