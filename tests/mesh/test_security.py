@@ -168,6 +168,63 @@ def test_a_key_that_was_replaced_is_of_no_use(mesh: Mesh, context: Context, tmp_
     assert mesh.app(key=new.path).call("add", 1).result(PATIENCE) == 6
 
 
+# ---------------------------------------------------------------------- S7 to S9: without the gatekeeper
+
+UNGUARDED = """
+import sys
+import zmq
+from dingo_zmq import App, errors
+from dingo_zmq.mesh import keys
+
+def secure_server(socket, key):
+    if how == "not secured":
+        return
+    socket.curve_server = True
+    socket.curve_publickey, socket.curve_secretkey = key.public, key.secret
+    if how == "a domain that nobody keeps":
+        socket.zap_domain = keys.DOMAIN
+    if how == "enforced without a domain":
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+def nobody(self, context, allowed, domain=b""):
+    self.socket = context.socket(zmq.REP)
+
+def admit_all(self, frames):
+    return [b"1.0", frames[1], b"200", b"OK", b"anybody", b""]
+
+how = sys.argv[1]
+if how == "a gatekeeper who lets all in":
+    keys.Gatekeeper._judge = admit_all
+else:
+    keys.secure_server = secure_server
+if how in ("no gatekeeper", "a domain that nobody keeps"):
+    keys.Gatekeeper.__init__ = nobody
+app = App("mesh")
+app.register("length", len)
+try:
+    app.serve()
+except errors.ConfigError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no gatekeeper",
+        "a domain that nobody keeps",
+        "enforced without a domain",
+        "not secured",
+        "a gatekeeper who lets all in",
+    ],
+)
+def test_a_node_that_would_let_anybody_in_does_not_serve(mesh: Mesh, how: str) -> None:
+    """S7 and S8: CURVE alone lets in every key, and so does a domain that is enforced and not named."""
+    node = mesh.script(UNGUARDED, how)
+    assert "lets in a client with " in node.line("so this node does not serve", "out")
+    assert node.wait() == 0
+
+
 # ---------------------------------------------------------------------- S13: reports of others
 
 

@@ -18,9 +18,9 @@ _GROUP = ("224.0.0.251", 5353)
 _A_PACKET = 9
 
 
-def announce(host: Host, texts: dict[str, bytes]) -> None:
-    """Send, from a host, records of nodes: TXT by node id."""
-    packets = list(_packets(texts))
+def announce(host: Host, texts: dict[str, bytes], ttl: int = TTL) -> None:
+    """Send, from a host, records of nodes: TXT by node id; they hold for so many seconds, 0 takes them back."""
+    packets = list(_packets(texts, ttl))
 
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -35,22 +35,22 @@ def announce(host: Host, texts: dict[str, bytes]) -> None:
     host.inside(send)
 
 
-def _packets(texts: dict[str, bytes]) -> Iterator[bytes]:
+def _packets(texts: dict[str, bytes], ttl: int) -> Iterator[bytes]:
     nodes = list(texts)
     for start in range(0, len(nodes), _A_PACKET):
         out = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
         for node in nodes[start : start + _A_PACKET]:
-            for record in _records(node, texts[node]):
+            for record in _records(node, texts[node], ttl):
                 out.add_answer_at_time(record, 0)
         yield from out.packets()
 
 
-def _records(node: str, text: bytes) -> Iterable[DNSRecord]:
+def _records(node: str, text: bytes, ttl: int) -> Iterable[DNSRecord]:
     name, unique = f"{node}.{SERVICE_TYPE}", _CLASS_IN | _CLASS_UNIQUE
     return (
-        DNSPointer(SERVICE_TYPE, _TYPE_PTR, _CLASS_IN, TTL, name),
-        DNSService(name, _TYPE_SRV, unique, TTL, 0, 0, 47100, name),
-        DNSText(name, _TYPE_TXT, unique, TTL, text),
+        DNSPointer(SERVICE_TYPE, _TYPE_PTR, _CLASS_IN, ttl, name),
+        DNSService(name, _TYPE_SRV, unique, ttl, 0, 0, 47100, name),
+        DNSText(name, _TYPE_TXT, unique, ttl, text),
     )
 
 

@@ -431,3 +431,14 @@ def test_without_a_gatekeeper_nobody_gets_in(door: Door) -> None:
 
     assert door.outcome(door.knock(KEY)) != zmq.Event.HANDSHAKE_SUCCEEDED
     assert door.pull.poll(0) == 0
+
+
+def test_after_the_end_of_the_gatekeeper_nobody_else_gets_in(door: Door) -> None:
+    first = door.knock(KEY)
+    assert door.wait_for(door.pull)
+    assert door.pull.recv() == KEY.public
+    assert door.outcome(first) == zmq.Event.HANDSHAKE_SUCCEEDED
+    door.keeper.close()
+
+    assert door.outcome(door.knock(KEY)) != zmq.Event.HANDSHAKE_SUCCEEDED
+    assert door.pull.poll(0) == 0
