@@ -1,5 +1,5 @@
-"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``forward``, ``keygen``, ``dead``,
-``config``, ``doctor``.
+"""The command line: ``dingo-zmq node``, ``call``, ``peers``, ``watch``, ``forward``, ``keygen``, ``keys``,
+``dead``, ``config``, ``doctor``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dingo_zmq.cli.dead import dead
 from dingo_zmq.cli.doctor import doctor
 from dingo_zmq.cli.forward import forward
 from dingo_zmq.cli.keygen import keygen
+from dingo_zmq.cli.keys import keys
 from dingo_zmq.cli.node import node, node_process
 from dingo_zmq.cli.peers import peers
 from dingo_zmq.cli.watch import watch
@@ -54,5 +55,5 @@ def main(verbose: bool) -> None:
     """
 
 
-for command in (node, node_process, call, peers, watch, forward, keygen, dead, config, doctor):
+for command in (node, node_process, call, peers, watch, forward, keygen, keys, dead, config, doctor):
     main.add_command(command)

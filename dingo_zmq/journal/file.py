@@ -176,6 +176,13 @@ class JournalFile:
 
     # ------------------------------------------------------------------ reading
 
+    @property
+    def caller(self) -> str:
+        """The id of the caller whose journal it is; "" where it does not say."""
+        with self._in_words():
+            found = self._db.execute("SELECT value FROM about WHERE key = 'caller'").fetchone()
+        return found[0] if found and isinstance(found[0], str) else ""
+
     def begin_life(self) -> State:
         """
         Count one more life, and return what is there.

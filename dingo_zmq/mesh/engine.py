@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from dingo_zmq.balance import Ledger, balanced
-from dingo_zmq.errors import Closed
+from dingo_zmq.errors import Closed, ConfigError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.forked import FORKED
 from dingo_zmq.ignored import tell_left_undone
@@ -147,10 +147,11 @@ class MeshEngine:
         self._herald: Herald | None = None
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
+        owner = keys.callers_of(self.key)
         self._lives: Lives | None = None
         if settings.journal is not None:
-            self._lives = Lives(settings.journal, settings.limit, self.events, self._fence)
-        self.id = secrets.token_hex(8) if self._lives is None else self._lives.state.caller
+            self._lives = Lives(settings.journal, settings.limit, self.events, self._fence, owner)
+        self.id = owner + secrets.token_hex(8) if self._lives is None else self._lives.state.caller
         self.reactor = Reactor(sockets.new_context(), f"dingo-io-{self.id[:4]}", self._crashed)
         try:
             self._begin(self._lives, find)
@@ -299,9 +300,14 @@ class MeshEngine:
             announce: whether to tell discovery; a supervisor does that for its processes.
 
         Raises:
-            ConfigError: where the address or port cannot be had, strangers would be let in, or a function takes
-                pickles and there is no key.
+            ConfigError: where the address or port cannot be had, strangers would be let in, a function takes
+                pickles and there is no key, or the key is a guest's.
         """
+        if self.key is not None and self.key.is_guest:
+            raise ConfigError(
+                f"{self.key.path} is the key of a guest, and a guest cannot serve, only call; "
+                "hint: a node needs the mesh key itself"
+            )
         served = list(functions)
         for function in served:
             self.calls.check_key(function)

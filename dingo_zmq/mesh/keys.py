@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import struct
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from dingo_zmq import config
 from dingo_zmq.errors import ConfigError
 from dingo_zmq.mesh.discovery.port import UNKEYED
 from dingo_zmq.mesh.private import open_private, private_folder, private_temp
+from dingo_zmq.protocol.guests import guest_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,12 +27,16 @@ __all__ = [
     "DOMAIN",
     "Gatekeeper",
     "Key",
+    "callers_of",
     "find_key",
+    "id_of",
+    "is_public",
     "key_id",
     "load_key",
     "local_key",
     "mesh_key_path",
     "new_key",
+    "put_new",
     "save_key",
     "secure_client",
     "secure_server",
@@ -46,7 +52,8 @@ _FILE_LIMIT = 4096
 _KEYGEN = "dingo-zmq keygen"
 _COMMENT = "# A dingo-zmq {kind} key.  Keep it secret (mode 0600): whoever has it can run tasks."
 
-Kind = Literal["local", "mesh"]
+Kind = Literal["local", "mesh", "guest"]
+_KINDS: tuple[Kind, ...] = ("local", "mesh", "guest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +64,33 @@ class Key:
     Attributes:
         public: 40 bytes of z85 text.
         secret: 40 bytes of z85 text; never shown by `repr`.
-        kind: "local" for the automatic key of one user on one machine, "mesh" for one that is shared.
+        kind: "local" for the automatic key of one user on one machine, "mesh" for one that is shared, "guest" for
+            one that nodes of a mesh key admit with less.
         path: the file it was read from, or None.
+        mesh: of a guest's key, the public half of the mesh key that its nodes have; else None.
     """
 
     public: bytes
     secret: bytes = field(repr=False)
     kind: Kind
     path: Path | None = None
+    mesh: bytes | None = None
+
+    @property
+    def server(self) -> bytes:
+        """The public key of the nodes that it is for."""
+        return self.mesh or self.public
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether it is for calling alone, and for what an entry at the nodes allows."""
+        return self.kind == "guest"
 
 
-def new_key(kind: Kind) -> Key:
-    """Return a fresh random key that is in no file yet."""
+def new_key(kind: Kind, mesh: bytes | None = None) -> Key:
+    """Return a fresh random key that is in no file yet; `mesh` as for a `Key`."""
     public, secret = zmq.curve_keypair()
-    return Key(public, secret, kind)
+    return Key(public, secret, kind, mesh=mesh)
 
 
 def local_key(folder: Path | str | None = None) -> Key:
@@ -97,7 +117,7 @@ def mesh_key_path(folder: Path | str | None = None) -> Path:
 
 def find_key(path: Path | str | None = None) -> Key:
     """
-    Return the mesh key in a file, or else the one in its usual place, or else this user's own key.
+    Return the mesh or guest key in a file, or else the one in its usual place, or else this user's own key.
 
     Raises:
         ConfigError: if a file that is there, or was named, cannot be used; see `load_key`.
@@ -106,12 +126,26 @@ def find_key(path: Path | str | None = None) -> Key:
         path = mesh_key_path()
         if not os.path.lexists(path):
             return local_key()
-    return load_key(Path(path).expanduser(), "mesh")
+    return load_key(Path(path).expanduser(), "mesh", "guest")
 
 
 def key_id(key: Key | None) -> str:
-    """Return 8 hexadecimal digits that tell keys apart and say nothing about the secret; `UNKEYED` for no key."""
-    return UNKEYED if key is None else hashlib.sha256(b"dingo-zmq key " + key.public).hexdigest()[:8]
+    """
+    Return 8 hexadecimal digits that tell keys apart and say nothing about the secret; `UNKEYED` for no key.
+
+    Nodes announce it, so that of a guest's key is the one of the nodes that it is for.
+    """
+    return UNKEYED if key is None else id_of(key.server)
+
+
+def callers_of(key: Key | None) -> str:
+    """Return what the names of callers with this key begin with: "" but for a guest, whom nodes hold to it."""
+    return f"{guest_name(key.public)}." if key is not None and key.is_guest else ""
+
+
+def id_of(public: bytes) -> str:
+    """Return the same for the public half of a key."""
+    return hashlib.sha256(b"dingo-zmq key " + public).hexdigest()[:8]
 
 
 def _config_folder(folder: Path | str | None) -> Path:
@@ -134,8 +168,20 @@ def save_key(path: Path | str, key: Key) -> Key:
 def _put(path: Path, key: Key) -> bool:
     """Put the whole file there at once, unless there is one; return whether it was ours that won."""
     lines = [_COMMENT.format(kind=key.kind), f'kind = "{key.kind}"']
+    if key.mesh is not None:
+        lines.append(f'server = "{key.mesh.decode()}"')
     lines += [f'public = "{key.public.decode()}"', f'secret = "{key.secret.decode()}"', ""]
-    fd, temp = private_temp(path.parent, "\n".join(lines).encode())
+    return put_new(path, "\n".join(lines).encode())
+
+
+def put_new(path: Path, content: bytes) -> bool:
+    """
+    Put a whole file of mode 0600 there at once, unless there is one; return whether it was ours that won.
+
+    Raises:
+        ConfigError: if it cannot be written.
+    """
+    fd, temp = private_temp(path.parent, content)
     try:
         os.fsync(fd)
         os.link(temp, path)
@@ -149,13 +195,13 @@ def _put(path: Path, key: Key) -> bool:
     return True
 
 
-def load_key(path: Path | str, kind: Kind | None = None) -> Key:
+def load_key(path: Path | str, *kinds: Kind) -> Key:
     """
     Read a key file.
 
     Args:
         path: the file.
-        kind: the kind it must be, or None for either.
+        kinds: those it may be of; none for any.
 
     Raises:
         ConfigError: if the file is missing, a link, foreign, open to group or others, not a whole key file,
@@ -166,26 +212,43 @@ def load_key(path: Path | str, kind: Kind | None = None) -> Key:
     fd = open_private(path, f"{_KEYGEN} {shlex.quote(str(path))}")
     with open(fd, "rb") as file:
         raw = file.read(_FILE_LIMIT + 1)
-    table = _parse(path, raw)
-    if table["kind"] not in ("local", "mesh") or kind not in (None, table["kind"]):
-        wanted = f"a {kind} key" if kind else "a local or mesh key"
-        raise _broken(path, f"is of kind {table['kind'][:20]!r}, not {wanted}")
-    key = Key(table["public"].encode(), table["secret"].encode(), table["kind"], path)
+    is_guest = b'kind = "guest"' in raw
+    table = _parse(path, raw, guest=is_guest)
+    allowed = kinds or _KINDS
+    if table["kind"] not in allowed:
+        wanted = " or ".join(filter(None, [", ".join(allowed[:-1]), allowed[-1]]))
+        raise _broken(path, f"is of kind {table['kind'][:20]!r}, not a {wanted} key", guest=is_guest)
+    mesh = table["server"].encode() if table["kind"] == "guest" else None
+    key = Key(table["public"].encode(), table["secret"].encode(), table["kind"], path, mesh)
     if not _belongs(key):
-        raise _broken(path, "is damaged: its public key does not belong to its secret key")
+        what = "is damaged: its public key does not belong to its secret key"
+        raise _broken(path, what, guest=is_guest)
+    if mesh is not None and not is_public(mesh):
+        raise _broken(path, "is damaged: its server is no public key", guest=is_guest)
     return key
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
-    """Return the three texts of a key file; the cause is cut off since it could quote the content."""
+def _parse(path: Path, raw: bytes, *, guest: bool) -> dict[str, Any]:
+    """Return the texts of a key file; the cause is cut off since it could quote the content."""
     try:
         table = tomllib.loads(raw.decode("ascii")) if len(raw) <= _FILE_LIMIT else {}
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
-        raise _broken(path, "is not a key file, or only a part of one") from None
-    for name in ("kind", "public", "secret"):
+        raise _broken(path, "is not a key file, or only a part of one", guest=guest) from None
+    for name in ("kind", *(("server",) if guest else ()), "public", "secret"):
         if not isinstance(table.get(name), str):
-            raise _broken(path, f"is not a key file, or only a part of one: {name} is missing")
+            what = f"is not a key file, or only a part of one: {name} is missing"
+            raise _broken(path, what, guest=guest)
     return table
+
+
+def is_public(text: bytes) -> bool:
+    """Return whether this can be a public key: 40 bytes of z85 text."""
+    if len(text) != _KEY_LENGTH:
+        return False
+    try:
+        return len(z85.decode(text)) == _RAW_KEY_LENGTH and z85.encode(z85.decode(text)) == text
+    except (KeyError, ValueError, struct.error):
+        return False
 
 
 def _belongs(key: Key) -> bool:
@@ -197,8 +260,13 @@ def _belongs(key: Key) -> bool:
         return False
 
 
-def _broken(path: Path, what: str) -> ConfigError:
+def _broken(path: Path, what: str, *, guest: bool) -> ConfigError:
     quoted = shlex.quote(str(path))
+    if guest:
+        return ConfigError(
+            f"{path} {what}; hint: copy it again from where it works, or have a new one made "
+            "where the mesh key is: dingo-zmq keys add"
+        )
     return ConfigError(
         f"{path} {what}; hint: copy it again from a machine where it works, "
         f"or make a new one: mv {quoted} {quoted}.old && {_KEYGEN} {quoted}"
@@ -221,9 +289,9 @@ def secure_client(socket: zmq.Socket[bytes], key: Key, server: bytes | None = No
     Args:
         socket: the socket.
         key: our own pair.
-        server: the node's public key; the default is the public half of `key`, as holders share one pair.
+        server: the node's public key; the default is the one that `key` is for.
     """
-    socket.curve_serverkey = server or key.public
+    socket.curve_serverkey = server or key.server
     socket.curve_publickey = key.public
     socket.curve_secretkey = key.secret
 

@@ -8,7 +8,7 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from dingo_zmq.errors import UsageError
+from dingo_zmq.errors import JournalError, UsageError
 from dingo_zmq.events import EventCode, Level, Origin
 from dingo_zmq.journal import BODY_MOST, Journal, JournalFile
 from dingo_zmq.listening import Events
@@ -20,6 +20,7 @@ from dingo_zmq.mesh.recorder import Recorder
 from dingo_zmq.mesh.settling import Settling
 from dingo_zmq.mesh.tickets import Engine, KeptTicket
 from dingo_zmq.model import counted
+from dingo_zmq.protocol.guests import is_guest
 from dingo_zmq.protocol.ledger import Entry, Route
 from dingo_zmq.result import Result
 
@@ -37,22 +38,31 @@ class Lives:
         limit: largest body, bytes.
         events: where to tell of it.
         fenced: told in words, by the journal's thread, that another program has opened the file.
+        owner: what the name of its caller begins with, "" where it may not be a guest's.
 
     Attributes:
         journal: the writer.
         state: what was in the file.
 
     Raises:
-        JournalError: it cannot be opened.
+        JournalError: it cannot be opened, or is another key's.
         UsageError: bodies may be larger than a journal can record.
     """
 
-    def __init__(self, path: str, limit: int, events: Events, fenced: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        path: str,
+        limit: int,
+        events: Events,
+        fenced: Callable[[str], object],
+        owner: str = "",
+    ) -> None:
         if limit > BODY_MOST:
             raise UsageError(f"limit may be {BODY_MOST:,} bytes at most with a journal, not {limit:,}")
         self._path, self._events = path, events
-        file = JournalFile(path, partial(token_hex, 8))
+        file = JournalFile(path, lambda: owner + token_hex(8))
         try:
+            _check_owner(file, owner)
             self.state = file.begin_life()
         except BaseException:
             file.close()
@@ -122,3 +132,23 @@ class Lives:
             called = time.time() - (time.monotonic() - entry.since)
             self.journal.note(calls=[call_of(entry, route, called)])
         return route
+
+
+def _check_owner(file: JournalFile, owner: str) -> None:
+    """
+    See that nodes will let us be the caller of a journal.
+
+    Raises:
+        JournalError: if they will not.
+    """
+    caller = file.caller
+    if owner and caller and not caller.startswith(owner):
+        whose = "the key of this guest"
+    elif not owner and is_guest(caller):
+        whose = "the mesh key"
+    else:
+        return
+    raise JournalError(
+        f"journal {file.path}: it was made with another key, and {whose} cannot go on with it; "
+        "hint: the key it was made with, or another journal"
+    )

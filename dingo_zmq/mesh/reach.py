@@ -113,7 +113,8 @@ def credentials(
     Return the key to use, None for no security at all, and the reach that comes with it.
 
     Args:
-        key: file of a mesh key, None for the one in its usual place or, where there is none, this user's own.
+        key: file of a mesh or guest key, None for the one in its usual place or, where there is none, this
+            user's own.
         insecure_lan: use no key, and be open all the same.
         bind, advertise: see `Reach`.
 
@@ -127,7 +128,7 @@ def credentials(
             raise ConfigError(f"--insecure-lan means no key at all, but there is {key}; hint: leave one out")
         return None, Reach(open=True, bind=tuple(bind), advertise=tuple(advertise))
     found = find_key(key)
-    reach = Reach(found.kind == "mesh", tuple(bind), tuple(advertise))
+    reach = Reach(found.kind != "local", tuple(bind), tuple(advertise))
     reach.hosts()  # so that one hears of an address that is none
     return found, reach
 

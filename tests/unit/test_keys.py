@@ -228,8 +228,8 @@ def test_a_key_of_the_wrong_kind_is_refused(folder: Path) -> None:
 
     with pytest.raises(ConfigError, match="of kind 'mesh', not a local key"):
         load_key(folder / "mesh.key", "local")
-    (folder / "mesh.key").write_text(text.replace('"mesh"', '"guest"'))
-    with pytest.raises(ConfigError, match="of kind 'guest', not a local or mesh key"):
+    (folder / "mesh.key").write_text(text.replace('"mesh"', '"robot"'))
+    with pytest.raises(ConfigError, match="of kind 'robot', not a local, mesh or guest key"):
         load_key(folder / "mesh.key")
 
 
