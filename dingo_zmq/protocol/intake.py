@@ -321,6 +321,15 @@ class Link:
         """Bytes of those of them that are large."""
         return sum([answer.large for answer in self.kept.values()]) if self.large else 0
 
+    def told(self) -> dict[str, tuple[int, str, str, bool]]:
+        """Return what WELCOME says of each function that it may call."""
+        return {lane.function.name: lane.function.told for lane in self.lanes.values()}
+
+    def begin(self, links: int, now: float) -> None:
+        """Grant what a link begins with, where there are so many of them."""
+        for lane in self.lanes.values():
+            lane.granted = max(lane.granted, credit.first_grant(lane.function.slots, links))
+
     def heard(self, number: int) -> None:
         """Free the answers up to a report number."""
         kept = self.kept

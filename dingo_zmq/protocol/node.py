@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +10,8 @@ from dingo_zmq.errors import UsageError
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import Status, check_part, counted
 from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol.guest_link import CALLERS_MOST, GuestLink, Usage
+from dingo_zmq.protocol.guests import Guest, Guests
 from dingo_zmq.protocol.intake import (
     ASKING_SECONDS,
     DEAF_SECONDS,
@@ -83,6 +85,8 @@ class Node:
         self._buried: dict[bytes, None] = {}  # links that were forgotten: a late HELLO must not begin them anew
         self._lives: dict[str, int] = {}  # the latest of each caller with a journal
         self._refusals = Refusals()
+        self.guests = Guests()
+        self._usages: dict[str, Usage] = {}  # of guests, by the names of their callers
         self._handlers: dict[type, Callable[[Link, Any, float], None]] = {
             m.Beat: self._beat,
             m.Taken: self._taken,
@@ -142,7 +146,8 @@ class Node:
             return
         link = self.links.get(message.link)
         if link is None:
-            if type(message) is m.Tasks or type(message) is m.Beat:
+            known = type(message) is m.Tasks or type(message) is m.Beat
+            if known and not self.guests.is_stranger(message.caller):
                 what = m.REFUSED_UNKNOWN, "this node knows no such link"
                 with suppress(UsageError):  # whoever has no name that can be a topic is not told either
                     self._publisher.refuse(check_part("caller", message.caller), message.link, *what)
@@ -244,6 +249,30 @@ class Node:
             self._owed[link] = None
         self._start(now)
 
+    def admit(self, guests: Iterable[Guest], now: float) -> None:
+        """
+        These are the guests from now on.
+
+        Of one who is none any more nothing is left here: what has not started is dropped, what runs is told to
+        cancel, and nothing more is said to it.
+        """
+        self.guests.replace(guests)
+        changed = {}
+        for name, usage in list(self._usages.items()):
+            guest = self.guests.of_caller(name)
+            if guest is None:
+                del self._usages[name]
+                for link in usage.links.copy():
+                    self._forget(link)
+                    self.out.append(Note(f"forgotten: guest {usage.guest.name} is none any more", link.caller))
+            elif guest != usage.guest:
+                changed[usage] = usage.guest = guest
+        for usage in changed:
+            for link in usage.links:
+                self._give_back(link, link.renew(self.functions), usage.forbidden)
+                self._publisher.welcome(link, link.hello, now)
+                self._owed[link] = None
+
     def progressed(self, held: Held, body: bytes, now: float) -> None:
         """A function told of its progress."""
         if not held.link.dead and held.state is RUNNING:
@@ -296,6 +325,7 @@ class Node:
             self._forget_the_silent(now)
             self._look_at_bounds()
             self.out += self._refusals.tick(now)
+            self.out += self.guests.tick(now)
             self._publisher.pulse(now)
         self._start(now)
         if self._owed:
@@ -369,6 +399,9 @@ class Node:
         except UsageError as exc:
             self.out += self._refusals.refused("", "caller", str(exc), now)
             return
+        if self.guests.is_stranger(hello.caller):
+            self.out += self.guests.refused("", f"hello as {hello.caller}", now)
+            return
         link = self.links.get(hello.link)
         refusal = self._objection(hello, link)
         if refusal:
@@ -398,11 +431,17 @@ class Node:
             if hello.number <= older.hello:
                 return None
             self._forget(older)
-        if not self._has_room(now):
+        usage = self._usage(hello.caller, now)
+        if usage is not None and not self._has_room(usage.links, CALLERS_MOST, now):
+            what = f"a caller beyond the {CALLERS_MOST} that a guest may have at a time"
+            self.out += self.guests.refused(usage.guest.name, what, now)
+            return None
+        if not self._has_room(self.links.values(), self.bounds.callers, now):
             text = f"no more than {counted(len(self.links), 'caller')} at a time; hint: max_callers"
             self.out += self._refusals.refused(hello.caller, "callers", text, now)
             return None  # it says HELLO again
-        link = Link(hello.link, hello.caller, self.functions.values(), now, self.bounds, hello.life)
+        about = hello.link, hello.caller, self.functions.values(), now, self.bounds, hello.life
+        link = Link(*about) if usage is None else GuestLink(usage, *about)
         self.links[link.token] = self.by_caller[link.caller] = link
         return link
 
@@ -415,15 +454,25 @@ class Node:
         text = f"its journal was opened again: {counted(held, 'task')} held, {len(link.kept)} answers kept"
         self.out.append(Note(text, link.caller, code=EventCode.FOUND))
 
-    def _has_room(self, now: float) -> bool:
+    def _has_room(self, links: Collection[Link], most: int, now: float) -> bool:
         """Return whether one more caller may come; one that is silent and has nothing here makes room."""
-        if len(self.links) < self.bounds.callers:
+        if len(links) < most:
             return True
-        for link in self.links.values():
+        for link in links:
             if link.touched < now - DEAF_SECONDS and not link.kept and not any(link.all_held()):
                 self._forget(link)
                 return True
         return False
+
+    def _usage(self, caller: str, now: float) -> Usage | None:
+        """Return what the guest has here whose caller this is, None for a caller that is no guest's."""
+        guest = self.guests.of_caller(caller)
+        if guest is None:
+            return None
+        usage = self._usages.get(guest.caller)
+        if usage is None:
+            usage = self._usages[guest.caller] = Usage(guest, now)
+        return usage
 
     def _objection(self, hello: m.Hello, link: Link | None) -> tuple[str, str] | None:
         me = self.identity
@@ -447,6 +496,9 @@ class Node:
         taken, refused = link.accept(tasks.items, buffers)
         for reason, refs in refused.items():
             self._publisher.tell(link, m.Recalled(link.token, refs, reason))
+            if isinstance(link, GuestLink) and reason == link.usage.forbidden:
+                what = f"tasks of functions that it may not run ({', '.join(refs)})"
+                self.out += self.guests.refused(link.usage.guest.name, what, now)
         if len(taken) < len(tasks.items):
             self._tell_repeats(link, len(tasks.items) - len(taken), refused)
         if self.draining:

@@ -9,8 +9,8 @@ from typing import Any
 
 from dingo_zmq.events import EventCode, Level
 from dingo_zmq.model import BODY_LIMIT, Status, check_node_name, check_part
-from dingo_zmq.protocol import credit, wire
 from dingo_zmq.protocol import messages as m
+from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.intake import NEVER, QUEUED, RUNNING, Answer, Function, Held, Lane, Link
 from dingo_zmq.protocol.starter import Bundle, Starter
 
@@ -154,9 +154,8 @@ class Publisher:
         """The link stands; who the node is."""
         me = self.identity
         links, taken_over = len(self._links), link.base != link.token
-        for lane in link.lanes.values():
-            if not self.draining:
-                lane.granted = max(lane.granted, credit.first_grant(lane.function.slots, links))
+        if not self.draining:
+            link.begin(links, now)
         self.tell(
             link,
             m.Welcome(
@@ -168,7 +167,7 @@ class Publisher:
                 mesh=me.mesh,
                 tags=list(me.tags),
                 limit=me.limit,
-                functions={f.name: f.told for f in self.functions.values()},
+                functions=link.told(),
                 version=m.VERSION,
                 pace=me.pace,
                 credit={name: lane.granted for name, lane in link.lanes.items()},
