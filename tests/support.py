@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import zmq
 from click.testing import CliRunner
 
-from dingo_zmq import App, Ledger
+from dingo_zmq import App, Ledger, marshal
 from dingo_zmq.cli import main
 from dingo_zmq.mesh import keys
 from dingo_zmq.protocol import messages as m
@@ -32,6 +32,8 @@ MILLISECONDS = int(PATIENCE * 1000)
 
 SERVED = Path(__file__).parent / "served.py"
 PREFIX = "DINGO_ZMQ_"
+
+M = TypeVar("M", bound=m.Message)
 
 
 def wait_until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -392,6 +394,100 @@ def context() -> Iterator[Context]:
     context = Context()
     yield context
     context.close()
+
+
+class Raw:
+    """
+    The sockets of a caller that speaks by hand.
+
+    Args:
+        context: of the test.
+        node: what it talks to.
+        key: its own pair, None for no security.
+        server: public key that it expects of the node, where it is another one.
+    """
+
+    def __init__(self, context: Context, node: Program, key: keys.Key | None, server: bytes | None = None) -> None:
+        self.name = keys.callers_of(key) + secrets.token_hex(8)
+        self.push, self.sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
+        address = Mesh.address(node)
+        host, _, port = address.rpartition(":")
+        for each, endpoint in ((self.push, address), (self.sub, f"{host}:{int(port) + 1}")):
+            if key is not None:
+                keys.secure_client(each, key, server)
+            each.connect(endpoint)
+        self.sub.subscribe(f"{self.name}/")
+        self.sub.rcvtimeo = self.push.sndtimeo = MILLISECONDS
+        self.token = secrets.token_bytes(8)
+        self.number = 0
+
+    def hello(self, **changes: Any) -> m.Hello:
+        self.number += 1
+        fields = {"link": self.token, "caller": self.name, "number": self.number, "incarnation": b""}
+        fields |= {"mesh": "", "versions": [m.VERSION], **changes}
+        return m.Hello(**fields)
+
+    def send(self, message: m.Message | bytes, *more: bytes) -> None:
+        first = message if isinstance(message, bytes) else wire.encode(message)
+        self.push.send_multipart([first, *more])
+
+    def receive(self, kind: type[M]) -> M:
+        """Wait for a message of one kind; others before it (the node may say Welcome twice) are dropped."""
+        while not isinstance(message := wire.decode_node(self.sub.recv_multipart()), kind):
+            pass
+        return message
+
+    def watched(self) -> list[bytes]:
+        """Wait for the next copy of a report."""
+        while not (frames := self.sub.recv_multipart())[0].startswith(b"watch/"):
+            pass
+        return frames
+
+    def watch(self, topic: str, mesh: str, probe: App) -> None:
+        """Subscribe, and wait until the node knows it: it has seen a later subscription, to all of `probe`."""
+        self.open(mesh)
+        self.sub.subscribe(topic)
+        self.sub.subscribe(f"watch/{probe.engine().id}/")
+        for _ in range(MILLISECONDS // 50):
+            probe.call("echo", "is anybody watching?").result(PATIENCE)
+            if self.sub.poll(50) and self.sub.recv_multipart()[0].startswith(b"watch/"):
+                break
+        self.pass_by(probe)
+
+    def pass_by(self, probe: App) -> None:
+        """Drop the copies of a task of `probe` and of those before; fail at any other."""
+        last = probe.call("echo", "the last one")
+        head = f"watch/{probe.engine().id}/echo/"
+        while (topic := wire.topic_of(self.watched()[0]).decode()) != f"{head}{last.id}/":
+            assert topic.startswith(head)
+        for _ in ("PROGRESS", "SUCCESS"):
+            assert wire.topic_of(self.watched()[0]).decode() == f"{head}{last.id}/"
+
+    def silent(self) -> bool:
+        """Return whether nothing waits."""
+        return self.sub.poll(0) == 0
+
+    def open(self, mesh: str) -> m.Welcome:
+        """Say hello until the node is heard: our subscription may come after its first answer."""
+        for _ in range(MILLISECONDS // 200):
+            self.send(self.hello(mesh=mesh))
+            self.sub.rcvtimeo = 200
+            try:
+                return self.receive(m.Welcome)
+            except zmq.Again:
+                continue
+            finally:
+                self.sub.rcvtimeo = MILLISECONDS
+        raise AssertionError("the node does not answer")
+
+    def task(self, number: int, name: str = "add", body: bytes | None = None) -> m.Tasks:
+        body = marshal.encode_arguments((number, 1), {})[0] if body is None else body
+        return m.Tasks(self.token, self.name, 0, {}, [(name, number, str(number), 1, None, body)])
+
+    def answer(self) -> tuple[int, Any]:
+        """Return status and value of the next report."""
+        (item,) = self.receive(m.Reports).items
+        return item[4], item[5]
 
 
 class FakeNode:

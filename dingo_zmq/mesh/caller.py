@@ -127,8 +127,8 @@ class MeshCaller:
         return bool(self.inbox) or (self.recorder is not None and self.recorder.pending)
 
     def subscribe(self, prefix: str) -> None:
-        """Also receive what is published under another prefix, such as "pulse/" or "watch/"."""
-        self._sub.subscribe(prefix)
+        """Also receive what is published under another prefix, as "pulse/" or "watch/" (of a guest, its own)."""
+        self._sub.subscribe(prefix + keys.callers_of(self._key) if prefix == "watch/" else prefix)
 
     def work(self, now: float) -> bool:
         """Send what was called, take what was reported, and look at the time."""

@@ -26,6 +26,7 @@ from dingo_zmq.mesh.discovery import Finder
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.ways import DISCOVERY, sources
 from dingo_zmq.mesh.follower import Follower
+from dingo_zmq.mesh.guests import GuestWatch
 from dingo_zmq.mesh.herald import Herald
 from dingo_zmq.mesh.info import Load, PeerInfo
 from dingo_zmq.mesh.lives import Lives
@@ -145,6 +146,7 @@ class MeshEngine:
         self._news, self._news_count = Condition(), 0
         self.node: MeshNode | None = None
         self._herald: Herald | None = None
+        self._guests: GuestWatch | None = None
         self._callbacks = CallbackThread()
         self.events.call_soon = self._callbacks.call_soon
         owner = keys.callers_of(self.key)
@@ -326,6 +328,10 @@ class MeshEngine:
             self.settings.max_kept, self.settings.max_kept_bytes, self.settings.max_callers
         )
 
+        if self.key is not None and self.key.kind == "mesh":
+            self._guests = GuestWatch(self.key, lambda guests: self.calls.later(partial(node.admit, guests)))
+            node.first_guests = self._guests.guests
+
         def start() -> None:
             node.open(self.reactor)
             self.reactor.parts.append(node)
@@ -334,6 +340,8 @@ class MeshEngine:
 
         self.reactor.ask(start)
         self.node = node
+        if self._guests is not None:
+            self._guests.start()
         tasks, reports = node.endpoints
         if self.key is not None:
             check_lock(tasks, reports, self.key)
@@ -507,6 +515,8 @@ class MeshEngine:
         self._changed()
         if self._herald is not None:
             self._herald.close()
+        if self._guests is not None:
+            self._guests.close()
         self._finder.stop()
         self.reactor.stop(timeout)
         if self._lives is not None:

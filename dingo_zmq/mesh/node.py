@@ -21,6 +21,7 @@ from dingo_zmq.listening import Events
 from dingo_zmq.marshal import Body, encode_failure, encode_progress, frozen, size
 from dingo_zmq.mesh import keys
 from dingo_zmq.mesh import sockets as mesh_sockets
+from dingo_zmq.mesh.guard import Guard
 from dingo_zmq.mesh.interfaces import EVERYWHERE, LOOPBACK
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.model import LARGE, Code, Failure, Status, plain
@@ -28,6 +29,7 @@ from dingo_zmq.pool import Leave, LoopPool, ThreadPool, failure_of
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import node as decider
 from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.guests import Guest
 from dingo_zmq.protocol.intake import PLAIN, Held
 from dingo_zmq.protocol.intake import Function as Served
 from dingo_zmq.protocol.starter import Bundle
@@ -83,6 +85,8 @@ class MeshNode:
         self.wakeup = 0.0
         self.drained = False
         self._readable = self._subscribable = False
+        self.first_guests: Sequence[Guest] = ()  # to be set before it is opened
+        self._guard: Guard | None = None
         self.on_drained: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], object] | None = None
         self._tells_starts = _log.isEnabledFor(logging.DEBUG)
@@ -139,6 +143,9 @@ class MeshNode:
             reactor.watch(self._gate.socket, self._gate_ready)
         self._pull = self._socket(zmq.PULL)
         self._xpub = self._socket(zmq.XPUB)
+        if self._key is not None and self._gate is not None:
+            self._guard = Guard(self.decider, self._key, self._gate, self._pull, self._xpub)
+            self.admit(self.first_guests)
         try:
             self.port = mesh_sockets.bind_pair(self._pull, self._xpub, self._hosts, self._port)
         except BaseException:
@@ -146,6 +153,12 @@ class MeshNode:
             raise
         reactor.watch(self._pull, self._pull_ready)
         reactor.watch(self._xpub, self._xpub_ready)
+
+    def admit(self, guests: Sequence[Guest]) -> None:
+        """These are the guests from now on; for the I/O thread."""
+        if self._guard is not None:
+            self._guard.admit(guests, monotonic(), self._subscriptions)
+            self.wakeup = 0.0
 
     def listen_on(self, hosts: Sequence[str]) -> None:
         """Listen on these addresses instead, at the same ports; for the I/O thread."""
@@ -189,9 +202,14 @@ class MeshNode:
             self._from_workers(now)
             node.flush(now)
             self._perform()
-        busy = self._readable and self._read(now)
-        if self._subscribable:
-            self._subscriptions(now)
+        if self._guard is not None and self._guard.on:
+            busy = self._readable and self._read_guarded(self._guard, now)
+            if self._subscribable:
+                self._subscribable = self._guard.read_subscriptions(now)
+        else:
+            busy = self._readable and self._read(now)
+            if self._subscribable:
+                self._subscriptions(now)
         if now >= self.wakeup:
             node.tick(now)
         if node.out:
@@ -259,10 +277,13 @@ class MeshNode:
         try:
             message = wire.decode_caller(frames)
         except PeerError as exc:
-            if self._events.hears(Origin.NODE, Level.DEBUG):
-                self._events.tell(Origin.NODE, Level.DEBUG, EventCode.DROPPED, f"dropped: {exc}", error=exc)
+            self._dropped(exc)
             return
         self.decider.received(message, tuple(frames[1:]), now)
+
+    def _dropped(self, exc: PeerError) -> None:
+        if self._events.hears(Origin.NODE, Level.DEBUG):
+            self._events.tell(Origin.NODE, Level.DEBUG, EventCode.DROPPED, f"dropped: {exc}", error=exc)
 
     def _read(self, now: float) -> bool:
         pull = self._pull
@@ -273,6 +294,27 @@ class MeshNode:
                 return False
             self._received(frames, now)
         return True
+
+    def _read_guarded(self, guard: Guard, now: float) -> bool:
+        """The same where there are guests."""
+
+        def received(frames: list[Any], guest: Guest | None) -> None:
+            if guest is None:
+                self._received(frames, now)
+            else:
+                self._received_of(guard, guest, frames, now)
+
+        self._readable = guard.read(FRAMES_A_ROUND, received, now)
+        return self._readable
+
+    def _received_of(self, guard: Guard, guest: Guest, frames: list[Any], now: float) -> None:
+        try:
+            message = wire.decode_caller(frames)
+        except PeerError as exc:
+            self._dropped(exc)
+            return
+        if guard.lets_pass(guest, message, now):
+            self.decider.received(message, tuple(frames[1:]), now)
 
     def _subscriptions(self, now: float) -> None:
         self._subscribable = False

@@ -28,7 +28,9 @@ __all__ = [
     "connect",
     "make",
     "new_context",
+    "next_frame",
     "next_message",
+    "next_with_sender",
     "send_frames",
     "unbind_pair",
 ]
@@ -195,6 +197,28 @@ def next_message(socket: zmq.Socket[bytes]) -> list[Any] | None:
     while socket.get(_RCVMORE):
         frames.append(socket.recv(NOBLOCK, copy=False).buffer)
     return frames
+
+
+def next_frame(socket: zmq.Socket[bytes]) -> zmq.Frame | None:
+    """Return one frame that waits, with what ZeroMQ knows of its sender; None for none.  See `next_message`."""
+    if not socket.get(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        return None
+    try:
+        return socket.recv(NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+
+
+def next_with_sender(socket: zmq.Socket[bytes]) -> tuple[zmq.Frame, list[Any]] | None:
+    """Return one message that waits, as `next_message` does, behind its first frame, which knows its sender."""
+    first = frame = next_frame(socket)
+    if first is None or frame is None:
+        return None
+    frames: list[Any] = [first.bytes]
+    while frame.more:
+        frame = socket.recv(NOBLOCK, copy=False)
+        frames.append(frame.buffer)
+    return first, frames
 
 
 def send_frames(socket: zmq.Socket[bytes], frame: bytes, buffers: tuple[Any, ...]) -> None:

@@ -218,7 +218,7 @@ def _marshallers(fingerprint: str) -> tuple[str, str]:
 
 def _trouble(peer: Peer, now: float) -> str:
     """Return why a node gets no tasks now, as something that follows its name."""
-    if peer.stage is not Stage.READY:
+    if peer.stage is not Stage.READY or peer.locked_out:
         return _standing(peer, now)[0]
     if peer.draining:
         return "is draining"
