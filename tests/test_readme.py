@@ -25,6 +25,9 @@ README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```\n", re.M | re.S)
 BLOCKS = [match[2] for match in FENCE.finditer(README) if match[1] == "python"]
 NAMED = {block.split()[1]: block for block in BLOCKS if block.startswith("# ")}  # "# tasks.py" begins a file
+GUESTS = re.findall(
+    r"^```console\n(.*?)^```\n", README.partition("\n## Guests\n")[2].partition("\n## ")[0], re.M | re.S
+)
 SECONDS = 30
 
 
@@ -118,8 +121,19 @@ def test_every_other_block_is_tested_too() -> None:
     second_machine = README.partition("\n## A second machine\n")[2].partition("\n## ")[0]
 
     assert {language for language, _ in FENCE.findall(README)} == {"python", "text", "console", "toml"}
-    assert README.count("```console") == second_machine.count("```console")  # see net/test_readme.py
+    known = second_machine.count("```console") + len(GUESTS)  # see net/test_readme.py
+    assert README.count("```console") == known
     assert README.count("```toml") == 1
+
+
+def test_guests_come_and_go_as_shown(tmp_path: Path) -> None:
+    assert python("-m", "dingo_zmq", "keygen", cwd=tmp_path).returncode == 0
+    (shown,) = GUESTS
+    shown = shown.replace("/home/ann/.config/dingo-zmq", os.environ["DINGO_ZMQ_CONFIG_DIR"])
+    for part in shown.replace("/home/ann", str(tmp_path)).split("bench-1$ dingo-zmq ")[1:]:
+        command, _, output = part.partition("\n")
+        done = python("-m", "dingo_zmq", *command.split(), cwd=tmp_path)
+        assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
 
 
 def test_two_terminals_do_what_is_shown(node: list[str], tmp_path: Path) -> None:

@@ -223,3 +223,12 @@ def test_what_was_good_stays_while_a_file_is_broken(lab: Mesh) -> None:
     entry().unlink()
     assert listing.read()
     assert (listing.guests, listing.problems) == ({}, {})
+
+
+def test_a_forwarder_with_a_guest_key(lab: Mesh) -> None:
+    """Between loopback and a node named beyond it."""
+    assert lab.invoke("keys", "add", "ann", "--functions", "add").code == 0
+    words = ["forward", "--left", "127.0.0.1", "--right", "tcp://192.0.2.1:47100", "--right-key", "ann.key"]
+    ran = lab.run(*words)
+    assert ran.process.returncode == 2
+    assert "a guest cannot forward, only call\nhint: --right-key with the mesh key itself" in ran.err

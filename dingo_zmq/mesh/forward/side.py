@@ -43,6 +43,11 @@ class Side:
         self.key, reach = credentials(
             settings.key, insecure_lan=settings.insecure_lan, bind=settings.bind, advertise=settings.advertise
         )
+        if self.key is not None and self.key.is_guest:
+            raise ConfigError(
+                f"{self.key.path} is the key of a guest, and a guest cannot forward, only call; "
+                f"hint: --{settings.name}-key with the mesh key itself"
+            )
         self.reach = replace(reach, apart=True)
         self.key_id = keys.key_id(self.key)
         self.is_open = bool(settings.bind)
