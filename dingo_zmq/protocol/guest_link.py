@@ -63,7 +63,8 @@ class Usage:
 
     def took(self) -> None:
         """One more task was taken."""
-        self._tokens -= 1
+        if self.guest.rate is not None:
+            self._tokens -= 1
 
     @property
     def full(self) -> str:

@@ -376,6 +376,25 @@ def test_what_a_guest_sends_too_fast_comes_later(mesh: Mesh) -> None:
     assert not many[-1].done()
 
 
+def test_others_are_served_while_a_guest_floods(mesh: Mesh, context: Context) -> None:
+    """It sends what it likes; what is over its quota comes back, and is in nobody's way."""
+    make_key(mesh)
+    key = add_guest(mesh, "ann", "add", max_open=10, rate=100)
+    node = start(mesh)
+    holder, raw = mesh.app(), Raw(context, node, key)
+    raw.open(mesh.name)
+    body = marshal.encode_arguments((1, 1), {})[0]
+    results = []
+    for round in range(50):
+        items = [("add", round * 200 + n, str(n), 1, None, body) for n in range(1, 201)]
+        raw.send(m.Tasks(raw.token, raw.name, 0, {"add": 200}, items))
+        raw.send(b"rubbish")
+        results += [holder.call("add", number) for number in range(200)]
+    assert [result.result(PATIENCE) for result in results] == [n + 5 for _ in range(50) for n in range(200)]
+    answered(raw)
+    assert mesh.app(key=str(key.path)).call("add", 1).result(PATIENCE) == 6
+
+
 # ---------------------------------------------------------------------- revoked, and added again
 
 

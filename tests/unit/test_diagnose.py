@@ -475,6 +475,14 @@ def test_a_node(changes: dict[str, Any], expected: list[str]) -> None:
     ("key", "hint"),
     [
         (NO_KEY, "this machine has no mesh key: copy that of the node to /k/mesh.key"),
+        (
+            KeyFacts("/k", "d8ffb26f", guest=True),
+            "it does not know the guest whose key is here: dingo-zmq keys list, where the mesh key is",
+        ),
+        (
+            KeyFacts("/k", "11111111", guest=True),
+            "the key here is a guest's of another mesh key: have one made where that of the node is",
+        ),
         (KeyFacts("", UNKEYED, insecure=True), "leave --insecure-lan out here, and have the same key as it"),
     ],
 )

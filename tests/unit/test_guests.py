@@ -377,6 +377,16 @@ def test_another_quota_holds_from_then_on() -> None:
     assert credit(machine, 1.1) == 5
 
 
+def test_a_rate_holds_from_when_it_is_set() -> None:
+    """Not for what came before."""
+    machine = linked(replace(ANN, max_open=1000), slots=100)
+    credit(machine, 0.0)
+    machine.received(tasks(*range(1, 50)), (), 0.1)
+    machine.admit([RATED], 1.0)
+    machine.received(tasks(50, 51), (), 2.0)
+    assert recalled(machine) == []
+
+
 def test_other_functions_hold_from_then_on() -> None:
     machine = linked()
     machine.received(tasks(1), (), 0.2)

@@ -35,6 +35,7 @@ class KeyFacts:
         open: whether it opens this machine to the network.
         insecure: whether there is to be no key at all.
         error: why it cannot be used, in our own words with a hint, or "".
+        guest: whether it is a guest's; `id` is then that of the mesh key of its nodes.
     """
 
     path: str
@@ -42,6 +43,7 @@ class KeyFacts:
     open: bool = True
     insecure: bool = False
     error: str = ""
+    guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

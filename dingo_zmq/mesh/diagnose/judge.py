@@ -60,7 +60,8 @@ def _key(facts: Facts) -> Finding:
         text = "none (--insecure-lan): anybody on the network can run tasks"
         return warn("key", text, "dingo-zmq keygen, and copy the key to the other machines")
     if key.open:
-        return fine("key", f"mesh key {key.id} in {key.path}")
+        what = "key of a guest, for nodes with mesh key" if key.guest else "mesh key"
+        return fine("key", f"{what} {key.id} in {key.path}")
     text = f"there is no mesh key in {key.path}, so nodes and callers here keep to this machine"
     hint = f"dingo-zmq keygen, and copy the key to the other machines; or copy theirs to {key.path}"
     if facts.far_peers:

@@ -125,6 +125,10 @@ def _locked_out(node: NodeFacts, facts: Facts) -> Finding:
 def _share_key(node: NodeFacts, facts: Facts) -> str:
     if node.key == UNKEYED:
         return "start it without --insecure-lan, and with the same key as here"
+    if facts.key.guest and node.key in ("", facts.key.id):
+        return "it does not know the guest whose key is here: dingo-zmq keys list, where the mesh key is"
+    if facts.key.guest:
+        return "the key here is a guest's of another mesh key: have one made where that of the node is"
     if not facts.key.open:
         return f"this machine has no mesh key: copy that of the node to {facts.key.path}"
     return f"all machines need the same key: copy {facts.key.path} there and start it again, or its key here"

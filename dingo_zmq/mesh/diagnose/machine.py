@@ -41,7 +41,7 @@ def key_facts(settings: MeshSettings) -> KeyFacts:
         key = find_key(settings.key)
     except ConfigError as exc:
         return KeyFacts(path, error=str(exc))
-    return KeyFacts(path, key_id(key), open=key.kind != "local")
+    return KeyFacts(path, key_id(key), open=key.kind != "local", guest=key.is_guest)
 
 
 def bind_error(settings: MeshSettings, key: KeyFacts) -> str:
