@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import ipaddress
 import logging
 import socket
+import struct
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from dingo_zmq.errors import ConfigError
+from dingo_zmq.mesh.interfaces import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -27,7 +30,10 @@ SERVICE_TYPE = "_dingo-zmq._tcp.local."
 Interfaces: TypeAlias = Sequence[str] | Callable[[], Sequence[str]]
 """addresses of the interfaces to use and no others, or what tells them at any time"""
 
-_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = (0, 49), (41, 29)  # levels and options of linux/in.h and in6.h
+_IP_MULTICAST_ALL = (0, 49)  # of linux/in.h
+_SO_ATTACH_FILTER = 26
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # of linux/bpf_common.h
+_INTERFACE, _ALL, _JUMP_MOST = 0xFFFFF008, 0xFFFF, 200
 
 _GONE = (errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 
@@ -185,16 +191,16 @@ class Multicast:
             raise ConfigError(
                 f"cannot open zeroconf on {where}: {exc}; does another program keep UDP port 5353 to itself?"
             ) from exc
+        try:
+            for each in _sockets(instance):
+                _keep_to(self.interfaces, each)
+        except OSError as exc:
+            await instance.async_close()
+            raise ConfigError(f"cannot open zeroconf on {where}: it cannot be kept to that ({exc})") from exc
         await instance.zeroconf.async_wait_for_start()
         if not instance.zeroconf.engine.senders:
             await instance.async_close()
             raise ConfigError(f"cannot open zeroconf on {where}: no multicast there")
-        try:
-            for reader in instance.zeroconf.engine.readers:
-                _keep_to(self.interfaces, reader.sock)
-        except OSError as exc:
-            await instance.async_close()
-            raise ConfigError(f"cannot open zeroconf on {where}: it cannot be kept to that ({exc})") from exc
         return instance
 
 
@@ -222,19 +228,46 @@ def _check_interface(address: str) -> None:
         ) from exc
 
 
+def _sockets(instance: AsyncZeroconf) -> list[socket.socket]:
+    """Return the sockets of an instance that has just been made, before anything is read from them."""
+    engine = instance.zeroconf.engine
+    return [each for each in (engine._listen_socket, *engine._respond_sockets) if each is not None]
+
+
 def _keep_to(interfaces: Sequence[str], listener: socket.socket) -> None:
     """
-    Have a socket hear nothing but what comes in there.
+    Have a socket hear nothing but what comes in there, and forget what it has heard.
 
     Linux gives a multicast to all sockets of the port once any program of the machine has joined the group, and
-    questions to this machine alone come in anywhere; both would be answered.
+    questions to this machine alone come in anywhere; both would be answered.  One word from a network that this is
+    not about, and a node is taken for one of both networks.
     """
     if sys.platform != "linux":
         return
-    ipv6 = listener.family == socket.AF_INET6
-    listener.setsockopt(*(_IPV6_MULTICAST_ALL if ipv6 else _IP_MULTICAST_ALL), 0)
+    listener.setsockopt(*_IP_MULTICAST_ALL, 0)
     if all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in interfaces):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    bare = {each.partition("%")[0] for each in interfaces}
+    _hear_only({each.index for each in addresses() if each.ip in bare}, listener)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.recv(1, socket.MSG_DONTWAIT)
+
+
+def _hear_only(interfaces: Collection[int], listener: socket.socket) -> None:
+    """
+    Have the kernel drop what comes in at other interfaces.
+
+    Nothing less will do for IPv6: a socket that has joined a group on one interface hears it on all where anybody
+    has joined it, whatever IPV6_MULTICAST_ALL says.
+    """
+    here = sorted(interfaces)[:_JUMP_MOST]
+    steps = [(_LOAD, 0, 0, _INTERFACE)]
+    steps += [(_JUMP_IF_EQUAL, len(here) - number, 0, index) for number, index in enumerate(here)]
+    steps += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, _ALL)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    told = struct.pack("HP", len(steps), ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -167,7 +167,8 @@ def check_apart(left: Side, right: Side) -> None:
         )
     for one in here:
         for other in there:
-            if one.network == other.network or one.index == other.index:
+            link_local = one.is_link_local  # which says nothing of the link: all of them have the same network
+            if one.index == other.index or (one.network == other.network and not link_local):
                 where = "this machine itself" if one.is_loopback else f"{one.network} ({one.interface})"
                 raise ConfigError(
                     f"both sides are the same network, {where}: there is nothing to join; "
