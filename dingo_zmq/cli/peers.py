@@ -129,11 +129,17 @@ def table(found: list[PeerInfo], width: int | None = None) -> None:
     console.print(shown)
 
 
+def _way(peer: PeerInfo) -> str:
+    """Return the address in use, and the names of the forwarders that stand before the node."""
+    gates = [entry.rpartition(".")[0] for entry in reversed(peer.via)]  # in the order in which one comes by them
+    return f"{peer.address} via {', '.join(gates)}" if gates else peer.address
+
+
 def _cells(peer: PeerInfo) -> dict[str, str]:
     """Return what is shown of a node, by title."""
     cells = (
         peer.name,
-        peer.address,
+        _way(peer),
         _REFUSED if peer.state.startswith(_REFUSED) else peer.state,
         ", ".join(peer.sources),
         ", ".join(peer.tags),

@@ -257,11 +257,16 @@ class Connections:
             self._shorten(connection, now)
 
     def _leading_to(self, said: Announcement, pairs: list[Pair]) -> Connection | None:
-        """Return the connection at whose other end the node is, or else one to an address of its."""
+        """
+        Return the connection at whose other end the node is, or else one to an address of its.
+
+        It may also be one that broke when what announced the node was gone, such as a forwarder: the link that the
+        node has is not to be lost by that.
+        """
         may_try = self._may_try(said)
         if may_try:
             for connection in self.by_key.values():
-                if connection.answers == said.node and connection.is_up:
+                if connection.answers == said.node and (connection.is_up or not connection.nodes):
                     return connection
         known = next((self._by_tasks[tasks] for tasks, _ in pairs if tasks in self._by_tasks), None)
         return known if may_try else None
@@ -328,8 +333,6 @@ class Connections:
         connection.nodes.pop(node, None)
         if not connection.nodes:
             self._listener.gone(connection.key, now)
-            if not connection.is_up:
-                self._tell_refused(connection)
 
     def _ways(self, connection: Connection) -> dict[Pair, int]:
         """Return all addresses that should lead there, with the number of forwarders before each."""

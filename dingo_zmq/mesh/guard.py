@@ -15,18 +15,17 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
 from dingo_zmq.mesh import sockets as mesh_sockets
 from dingo_zmq.mesh.keys import Gatekeeper, Key
-from dingo_zmq.protocol.guests import Guest
-from dingo_zmq.protocol.node import Node
+from dingo_zmq.protocol.guests import Guest, Guests
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "Guarded"]
 
 SUBSCRIPTIONS_A_ROUND = 64
 _SUBSCRIBE, _UNSUBSCRIBE, _WATCH = b"\x01", b"\x00", b"watch/"
@@ -38,6 +37,26 @@ class _Connection:
 
     public: bytes
     end: Any
+
+
+class Guarded(Protocol):
+    """What a guard needs of whatever it guards: a node's decider, or what stands in for it."""
+
+    guests: Guests
+    out: list[Any]
+
+    @property
+    def links(self) -> Mapping[bytes, Any]:
+        """The links there are, by token."""
+
+    def admit(self, guests: Iterable[Guest], now: float) -> None:
+        """These are the guests from now on."""
+
+    def watch(self, prefix: bytes, wanted: bool) -> None:
+        """Somebody watches what is published under a prefix, or does so no more."""
+
+    def subscribed(self, caller: str, now: float) -> None:
+        """Somebody has subscribed to what is published to a caller."""
 
 
 class Guard:
@@ -56,7 +75,7 @@ class Guard:
 
     def __init__(
         self,
-        node: Node,
+        node: Guarded,
         key: Key,
         gate: Gatekeeper,
         pull: zmq.Socket[bytes],

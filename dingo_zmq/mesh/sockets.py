@@ -140,7 +140,9 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
     socket.connect(endpoint)
 
 
-def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Sequence[str], port: int | None) -> int:
+def bind_pair(
+    tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Sequence[str], port: int | None, turn: int = 0
+) -> int:
     """
     Bind two sockets to a port and the one after it, and return the first.
 
@@ -148,11 +150,14 @@ def bind_pair(tasks: zmq.Socket[bytes], reports: zmq.Socket[bytes], hosts: Seque
         tasks, reports: the sockets.
         hosts: addresses of this machine, or `EVERYWHERE` for all of them.
         port: the first port of the pair, or None for the first pair of `PORTS` that is free on all of them.
+        turn: any number that says where in `PORTS` to begin to look, the same for the same.
 
     Raises:
         ConfigError: where the port is taken, or all of them are, or an address cannot be had.
     """
-    for first in PORTS[::2] if port is None else [port]:
+    pairs = PORTS[::2]
+    at = turn % len(pairs)
+    for first in [*pairs[at:], *pairs[:at]] if port is None else [port]:
         bound: list[tuple[zmq.Socket[bytes], str]] = []
         try:
             for host in hosts:

@@ -209,18 +209,13 @@ class Contacts:
 
     def refused(self, key: str, now: float) -> None:
         """
-        Both ports of a node refuse connections: its process is dead, or a forwarder is that stands before it.
+        Both ports of a node refuse connections: its process is dead, unless it is that of a forwarder before it.
 
-        A forwarder may be back soon, or another one lead there; where nobody announces the node any more it is not
-        waited for.
+        A forwarder may be back soon, or another one lead there; so silence decides then.
         """
         peer = self.peers.get(key)
-        if peer is None or not peer.token:
-            return
-        if peer.refusal_is_proof:
+        if peer is not None and peer.token and peer.refusal_is_proof:
             self._lost(peer, "its ports are closed", now, proved=True)
-        elif not peer.announced and not peer.lost:
-            self._lost(peer, "nothing leads there any more", now, proved=False)
 
     # ------------------------------------------------------------------ links
 

@@ -1104,14 +1104,17 @@ def test_at_another_address_nobody_knows_whether_there_is_a_forwarder() -> None:
     assert (entry.lane is not None, entry.losses) == (True, 0)
 
 
-def test_a_node_that_nothing_leads_to_any_more_is_lost_at_once() -> None:
+def test_a_node_that_nothing_leads_to_any_more_is_lost_after_5_s() -> None:
     play = behind("gate", "other gate")
     breaks(play, 1.0)
     play.caller.gone("n1", 1.0)
     play.caller.refused("n1", 1.0)
+    play.ticks(1.0, 4.9)
     (entry,) = play.caller.everything()
+    assert entry.lane is not None
+    assert ("drop", "n1") in play.ticks(5.0, 5.4)
     assert (entry.lane, entry.losses) == (None, 0)
-    assert "! n1: lost: nothing leads there any more; 1 of our tasks was there" in play.noted()
+    assert "! n1: lost: silent for 5 s; 1 of our tasks was there" in play.noted()
 
 
 def test_a_death_behind_a_forwarder_counts_once_the_node_is_there_again() -> None:
@@ -1121,10 +1124,10 @@ def test_a_death_behind_a_forwarder_counts_once_the_node_is_there_again() -> Non
     breaks(play, 1.0)
     play.caller.gone("n1", 1.0)
     play.caller.refused("n1", 1.0)
-    assert ("drop", "n1") in play.tick(1.1)
-    play.connect("n2", 1.2)
-    play.welcome("n2", 1.2, name="n2", incarnation=b"another.", via=("gate",))
+    assert ("drop", "n1") in play.ticks(1.1, 5.5)
+    play.connect("n2", 6.2)
+    play.welcome("n2", 6.2, name="n2", incarnation=b"another.", via=("gate",))
     assert entry.losses == 0
-    play.connect("n3", 1.3)
-    play.welcome("n3", 1.3, name="n1", incarnation=b"a third.", via=("gate",))
+    play.connect("n3", 6.3)
+    play.welcome("n3", 6.3, name="n1", incarnation=b"a third.", via=("gate",))
     assert entry.losses == 1

@@ -50,18 +50,24 @@ class Forwarder:
         sockets.check_descriptors()
         self._sides = Side(left, mesh), Side(right, mesh)
         check_apart(*self._sides)
-        self._sources: list[Source] = []
+        self._sources: list[list[Source]] = [side.sources() for side in self._sides]
         self._reactor = Reactor(sockets.new_context(), "dingo-forward", crashed)
         id = secrets.token_hex(4)  # noqa: A001
         self._relays = Relays(self._reactor, self._sides, mesh, id, told_as(name, id), told)
         try:
             for side in self._sides:
-                side.start(self._reactor)
-            self._reactor.parts.append(self._relays)
-            self._reactor.start()
-            for number, side in enumerate(self._sides):
-                for source in side.sources():
-                    self._sources.append(source)
+                side.start(self._reactor, self._relays.admit)
+        except BaseException:
+            for side in self._sides:
+                side.fall_silent()
+                side.close(self._reactor)
+            self._reactor.abandon()
+            raise
+        self._reactor.parts.append(self._relays)
+        self._reactor.start()
+        try:
+            for number, sources in enumerate(self._sources):
+                for source in sources:
                     source.start(partial(self._heard, number))
         except BaseException:
             self.close()
@@ -80,7 +86,7 @@ class Forwarder:
 
     def close(self) -> None:
         """Withdraw all stand-ins, and end."""
-        for source in self._sources:
+        for source in (*self._sources[0], *self._sources[1]):
             source.stop()
         for side in self._sides:
             side.fall_silent()

@@ -86,6 +86,12 @@ class Relays:
             stand_in = self._stand_ins[side][node] = StandIn(self._reactor, back, front, route, entry, changed)
             self._note_changed(stand_in)
 
+    def admit(self) -> None:
+        """A side has other guests than before."""
+        for stand_ins in self._stand_ins:
+            for stand_in in stand_ins.values():
+                stand_in.admit()
+
     def _has_room(self, side: int) -> bool:
         if len(self._stand_ins[side]) < MAX_NODES:
             return True

@@ -11,13 +11,17 @@ from typing import Any
 
 import zmq
 
-from dingo_zmq.errors import ConfigError
+from dingo_zmq.errors import ConfigError, PeerError
 from dingo_zmq.mesh import sockets
 from dingo_zmq.mesh.connections import Connections
 from dingo_zmq.mesh.discovery.port import Announcement, Found, Gone
+from dingo_zmq.mesh.forward.desk import Desk
 from dingo_zmq.mesh.forward.routes import Route
 from dingo_zmq.mesh.forward.side import Side
+from dingo_zmq.mesh.guard import Guard
 from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.protocol import wire
+from dingo_zmq.protocol.guests import Guest
 from dingo_zmq.protocol.relay import relayed
 from dingo_zmq.protocol.roster import LOST_SECONDS
 from dingo_zmq.protocol.roster import Side as Half
@@ -72,6 +76,8 @@ class StandIn:
         self._pull: zmq.Socket[bytes] | None = None
         self._xpub: zmq.Socket[bytes] | None = None
         self._subscriptions: Counter[bytes] = Counter()
+        self._desk = Desk(self._subscribe)
+        self._guard: Guard | None = None
         self._waiting: list[Any] | None = None  # a message that the node does not take at the moment
         self._ready = {"tasks": False, "reports": False, "subscriptions": False}
         self._xsub = back.client(zmq.XSUB)
@@ -173,10 +179,11 @@ class StandIn:
         if self.is_open:
             return
         pull, xpub = self._front.server(zmq.PULL), self._front.server(zmq.XPUB)
+        self._guard = self._front.guard(self._desk, pull, xpub)
         # Where one caller is stuck its messages are dropped, and nobody else's: what it misses it asks for again.
         xpub.setsockopt(zmq.XPUB_NODROP, 0)
         try:
-            self._port = self._front.bind(pull, xpub, self._port)
+            self._port = self._front.bind(pull, xpub, self._port, self._said.node)
         except ConfigError as exc:  # the ports may not be free again yet
             pull.close(0)
             xpub.close(0)
@@ -186,13 +193,20 @@ class StandIn:
             self.wakeup = now + AGAIN_SECONDS
             return
         self._pull, self._xpub = pull, xpub
+        self.admit()
         self._reactor.watch(pull, partial(self._is_ready, "tasks"))
         self._reactor.watch(xpub, partial(self._is_ready, "subscriptions"))
         self._changed(self)
 
+    def admit(self) -> None:
+        """There are other guests than before, perhaps."""
+        if self._guard is not None:
+            self._guard.admit(self._front.guests, monotonic(), lambda now: self._pass_subscriptions())
+            self._desk.tell()
+
     def _shut(self) -> None:
         """Close the ports; what callers had subscribed to is nobody's any more."""
-        self._waiting = None
+        self._waiting = self._guard = None
         for socket in (self._pull, self._xpub):
             if socket is not None:
                 self._reactor.unwatch(socket)
@@ -250,7 +264,7 @@ class StandIn:
         if self._pull is None or push is None:
             return
         for _ in range(MESSAGES_A_ROUND):
-            frames = self._waiting or sockets.next_message(self._pull)
+            frames = self._waiting or self._next_task(self._pull, now)
             if frames is None:
                 return
             try:
@@ -261,6 +275,37 @@ class StandIn:
                 self.wakeup = min(self.wakeup, now + AGAIN_SECONDS)
                 return
         self._ready["tasks"] = True
+
+    def _subscribe(self, prefix: bytes) -> None:
+        """Somebody has subscribed; the node is told each time, for that answers a HELLO."""
+        if len(self._subscriptions) < SUBSCRIPTIONS_MOST or prefix in self._subscriptions:
+            self._subscriptions[prefix] += 1
+            self._xsub.send(_SUBSCRIBE + prefix)
+
+    def _next_task(self, pull: zmq.Socket[bytes], now: float) -> list[Any] | None:
+        """Return the next message of a caller that may say that, None where none waits."""
+        guard = self._guard
+        if guard is None or not guard.on:
+            return sockets.next_message(pull)
+        found: list[list[Any]] = []
+
+        def received(frames: list[Any], guest: Guest | None) -> None:
+            if guest is None or self._lets_pass(guard, guest, frames, now):
+                found.append(frames)
+
+        more = True
+        while more and not found:
+            more = guard.read(1, received, now)
+        self._desk.tell()
+        return found[0] if found else None
+
+    @staticmethod
+    def _lets_pass(guard: Guard, guest: Guest, frames: list[Any], now: float) -> bool:
+        try:
+            message = wire.decode_caller(frames)
+        except PeerError:
+            return False
+        return guard.lets_pass(guest, message, now)
 
     def _pass_reports(self) -> None:
         self._ready["reports"] = False
@@ -278,20 +323,22 @@ class StandIn:
         self._ready["subscriptions"] = False
         if self._xpub is None:
             return
+        if self._guard is not None and self._guard.on:
+            self._ready["subscriptions"] = self._guard.read_subscriptions(monotonic())
+            self._desk.tell()
+            return
         while (frames := sockets.next_message(self._xpub)) is not None:
             frame, *more = frames
             kind, prefix = frame[:1], bytes(frame[1:])
             if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
                 continue
             if kind == _SUBSCRIBE:
-                if len(self._subscriptions) >= SUBSCRIPTIONS_MOST and prefix not in self._subscriptions:
-                    continue
-                self._subscriptions[prefix] += 1
-            elif self._subscriptions[prefix] > 1:
+                self._subscribe(prefix)
+            elif self._subscriptions[prefix]:
                 self._subscriptions[prefix] -= 1
-            else:
-                del self._subscriptions[prefix]
-            self._xsub.send(frame)
+                if not self._subscriptions[prefix]:
+                    del self._subscriptions[prefix]
+                self._xsub.send(frame)
             self._ready["reports"] = True
         if self.is_over:
             self._changed(self)
