@@ -246,7 +246,7 @@ def _borrowed(fd: int) -> socket.socket | None:
     """Return the network socket with a descriptor that is ZeroMQ's, to be detached; None where there is none."""
     try:
         found = socket.socket(fileno=fd)
-    except OSError:
+    except (OSError, ValueError):
         return None
     if found.family in (socket.AF_INET, socket.AF_INET6):
         return found
