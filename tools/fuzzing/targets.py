@@ -47,7 +47,7 @@ from dingo_zmq.model import Code, Failure, Options, Retries, Status, Try
 from tools.fuzzing.mesh import caller_seeds, check_caller, check_node, node_seeds
 from tools.fuzzing.mutate import BETWEEN, bend, scratch
 
-__all__ = ["TARGETS", "Target", "clean"]
+__all__ = ["TARGETS", "Target", "clean", "folder"]
 
 
 class Target(NamedTuple):
@@ -66,7 +66,7 @@ class Target(NamedTuple):
 
 
 @cache
-def _folder() -> Path:
+def folder() -> Path:
     """Return a folder for the files of this process."""
     return Path(tempfile.mkdtemp(prefix="dingo-fuzz-"))
 
@@ -76,9 +76,9 @@ def clean() -> None:
     if _journal.cache_info().currsize:
         _journal().close()
         _journal.cache_clear()
-    if _folder.cache_info().currsize:
-        shutil.rmtree(_folder())
-        _folder.cache_clear()
+    if folder.cache_info().currsize:
+        shutil.rmtree(folder())
+        folder.cache_clear()
 
 
 # ------------------------------------------------------------------------------ headers and bodies
@@ -228,21 +228,21 @@ _KEY = Key(b"Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID", b"D:)Q[IlAW!ahhC2ac:9*A}
 
 def check_key(data: bytes) -> None:
     """A key file is refused, or has a pair that belongs together and is saved as it was read."""
-    path = _folder() / "fuzzed.key"
+    path = folder() / "fuzzed.key"
     path.touch(0o600)
     path.write_bytes(data)
     try:
         key = load_key(path)
     except ConfigError:
         return
-    copy = _folder() / "copied.key"
+    copy = folder() / "copied.key"
     copy.unlink(missing_ok=True)
     again = save_key(copy, key)
     assert (again.public, again.secret, again.kind) == (key.public, key.secret, key.kind)
 
 
 def _key_files() -> list[bytes]:
-    path = _folder() / "seed.key"
+    path = folder() / "seed.key"
     path.unlink(missing_ok=True)
     save_key(path, _KEY)
     whole = path.read_bytes()
@@ -258,7 +258,7 @@ _encode = msgspec.msgpack.Encoder().encode
 @cache
 def _journal() -> JournalFile:
     """Return a journal that is open, for rows that are put into it by hand."""
-    path = _folder() / "rows.db"
+    path = folder() / "rows.db"
     file = JournalFile(path, lambda: "me")
     file.begin_life()
     return file
@@ -331,8 +331,8 @@ def _rows() -> list[bytes]:
 
 def check_journal(data: bytes) -> None:
     """A file is refused as a journal, or read; then it can be written, and is read again as the same."""
-    path = _folder() / "whole.db"
-    for old in _folder().glob("whole.db*"):
+    path = folder() / "whole.db"
+    for old in folder().glob("whole.db*"):
         old.unlink()
     path.write_bytes(data)
     with contextlib.suppress(JournalError), contextlib.closing(JournalFile(path)) as file:
@@ -346,9 +346,9 @@ def check_journal(data: bytes) -> None:
 
 
 def _journals() -> list[bytes]:
-    path, found = _folder() / "seed.db", []
+    path, found = folder() / "seed.db", []
     for tasks in ([], _tasks()):
-        for old in _folder().glob("seed.db*"):
+        for old in folder().glob("seed.db*"):
             old.unlink()
         file = JournalFile(path, lambda: "me")
         file.begin_life()
@@ -358,7 +358,7 @@ def _journals() -> list[bytes]:
                 where = {Call: "calls", Hold: "holds", End: "ends"}[type(row)]
                 file.write(Batch(**{where: {number: row}}))  # type: ignore[arg-type]
         file.close()
-        found.append(shutil.copyfile(path, _folder() / "copy.db").read_bytes())
+        found.append(shutil.copyfile(path, folder() / "copy.db").read_bytes())
     return found
 
 
