@@ -130,7 +130,8 @@ def _check_name(name: str) -> None:
 
 def _content(guest: Guest) -> bytes:
     lines = [_COMMENT, f'public = "{guest.public.decode()}"']
-    lines.append(f"functions = {json.dumps(sorted(guest.functions))}")  # a list of texts in JSON is one in TOML
+    names = json.dumps(sorted(guest.functions), ensure_ascii=False)  # a list of texts in JSON is one in TOML
+    lines.append(f"functions = {names}")
     lines.append(f"max_open = {guest.max_open}")
     if guest.rate is not None:
         lines.append(f"rate = {float(guest.rate)}")
@@ -225,7 +226,7 @@ def _load(path: Path, name: str) -> Guest:
         raw = file.read(_FILE_LIMIT + 1)
     try:
         table = tomllib.loads(raw.decode()) if len(raw) <= _FILE_LIMIT else {}
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
         raise _spoilt(path, name, f"is no entry of a guest, or only a part of one: {exc}") from None
     public, functions = table.get("public"), table.get("functions")
     strange = sorted(table.keys() - _FIELDS)

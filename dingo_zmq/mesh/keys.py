@@ -234,6 +234,7 @@ def _parse(path: Path, raw: bytes, *, guest: bool) -> dict[str, Any]:
         table = tomllib.loads(raw.decode("ascii")) if len(raw) <= _FILE_LIMIT else {}
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
         raise _broken(path, "is not a key file, or only a part of one", guest=guest) from None
+    guest = guest or table.get("kind") == "guest"
     for name in ("kind", *(("server",) if guest else ()), "public", "secret"):
         if not isinstance(table.get(name), str):
             what = f"is not a key file, or only a part of one: {name} is missing"

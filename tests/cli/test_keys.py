@@ -131,7 +131,15 @@ def test_a_guest_key_where_the_mesh_key_should_be(lab: Mesh) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b'public = "', b'public = "x"\nfunctions = ["a"]\n', b"functions = []\n"]
+    "content",
+    [
+        b"",
+        b"\xff",
+        b'public = "',
+        b'public = "x"\nfunctions = ["a"]\n',
+        b"functions = []\n",
+        b"functions = " + b"[" * 2000,
+    ],
 )
 def test_a_broken_entry(lab: Mesh, content: bytes) -> None:
     assert lab.invoke("keys", "add", "bob", "--functions", "add").code == 0
@@ -173,6 +181,13 @@ def test_two_entries_with_one_key(lab: Mesh) -> None:
     assert "the same key as guest 'ann'" in ran.err
 
 
+@pytest.mark.parametrize("name", ["größe", "\N{SNAKE}", 'a"b\\c'])
+def test_any_name_of_a_function_can_be_in_an_entry(lab: Mesh, name: str) -> None:
+    assert lab.invoke("keys", "add", "ann", "--functions", name).code == 0
+    ran = lab.invoke("keys", "list")
+    assert (ran.code, ran.out.splitlines()[0]) == (0, f"ann: {name} (1,000 open)")
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
 def test_a_truncated_guest_key(lab: Mesh, share: float) -> None:
     assert lab.invoke("keys", "add", "ann", "--functions", "add").code == 0
@@ -194,6 +209,10 @@ def test_a_guest_key_of_the_wrong_kind(lab: Mesh) -> None:
     text = Path("ann.key").read_text()
     Path("ann.key").write_text(text.replace('server = "', 'server = "x'))
     with pytest.raises(ConfigError, match="its server is no public key"):
+        keys.load_key("ann.key")
+    lines = [line for line in text.splitlines() if not line.startswith(("kind", "server"))]
+    Path("ann.key").write_text("\n".join([*lines, "kind = 'guest'"]))
+    with pytest.raises(ConfigError, match="server is missing; hint: copy it again"):
         keys.load_key("ann.key")
 
 
