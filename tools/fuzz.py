@@ -29,7 +29,7 @@ from random import Random
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-NAMES = ("node", "caller", "header", "body", "words", "txt", "key", "row", "journal")
+NAMES = ("node", "caller", "header", "body", "words", "txt", "key", "guest", "row", "journal")
 LEARNED = ROOT / ".fuzz"
 FOUND = LEARNED / "found"
 SLOW_SECONDS = 1.0

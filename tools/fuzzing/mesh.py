@@ -12,9 +12,11 @@ from dingo_zmq.model import Options, Status
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.caller import Caller, Send
+from dingo_zmq.protocol.guests import Guest
 from dingo_zmq.protocol.intake import Bounds, Function
 from dingo_zmq.protocol.ledger import Entry, Route, wire_options
 from dingo_zmq.protocol.node import Action, Identity, Node, Publish, Start
+from dingo_zmq.protocol.relay import relayed
 from dingo_zmq.protocol.roster import Side
 from dingo_zmq.protocol.starter import Bundle
 from dingo_zmq.protocol.why import waiting, why
@@ -26,8 +28,9 @@ INCARNATION = b"incarnat"
 LINK = b"link0001"
 STEPS = (0.0, 0.0, 0.0, 0.01, 0.3, 1.1, 6.0, 70.0)
 """seconds that pass before a message: the lower bits of its first byte say which"""
-BUFFER, DONE = 0x40, 0x80
-"""bits of that byte: whether a buffer comes behind it, and whether workers are done with something before"""
+BY_BOB, BUFFER, DONE = 0x20, 0x40, 0x80
+"""bits of it: whether a guest sends it, a buffer comes behind it, and workers are done with something before"""
+BOB = Guest("bob", b"b" * 40, frozenset(("mul", "nope")), max_open=2, rate=5.0)
 MESSAGES_MOST = 40
 _FROM_NODE = m.Welcome | m.Reports | m.Credit | m.Missing | m.Claim | m.Recalled | m.Refused
 
@@ -39,8 +42,8 @@ def _messages(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
         yield how, [part[1:], b"a buffer"] if how & BUFFER else [part[1:]]
 
 
-def _joined(messages: list[bytes]) -> bytes:
-    return BETWEEN.join(bytes((1 + number % 4,)) + message for number, message in enumerate(messages))
+def _joined(messages: list[bytes], how: int = 0) -> bytes:
+    return BETWEEN.join(bytes((how + 1 + number % 4,)) + message for number, message in enumerate(messages))
 
 
 def _read(decode: Callable[[wire.Frames], Any], frames: list[bytes], topic: bytes | None) -> Any:
@@ -64,7 +67,12 @@ class _Node:
         functions = [Function("add", "shared", 2), Function("mul", "shared", 2, limits=(1.0, 0.5))]
         self.node = Node(Identity("id1", INCARNATION, "bench", "mesh"), functions, {"shared": 2}, 0.0)
         self.node.bounds = Bounds(kept=64, callers=8)
+        self.node.admit([BOB], 0.0)
         self.active: list[Bundle] = []
+
+    def objects_to(self, message: Any) -> bool:
+        """Whether the guest may not say this."""
+        return bool(self.node.guests.objection(BOB, message, self.node.links))
 
     def work_off(self, now: float) -> None:
         """A worker is done with what it has."""
@@ -102,7 +110,7 @@ def check_node(data: bytes) -> None:
         if how & DONE:
             world.work_off(now)
         message = _read(wire.decode_caller, frames, None)
-        if message is not None:
+        if message is not None and not (how & BY_BOB and world.objects_to(message)):
             world.node.received(message, tuple(frames[1:]), now)
         world.node.tick(now)
         world.node.flush(now)
@@ -134,11 +142,19 @@ def caller_seeds() -> list[bytes]:
     ]
     frames = [wire.encode(message) for message in messages]
     lives = [m.Hello(bytes((life,)) * 8, "me", life, b"", "mesh", [1], life) for life in (1, 2, 1)]
+    mine = f"{BOB.caller}.1"
+    of_guest: list[m.Message] = [
+        m.Hello(LINK, mine, 1, b"", "mesh", [1]),
+        m.Tasks(LINK, mine, 0, {"mul": 3}, [("mul", n, str(n), 1, None, b"") for n in (1, 2, 3)]),
+        m.Tasks(LINK, mine, 0, {"add": 3}, tasks[:1]),
+        m.Beat(LINK, mine, 2, 1, {"mul": (3, 3, 5)}, {"mul": [1, 2, 3]}, INCARNATION),
+    ]
     strange = [m.Hello(LINK, "a/b", 1, b"", "mesh", [1]), m.Hello(LINK, "me", 1, b"", "other", [7])]
     return [
         _joined(frames),
         *map(_joined, map(list, pairwise(frames))),
         _joined([wire.encode(message) for message in (*lives, *strange)]),
+        _joined([wire.encode(message) for message in of_guest], BY_BOB),
         _joined([wire.encode(hello), wire.encode(m.Tasks(LINK, "me", 0, {}, tasks[:1])), *frames[2:5] * 3]),
     ]
 
@@ -202,11 +218,26 @@ def check_caller(data: bytes) -> None:
     for how, frames in _messages(data):
         now += STEPS[how & 7]
         message = _read(wire.decode_node, frames, b"me/")
+        if len(frames) == 1:
+            _check_relayed(frames[0], message)
         if isinstance(message, _FROM_NODE):
             world.caller.received(message, tuple(frames[1:]), now)
         world.caller.tick(now)
         world.act()
     world.check(now)
+
+
+def _check_relayed(frame: bytes, message: Any) -> None:
+    """A forwarder passes a message on as it is, or with its name in it, or not at all."""
+    passed = relayed(frame, "forwarder")
+    if passed is None:
+        assert message is None or len(message.via) == m.VIA_MOST
+    elif isinstance(message, m.Welcome | m.Credit):
+        message.via.append("forwarder")
+        assert wire.decode_node([passed]) == message
+        del message.via[-1]
+    else:
+        assert passed == frame
 
 
 def node_seeds() -> list[bytes]:
@@ -229,7 +260,7 @@ def node_seeds() -> list[bytes]:
         m.Recalled(token, refs, m.BUSY),
         m.Missing(token, {"add": [2, 4]}),
         m.Recalled(token, {"mul": [1]}, m.RESTARTING),
-        m.Credit(token, 2, {}, (0, 0), {}, True),
+        m.Credit(token, 2, {}, (0, 0), {}, True, ["one", "two", "three"]),
         m.Refused(token, m.REFUSED_UNKNOWN, "no such link", [1]),
         m.Pulse("n1", 1, 2, 3, 4, 5),
     ]

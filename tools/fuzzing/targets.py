@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -42,6 +42,7 @@ from dingo_zmq.marshallers import spoken
 from dingo_zmq.mesh.discovery.port import Announcement
 from dingo_zmq.mesh.discovery.txt import decode_txt, encode_txt
 from dingo_zmq.mesh.durable import end_of, recovered
+from dingo_zmq.mesh.guests import Listing, add, entries, revoke
 from dingo_zmq.mesh.keys import Key, load_key, save_key
 from dingo_zmq.model import Code, Failure, Options, Retries, Status, Try
 from tools.fuzzing.mesh import caller_seeds, check_caller, check_node, node_seeds
@@ -219,7 +220,8 @@ def _records() -> list[bytes]:
     reports = ("tcp://10.0.0.7:47101", "tcp://[fd00::7]:47101", "tcp://gate.lan:80")
     told = Announcement("node1", "bench", "lab", "0123456789abcdef", 1, tasks, reports, "d1", "d7211986")
     plain = Announcement("node1", "", "lab", "", 1, tasks[:1], reports[:1])
-    return [encode_txt(told, 7), encode_txt(plain)]
+    passed_on = replace(told, path=("0123abcd", "4567cdef"))
+    return [encode_txt(told, 7), encode_txt(plain), encode_txt(passed_on)]
 
 
 _KEY = Key(b"Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID", b"D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs", "mesh")
@@ -238,7 +240,36 @@ def check_key(data: bytes) -> None:
     copy = folder() / "copied.key"
     copy.unlink(missing_ok=True)
     again = save_key(copy, key)
-    assert (again.public, again.secret, again.kind) == (key.public, key.secret, key.kind)
+    assert replace(again, path=None) == replace(key, path=None)
+
+
+def check_guest(data: bytes) -> None:
+    """The entry of a guest is used or complained of, and does not keep others from being read."""
+    guests = folder() / "guests"
+    if not guests.is_dir():
+        guests.mkdir(mode=0o700)
+    for name, content in (("bob", data), ("ann", _guest_entries()[0])):
+        path = guests / f"{name}.toml"
+        path.touch(0o600)
+        path.write_bytes(content)
+    listing = Listing(guests)
+    listing.read()
+    used = set(listing.guests)
+    assert used | set(listing.problems) == {"ann", "bob"}
+    assert not used & set(listing.problems)
+    assert used  # two of one key are one
+
+
+@cache
+def _guest_entries() -> list[bytes]:
+    key = save_key(folder() / "owner.key", _KEY)
+    found = []
+    for name, functions, rate in (("one", ["add", "größe"], None), ("two", ["\N{SNAKE}", 'a"b\\c'], 0.5)):
+        add(key, folder() / f"{name}.key", name, functions, 10, rate)
+        found.append((folder() / "guests" / f"{name}.toml").read_bytes())
+        assert set(entries(key).guests[name].functions) == set(functions)
+        revoke(key, name)
+    return [*found, b"functions = " + b"[" * 2000 + found[0]]
 
 
 def _key_files() -> list[bytes]:
@@ -246,7 +277,16 @@ def _key_files() -> list[bytes]:
     path.unlink(missing_ok=True)
     save_key(path, _KEY)
     whole = path.read_bytes()
-    return [whole, whole.replace(b'"mesh"', b'"local"'), b"kind = [[1, {a = 2}], 3]\n" + whole, b"a.b.c = 1\n"]
+    path.unlink()
+    save_key(path, replace(_KEY, kind="guest", mesh=_KEY.public))
+    guest = path.read_bytes()
+    others = [
+        b"kind = 'guest'\n" + b"\n".join(whole.splitlines()[2:]),
+        b"kind = [[1, {a = 2}], 3]\n" + whole,
+        b"a.b.c = 1\n",
+        b"kind = " + b"[" * 2000,
+    ]
+    return [guest, guest.replace(b'"guest"', b"'guest'"), whole, whole.replace(b'"mesh"', b'"local"'), *others]
 
 
 # ------------------------------------------------------------------------------ journals
@@ -370,6 +410,7 @@ TARGETS: dict[str, Target] = {
     "words": Target(check_words, _signature_texts, scratch),
     "txt": Target(check_txt, _records, scratch),
     "key": Target(check_key, _key_files, scratch),
+    "guest": Target(check_guest, lambda: list(_guest_entries()), scratch),
     "row": Target(check_row, _rows, bend),
     "journal": Target(check_journal, _journals, scratch),
 }
