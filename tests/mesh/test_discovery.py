@@ -42,6 +42,8 @@ from dingo_zmq.mesh.discovery import (
     ZeroconfAnnouncer,
     ZeroconfSource,
     board,
+    zeroconf_announcer,
+    zeroconf_source,
 )
 from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE
 from dingo_zmq.mesh.discovery.port import from_fields, split_tcp, to_fields
@@ -273,6 +275,20 @@ def test_a_node_that_comes_back_at_once_is_found_again(node: str) -> None:
             assert heard.next() == Gone(node, "zeroconf")
         announcer.announce(announcement(node))
         assert heard.next() == Found(announcement(node), "zeroconf")
+
+
+def test_what_a_killed_forwarder_announced_is_forgotten(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (zeroconf_announcer, zeroconf_source):
+        monkeypatch.setattr(module, "STAND_IN_TTL", 1)
+    monkeypatch.setattr(zeroconf_source, "_STALE_SECONDS", 0.05)
+    monkeypatch.setattr(zeroconf_source, "_ASK_TIMES", 0)
+    stand_in = replace(announcement(node), path=("0123abcd",))
+    with listening(ZeroconfSource(), node) as heard, announcing() as announcer:
+        announcer.announce(stand_in)
+        assert heard.next() == Found(stand_in, "zeroconf")
+        assert heard.next() == Gone(node, "zeroconf", "0123abcd")
+        announcer.announce(replace(stand_in, digest="d2"))
+        assert heard.next() == Found(replace(stand_in, digest="d2"), "zeroconf")
 
 
 def test_one_announcer_speaks_for_many_nodes(node: str) -> None:

@@ -190,7 +190,8 @@ def _combined(said: dict[Teller, Announcement] | None) -> Announcement | None:
         return None
     fewest = min(len(one.path) for one in said.values())
     latest = [one for one in said.values() if len(one.path) == fewest][-1]
-    nearest = sorted(said, key=lambda teller: (len(said[teller].path), _rank(teller[0]), teller))
+    latest_first = reversed(said)  # the others may be of forwarders that were killed
+    nearest = sorted(latest_first, key=lambda teller: (len(said[teller].path), _rank(teller[0])))
     same = [said[teller] for teller in nearest if said[teller].incarnation == latest.incarnation]
     hops: dict[tuple[str, str], int] = {}
     for one in same:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from zeroconf.asyncio import AsyncZeroconf
 
-__all__ = ["SERVICE_TYPE", "Interfaces", "Multicast"]
+__all__ = ["SERVICE_TYPE", "STAND_IN_TTL", "Interfaces", "Multicast"]
 
 SERVICE_TYPE = "_dingo-zmq._tcp.local."
+STAND_IN_TTL = 120
+"""seconds for which a forwarder's word of a node counts: where it was killed another one may have to take over"""
 
 Interfaces: TypeAlias = Sequence[str] | Callable[[], Sequence[str]]
 """addresses of the interfaces to use and no others, or what tells them at any time"""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dingo_zmq.errors import UsageError
-from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
+from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, STAND_IN_TTL, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, check_node_id, split_tcp
 from dingo_zmq.mesh.discovery.txt import encode_txt
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ZeroconfAnnouncer"]
 
 _WITHDRAW_WAIT = 0.4
+_OTHER_TTL = 4500  # seconds, as RFC 6762 has it
 
 
 @dataclass(slots=True)
@@ -181,6 +182,7 @@ class ZeroconfAnnouncer:
             name := f"{announcement.instance}.{SERVICE_TYPE}",
             server=name,
             port=port,
+            other_ttl=STAND_IN_TTL if announcement.path else _OTHER_TTL,
             properties=encode_txt(announcement, next(self._turns)),
             parsed_addresses=hosts or list(filter(_is_address, self._multicast.interfaces)),
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from dingo_zmq.errors import PeerError
 from dingo_zmq.mesh.discovery.gate import Gate
-from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, Interfaces, Multicast
+from dingo_zmq.mesh.discovery.multicast import SERVICE_TYPE, STAND_IN_TTL, Interfaces, Multicast
 from dingo_zmq.mesh.discovery.port import Announcement, Changed, Emit, Found, Gone
 from dingo_zmq.mesh.discovery.txt import decode_txt
 from dingo_zmq.model import MAX_NODES, counted
@@ -22,6 +23,8 @@ __all__ = ["ZeroconfSource"]
 _log = logging.getLogger(__name__)
 
 _LOOKUP_MS = 3000
+_STALE_SECONDS = 5.0
+_TXT, _INTERNET = 16, 1  # type and class (RFC 1035)
 _MAX_LOOKUPS = 32
 _ASK_SECONDS, _ASK_TIMES = 3.0, 9
 """how often we ask again: zeroconf itself asks at once and after 1, 5 and 14 s, which a bad network may lose"""
@@ -88,8 +91,11 @@ class ZeroconfSource:
             if self._multicast.ending:
                 break
             _ask(instance.zeroconf)
+        heard_enough_at = time.monotonic() + STAND_IN_TTL
         while not self._multicast.ending:
-            await self._multicast.pause()
+            await self._multicast.pause(_STALE_SECONDS)
+            if time.monotonic() > heard_enough_at:
+                self._forget_stale(instance.zeroconf)
         await browser.async_cancel()
 
     def _on_change(
@@ -138,6 +144,23 @@ class ZeroconfSource:
         event = Changed(announcement, self.name) if before else Found(announcement, self.name)
         self._emit(event)
 
+    def _forget_stale(self, zeroconf: Zeroconf) -> None:
+        """
+        Forget what forwarders stand in for that they do not announce any more: they were killed.
+
+        Nodes are not forgotten so, since a bad network may lose what they say.  zeroconf does not do it for us: it
+        keeps pointers for 19 minutes at least.
+        """
+        from zeroconf import current_time_millis
+
+        for instance, said in list(self._known.items()):
+            if not said.path:
+                continue
+            records = zeroconf.cache.get_all_by_details(f"{instance}.{SERVICE_TYPE}", _TXT, _INTERNET)
+            now = current_time_millis()
+            if all(record.is_expired(now) for record in records):
+                self._forget(instance)
+
     def _forget(self, instance: str) -> None:
         lookup = self._lookups.pop(instance, None)
         if lookup:
@@ -171,13 +194,13 @@ def _ask(zeroconf: Zeroconf, *, unicast: bool = False) -> None:
     """
     from zeroconf import DNSOutgoing, DNSQuestion, current_time_millis  # type: ignore[attr-defined]
 
-    query, pointer, internet = 0, 12, 1  # flags of a query, type PTR, class IN (RFC 1035)
-    question = DNSQuestion(SERVICE_TYPE, pointer, internet)
+    query, pointer = 0, 12  # flags of a query, type PTR (RFC 1035)
+    question = DNSQuestion(SERVICE_TYPE, pointer, _INTERNET)
     question.unicast = unicast
     out = DNSOutgoing(query, multicast=True)
     out.add_question(question)
     now = current_time_millis()
-    for known in zeroconf.cache.get_all_by_details(SERVICE_TYPE, pointer, internet):
+    for known in zeroconf.cache.get_all_by_details(SERVICE_TYPE, pointer, _INTERNET):
         if not known.is_stale(now):  # RFC 6762, section 7.1
             out.add_answer_at_time(known, now)
     zeroconf.async_send(out)

@@ -71,7 +71,8 @@ class Routes:
         if not self.knows(latest.version):
             return None
         same = [one for one in here if one.incarnation == latest.incarnation]
-        pairs = list(dict.fromkeys(pair for one in same for pair in one.candidates))[:MAX_CANDIDATES]
+        latest_first = [pair for one in reversed(same) for pair in one.candidates]
+        pairs = list(dict.fromkeys(latest_first))[:MAX_CANDIDATES]
         merged = replace(
             latest, tasks=tuple(pair[0] for pair in pairs), reports=tuple(pair[1] for pair in pairs), hops=()
         )
