@@ -15,6 +15,8 @@ from dingo_zmq.model import MAX_NODES, counted
 __all__ = ["Relays"]
 
 NEVER = float("inf")
+LOOK_SECONDS = 2.0
+"""between two looks at the addresses of this machine"""
 TROUBLES_MOST = 3
 """nodes whose trouble is told in one line"""
 _log = logging.getLogger("dingo_zmq.forward")
@@ -42,7 +44,7 @@ class Relays:
         entry: str,
         told: Callable[[str], object],
     ) -> None:
-        self.wakeup = 0.0
+        self.wakeup = self._look_at = 0.0
         self._reactor, self._sides, self._id, self._entry, self._told = reactor, sides, id, entry, told
         self._routes = Routes(id, mesh)
         self._stand_ins: tuple[dict[str, StandIn], dict[str, StandIn]] = ({}, {})  # by the side of the node
@@ -140,7 +142,9 @@ class Relays:
 
     def work(self, now: float) -> bool:
         """Pass on what has come."""
-        busy, wakeup = False, NEVER
+        if now >= self._look_at:
+            self._look(now)
+        busy, wakeup = False, self._look_at
         for stand_ins in self._stand_ins:
             for stand_in in stand_ins.values():
                 if stand_in.ready or now >= stand_in.wakeup:
@@ -150,6 +154,14 @@ class Relays:
             self._settle()
         self.wakeup = wakeup
         return busy
+
+    def _look(self, now: float) -> None:
+        """Have stand-ins follow the addresses of their side."""
+        self._look_at = now + LOOK_SECONDS
+        for side, stand_ins in zip(reversed(self._sides), self._stand_ins, strict=True):
+            side.look()
+            for stand_in in stand_ins.values():
+                stand_in.listen_on(side.hosts)
 
     def hand_out(self) -> None:
         """Nothing here."""

@@ -20,7 +20,7 @@ from dingo_zmq.mesh.forward.settings import SideSettings
 from dingo_zmq.mesh.guard import Guard
 from dingo_zmq.mesh.guests import GuestWatch
 from dingo_zmq.mesh.herald import Herald
-from dingo_zmq.mesh.interfaces import Address, addresses, chosen
+from dingo_zmq.mesh.interfaces import LOOPBACK, Address, addresses, chosen
 from dingo_zmq.mesh.reach import credentials
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol.guests import Guest
@@ -39,6 +39,7 @@ class Side:
     Attributes:
         guests: those that callers of this side may be.
         is_open: whether callers there can find a stand-in; not where only nodes are named.
+        hosts: the addresses of this machine to listen on there, as they were when last looked at.
 
     Raises:
         ConfigError: for an address, an interface or a key that cannot be used.
@@ -60,6 +61,7 @@ class Side:
                 f"hint: --{settings.name}-key with the mesh key itself"
             )
         self.reach = replace(reach, apart=True)
+        self.hosts = self.reach.hosts()
         self.key_id = keys.key_id(self.key)
         self.is_open = bool(settings.bind)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -164,6 +166,11 @@ class Side:
         assert self._context is not None
         return sockets.make(self._context, kind, self._settings.limit)
 
+    def look(self) -> None:
+        """See which addresses this side has; while an interface has none, the old ones count: they may be back."""
+        with suppress(ConfigError):
+            self.hosts = self.reach.hosts()
+
     def bind(self, pull: zmq.Socket[bytes], xpub: zmq.Socket[bytes], port: int | None, node: str) -> int:
         """
         Listen on the addresses of this side; return the first port of the pair.
@@ -174,12 +181,11 @@ class Side:
         Raises:
             ConfigError: where none is free, or the given one is not.
         """
-        return sockets.bind_pair(pull, xpub, self.reach.hosts(), port, crc32(node.encode()))
+        return sockets.bind_pair(pull, xpub, self.hosts, port, crc32(node.encode()))
 
     def announced(self, node: Announcement, port: int, path: tuple[str, ...]) -> Announcement:
         """Return what is announced here of a node of the other side."""
-        host = self.reach.hosts()[0]
-        pair = f"tcp://{host}:{port}", f"tcp://{host}:{port + 1}"
+        pair = f"tcp://{LOOPBACK}:{port}", f"tcp://{LOOPBACK}:{port + 1}"  # of which the ports alone count
         return Announcement(
             node.node,
             node.name,

@@ -32,6 +32,8 @@ MESSAGES_A_ROUND = 64
 """passed on in each direction, before it is another one's turn"""
 AGAIN_SECONDS = 0.05
 """after which a node that takes no more, or a port that is not free again yet, is tried once more"""
+PORT_SECONDS = 1.0
+"""for which it waits for its ports to be free again, before it takes others"""
 SUBSCRIPTIONS_MOST = 100_000
 _UNSUBSCRIBE, _SUBSCRIBE = b"\x00", b"\x01"
 NEVER = float("inf")
@@ -73,6 +75,8 @@ class StandIn:
         self._down_at: float | None = None  # since when its node is away; None where it never was there
         self._dead = False  # whether the process of the node is
         self._port: int | None = None
+        self._hosts: list[str] = []  # where it listens
+        self._waits_since: float | None = None  # for its ports
         self._pull: zmq.Socket[bytes] | None = None
         self._xpub: zmq.Socket[bytes] | None = None
         self._subscriptions: Counter[bytes] = Counter()
@@ -187,12 +191,10 @@ class StandIn:
         except ConfigError as exc:  # the ports may not be free again yet
             pull.close(0)
             xpub.close(0)
-            if self._port is None:
-                self.trouble = str(exc)
-                _log.warning("%s: no port for %s: %s", self._front.name, self.name, exc)
-            self.wakeup = now + AGAIN_SECONDS
+            self._no_port(exc, now)
             return
-        self._pull, self._xpub = pull, xpub
+        self._pull, self._xpub, self._hosts, self._waits_since = pull, xpub, self._front.hosts, None
+        self.trouble = ""
         self.admit()
         self._reactor.watch(pull, partial(self._is_ready, "tasks"))
         self._reactor.watch(xpub, partial(self._is_ready, "subscriptions"))
@@ -203,6 +205,33 @@ class StandIn:
         if self._guard is not None:
             self._guard.admit(self._front.guests, monotonic(), lambda now: self._pass_subscriptions())
             self._desk.tell()
+
+    def _no_port(self, cause: ConfigError, now: float) -> None:
+        self._waits_since = self._waits_since or now
+        self.wakeup = now + AGAIN_SECONDS
+        if now - self._waits_since > PORT_SECONDS:
+            self._port = None  # somebody else has them, or their address is gone
+        if self._port is None and self.trouble != str(cause):
+            self.trouble = str(cause)
+            _log.warning("%s: no port for %s: %s", self._front.name, self.name, cause)
+            self._changed(self)
+
+    def listen_on(self, hosts: list[str]) -> None:
+        """Listen on these addresses from now on, at the same ports."""
+        if self._pull is None or self._xpub is None or self._port is None or hosts == self._hosts:
+            return
+        for host in self._hosts:
+            if host not in hosts:
+                sockets.unbind_pair(self._pull, self._xpub, host, self._port)
+        there = [host for host in self._hosts if host in hosts]
+        for host in hosts:
+            if host not in there:
+                try:
+                    sockets.bind_pair(self._pull, self._xpub, [host], self._port)
+                    there.append(host)
+                except ConfigError as exc:  # to be tried again
+                    _log.info("%s: %s: not yet: %s", self._front.name, self.name, exc)
+        self._hosts = there
 
     def _shut(self) -> None:
         """Close the ports; what callers had subscribed to is nobody's any more."""
