@@ -288,7 +288,14 @@ class Host(Namespace):
             ipv4: whether it has an IPv4 address.
             ipv6: whether it has a link-local IPv6 address.
         """
-        interface, port = f"lan{len(self._lans)}", f"p{secrets.token_hex(4)}"
+        return self._plug_in(lan, f"lan{len(self._lans)}", ipv4=ipv4, ipv6=ipv6)
+
+    def rejoin(self, interface: str) -> None:
+        """Get an interface anew that was removed, with another address."""
+        self._plug_in(self._lans[interface], interface, ipv4=True, ipv6=True)
+
+    def _plug_in(self, lan: Lan, interface: str, *, ipv4: bool, ipv6: bool) -> str:
+        port = f"p{secrets.token_hex(4)}"
         self._lans[interface] = lan
         self.ip(f"link add {interface} type veth peer name {port} netns {lan.path}")
         self.sysctl(f"ipv6/conf/{interface}/disable_ipv6", int(not ipv6))

@@ -111,6 +111,35 @@ def test_a_task_is_watched_through_a_forwarder(labs: Labs) -> None:
     assert len({line.split(" ", 1)[1] for line in lines}) == len(lines), "a report came twice"
 
 
+STUCK = """
+from dingo_zmq import App
+app = App("mesh")
+results = [app.options(node="b").call("zeros", 100_000) for _ in range(500)]
+results[0].result(30)
+print("going", flush=True)
+for result in results:
+    assert len(result.result(60)) == 100_000
+print("all there", flush=True)
+app.close()
+"""
+
+
+def test_a_caller_that_is_stuck_holds_up_nobody_else(labs: Labs) -> None:
+    labs.forward("ab")
+    app = labs["a"].app()
+    sees(app, a=[], b=["ab"])
+    stuck = labs["a"].script(STUCK)
+    stuck.line("going")
+    stuck.signal(signal.SIGSTOP)
+    call = app.options(node="b").call
+    results = [call("echo", number) for number in range(10_000)]
+
+    assert [result.result(PATIENCE) for result in results] == list(range(10_000))
+    assert stuck.out == "going\n"
+    stuck.signal(signal.SIGCONT)
+    stuck.line("all there")
+
+
 # ---------------------------------------------------------------------- keys
 
 
