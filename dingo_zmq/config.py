@@ -108,7 +108,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "key",
             "text",
-            "File of the mesh or guest key; unless told mesh.key in the folder for settings, or this user's own key.",
+            "File of the mesh or guest key; unless told mesh.key in the settings folder, or this user's own key.",
             None,
             "--key",
             for_app=True,
