@@ -656,3 +656,17 @@ def test_two_nodes_of_one_name() -> None:
         "ok    clock: the same here and on 2 nodes",
         "verdict: this machine and 2 nodes are fine (1 warning above)",
     ]
+
+
+# ---------------------------------------------------------------------- behind a forwarder
+
+
+def test_a_node_behind_a_forwarder_that_is_gone() -> None:
+    text, hint = of_node(state="apart", tried=(tried(CLOSED, CLOSED),), gates=1)[:2]
+    assert "is behind a forwarder, and nobody listens at tcp://10.0.0.7:47100: that has ended, or does not" in text
+    assert "see what dingo-zmq forward prints at 10.0.0.7" in hint
+
+
+def test_a_node_behind_forwarders() -> None:
+    (line,) = of_node(gates=2)
+    assert "ready at tcp://10.0.0.7:47100, behind 2 forwarders, 1.2 ms away" in line

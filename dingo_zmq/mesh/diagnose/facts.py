@@ -97,6 +97,7 @@ class NodeFacts:
         round_trip: seconds, None before the first.
         clock: seconds that its clock is ahead of ours, None where unknown.
         functions: name to signature text and fingerprint.
+        gates: forwarders that stand before all its addresses.
     """
 
     name: str
@@ -113,6 +114,7 @@ class NodeFacts:
     round_trip: float | None = None
     clock: float | None = None
     functions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gates: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ def _not_reached(node: NodeFacts) -> Finding:
         return fail(Cause.NOT_REACHABLE, _check(node), text, _advertise(node), node.name)
     endpoint, answer = min(found, key=lambda each: _SAYS_MOST.index(each[1]))
     host, port = split_tcp(endpoint)
+    if node.gates and answer in (Answer.REFUSED, Answer.ABSENT):
+        return _no_gate(node, endpoint)
     if answer is Answer.REFUSED:
         return _closed(node, endpoint)
     if answer in (Answer.DROPPED, Answer.SILENT):
@@ -83,6 +85,14 @@ def _closed(node: NodeFacts, endpoint: str) -> Finding:
         return fail(Cause.PORT_CLOSED, _check(node), text, "start it: dingo-zmq node FILE.py", node.name)
     text = f"nobody listens {where}: it has ended, has another port, or keeps to its own machine"
     hint = "run dingo-zmq doctor there too; a node prints its address when it starts"
+    return fail(Cause.PORT_CLOSED, _check(node), text, hint, node.name)
+
+
+def _no_gate(node: NodeFacts, endpoint: str) -> Finding:
+    """A forwarder has announced it, and is not there now, or has let go of it."""
+    text = f"is behind a forwarder, and nobody listens at {endpoint}: that has ended, or does not reach the node"
+    host, _ = split_tcp(endpoint)
+    hint = f"see what dingo-zmq forward prints at {host}: it tells of each side what it does not reach"
     return fail(Cause.PORT_CLOSED, _check(node), text, hint, node.name)
 
 
@@ -140,7 +150,8 @@ def _share_key(node: NodeFacts, facts: Facts) -> str:
 def _standing(node: NodeFacts, facts: Facts) -> Finding:
     if node.state == "ready":
         away = "" if node.round_trip is None else f", {node.round_trip * 1000:.1f} ms away"
-        text = f"ready at {node.address}{away}, with {counted(len(node.functions), 'function')}"
+        behind = f", behind {counted(node.gates, 'forwarder')}" if node.gates else ""
+        text = f"ready at {node.address}{behind}{away}, with {counted(len(node.functions), 'function')}"
         if node.here and facts.key.open and (doubt := _doubt(node, facts)):
             return warn(_check(node), f"{text}; but {doubt[0]}", doubt[1])
         return fine(_check(node), text)

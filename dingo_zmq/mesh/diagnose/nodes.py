@@ -124,6 +124,7 @@ def _facts(
         tried=tuple(tried),
         key=told.key if told else "",
         version=(peer.version if peer else 0) or (told.version if told else 0),
+        gates=min((hops for one in said for hops in one.distances), default=0),
     )
     if peer is None:
         return facts
