@@ -668,5 +668,5 @@ def test_a_node_behind_a_forwarder_that_is_gone() -> None:
 
 
 def test_a_node_behind_forwarders() -> None:
-    (line,) = of_node(gates=2)
+    line, *_ = of_node(gates=2)
     assert "ready at tcp://10.0.0.7:47100, behind 2 forwarders, 1.2 ms away" in line
