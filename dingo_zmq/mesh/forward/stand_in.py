@@ -184,6 +184,7 @@ class StandIn:
             return
         pull, xpub = self._front.server(zmq.PULL), self._front.server(zmq.XPUB)
         self._guard = self._front.guard(self._desk, pull, xpub)
+        self.admit()  # before anybody can connect
         # Where one caller is stuck its messages are dropped, and nobody else's: what it misses it asks for again.
         xpub.setsockopt(zmq.XPUB_NODROP, 0)
         try:
@@ -191,11 +192,11 @@ class StandIn:
         except ConfigError as exc:  # the ports may not be free again yet
             pull.close(0)
             xpub.close(0)
+            self._guard = None
             self._no_port(exc, now)
             return
         self._pull, self._xpub, self._hosts, self._waits_since = pull, xpub, self._front.hosts, None
         self.trouble = ""
-        self.admit()
         self._reactor.watch(pull, partial(self._is_ready, "tasks"))
         self._reactor.watch(xpub, partial(self._is_ready, "subscriptions"))
         self._changed(self)
