@@ -228,3 +228,50 @@ def test_a_second_subscription_of_a_connection_that_is_gone_is_nobodys(front: Fr
     front.admit()
     front.arrived()
     assert [monitor.poll(0) for monitor in monitors] == [0, 0, 0]
+
+
+def test_each_of_those_who_watch_counts(front: Front, ann: Guest) -> None:
+    """One prefix, until the last of them has gone."""
+    topic = b"watch/secret/"
+    watchers = [front.reader(front.key) for _ in range(2)]
+    for watcher in watchers:
+        watcher.send(b"\x01" + topic)
+        front.heard(watcher, topic)
+    refused = front.reader(front.guest)
+    refused.send(b"\x01" + topic)
+    front.arrived()
+    front.read()
+    watches = front.node._watches
+    assert watches == {topic: 2}
+
+    def left(number: int) -> bool:
+        front.read()
+        return watches.get(topic, 0) == number and not front.guard._ungranted
+
+    watchers.pop().close(0)
+    refused.close(0)
+    front.until(lambda: left(1), "one is left")
+    watchers.append(front.reader(front.key))
+    watchers[-1].send(b"\x01" + topic)
+    front.until(lambda: left(2), "another one has come")
+    front.heard(watchers[-1], topic)
+    while watchers:
+        watchers.pop().close(0)
+    front.until(lambda: left(0), "nobody is left")
+
+
+def test_a_connection_that_breaks_is_back_with_its_subscriptions(front: Front, ann: Guest) -> None:
+    guest, holder = front.reader(front.guest), front.reader(front.key)
+    own = front.own + b"1/"
+    for reader, topic in ((guest, own), (holder, b"secret/")):
+        reader.send(b"\x01" + topic)
+        front.heard(reader, topic)
+    monitor = front._clients.monitor(guest)
+    for fd in front.guard._heard_by:
+        front.guard._cut(fd)
+    front.until(
+        lambda: monitor.poll(0) and recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED,
+        "it is back",
+    )
+    front.heard(guest, own)
+    front.heard(holder, b"secret/")
