@@ -65,7 +65,7 @@ class StandIn:
         entry: str,
         changed: Callable[[StandIn], object],
     ) -> None:
-        self.wakeup = NEVER
+        self._wakeup = NEVER
         self.route: Route | None = route
         self.key = ""  # of the connection to the node
         self.trouble = "not reached yet"
@@ -83,10 +83,10 @@ class StandIn:
         self._desk = Desk(self._subscribe)
         self._guard: Guard | None = None
         self._waiting: list[Any] | None = None  # a message that the node does not take at the moment
-        self._ready = {"tasks": False, "reports": False, "subscriptions": False}
+        self._tasks_wait = self._reports_wait = self._subscriptions_wait = False  # or may, since nobody has looked
         self._xsub = back.client(zmq.XSUB)
         self._connections = Connections(reactor, self._xsub, partial(back.client, zmq.PUSH), back.key_id, self)
-        reactor.watch(self._xsub, partial(self._is_ready, "reports"))
+        reactor.watch(self._xsub, self._pass_reports)
         self._tell(Found(self._said, "routes"))
 
     # ------------------------------------------------------------------ what is to be
@@ -124,7 +124,6 @@ class StandIn:
 
     def _tell(self, event: Found | Gone) -> None:
         self._connections.discovered(event, monotonic())
-        self._set_wakeup()
 
     def close(self) -> None:
         """Close all sockets."""
@@ -157,7 +156,6 @@ class StandIn:
             self.trouble = "its connection broke"
             _log.info("%s: %s: its connection broke", self._back.name, self.name)
         self._shut()
-        self._set_wakeup()
         self._changed(self)
 
     def moved(self, key: str, now: float) -> None:
@@ -197,8 +195,8 @@ class StandIn:
             return
         self._pull, self._xpub, self._hosts, self._waits_since = pull, xpub, self._front.hosts, None
         self.trouble = ""
-        self._reactor.watch(pull, partial(self._is_ready, "tasks"))
-        self._reactor.watch(xpub, partial(self._is_ready, "subscriptions"))
+        self._reactor.watch(pull, self._pass_tasks)
+        self._reactor.watch(xpub, self._pass_subscriptions)
         self._changed(self)
 
     def admit(self) -> None:
@@ -209,7 +207,7 @@ class StandIn:
 
     def _no_port(self, cause: ConfigError, now: float) -> None:
         self._waits_since = self._waits_since or now
-        self.wakeup = now + AGAIN_SECONDS
+        self._wakeup = now + AGAIN_SECONDS
         if now - self._waits_since > PORT_SECONDS:
             self._port = None  # somebody else has them, or their address is gone
         if self._port is None and self.trouble != str(cause):
@@ -249,52 +247,51 @@ class StandIn:
 
     # ------------------------------------------------------------------ passing on
 
-    def _is_ready(self, which: str) -> None:
-        self._ready[which] = True
+    # What comes is passed on as soon as it is noticed, before the round of the loop: that takes as long again.
 
     @property
     def ready(self) -> bool:
         """Whether `work` may find something."""
-        return any(self._ready.values())
+        return self._tasks_wait or self._reports_wait or self._subscriptions_wait
+
+    @property
+    def wakeup(self) -> float:
+        """When `work` has something to do at the latest."""
+        soonest = min(self._wakeup, self._connections.wakeup)
+        return soonest if self._down_at is None else min(soonest, self._down_at + LOST_SECONDS)
 
     def work(self, now: float) -> bool:
         """Pass on what has come, up to a bound; return whether there may be more."""
         if now >= self.wakeup:
             self._tick(now)
-        if self._ready["tasks"]:
-            self._pass_tasks(now)
-        if self._ready["reports"]:
+        if self._tasks_wait:
+            self._pass_tasks()
+        if self._reports_wait:
             self._pass_reports()
-        if self._ready["subscriptions"]:
+        if self._subscriptions_wait:
             self._pass_subscriptions()
         return self.ready
 
     def _tick(self, now: float) -> None:
-        self.wakeup = NEVER
+        self._wakeup = NEVER
         if now >= self._connections.wakeup:
             self._connections.tick(now)
         if len(self._up) == len(Half) and not self.is_open:
             self._open(now)
         if self._waiting is not None:
-            self._ready["tasks"] = True
-        self._set_wakeup()
-        if self._down_at is not None and now - self._down_at > LOST_SECONDS:
+            self._tasks_wait = True
+        if self._down_at is not None and now >= self._down_at + LOST_SECONDS:
             self._down_at = None
             self._changed(self)
 
-    def _set_wakeup(self) -> None:
-        self.wakeup = min(self.wakeup, self._connections.wakeup)
-        if self._down_at is not None:
-            self.wakeup = min(self.wakeup, max(monotonic() + AGAIN_SECONDS, self._down_at + LOST_SECONDS))
-
-    def _pass_tasks(self, now: float) -> None:
+    def _pass_tasks(self) -> None:
         connection = self._connections.by_key.get(self.key)
         push = None if connection is None else connection.push
-        self._ready["tasks"] = False
+        self._tasks_wait = False
         if self._pull is None or push is None:
             return
         for _ in range(MESSAGES_A_ROUND):
-            frames = self._waiting or self._next_task(self._pull, now)
+            frames = self._waiting or self._next_task(self._pull)
             if frames is None:
                 return
             try:
@@ -302,9 +299,9 @@ class StandIn:
                 self._waiting = None
             except zmq.Again:  # so callers have to wait, too
                 self._waiting = frames
-                self.wakeup = min(self.wakeup, now + AGAIN_SECONDS)
+                self._wakeup = min(self._wakeup, monotonic() + AGAIN_SECONDS)
                 return
-        self._ready["tasks"] = True
+        self._tasks_wait = True
 
     def _subscribe(self, prefix: bytes) -> None:
         """Somebody has subscribed; the node is told each time, for that answers a HELLO."""
@@ -312,12 +309,13 @@ class StandIn:
             self._subscriptions[prefix] += 1
             self._xsub.send(_SUBSCRIBE + prefix)
 
-    def _next_task(self, pull: zmq.Socket[bytes], now: float) -> list[Any] | None:
+    def _next_task(self, pull: zmq.Socket[bytes]) -> list[Any] | None:
         """Return the next message of a caller that may say that, None where none waits."""
         guard = self._guard
         if guard is None or not guard.on:
             return sockets.next_message(pull)
         found: list[list[Any]] = []
+        now = monotonic()
 
         def received(frames: list[Any], guest: Guest | None) -> None:
             if guest is None or self._lets_pass(guard, guest, frames, now):
@@ -338,7 +336,7 @@ class StandIn:
         return guard.lets_pass(guest, message, now)
 
     def _pass_reports(self) -> None:
-        self._ready["reports"] = False
+        self._reports_wait = False
         for _ in range(MESSAGES_A_ROUND):
             frames = sockets.next_message(self._xsub)
             if frames is None:
@@ -346,15 +344,15 @@ class StandIn:
             frame = relayed(frames[0], self._entry)
             if frame is not None and self._xpub is not None:
                 sockets.send_frames(self._xpub, frame, tuple(frames[1:]))
-                self._ready["subscriptions"] = True  # sending may have swallowed the signal of one
-        self._ready["reports"] = True
+                self._subscriptions_wait = True  # sending may have swallowed the signal of one
+        self._reports_wait = True
 
     def _pass_subscriptions(self) -> None:
-        self._ready["subscriptions"] = False
+        self._subscriptions_wait = False
         if self._xpub is None:
             return
         if self._guard is not None and self._guard.on:
-            self._ready["subscriptions"] = self._guard.read_subscriptions(monotonic())
+            self._subscriptions_wait = self._guard.read_subscriptions(monotonic())
             self._desk.tell()
             return
         while (frames := sockets.next_message(self._xpub)) is not None:
@@ -369,6 +367,6 @@ class StandIn:
                 if not self._subscriptions[prefix]:
                     del self._subscriptions[prefix]
                 self._xsub.send(frame)
-            self._ready["reports"] = True
+            self._reports_wait = True
         if self.is_over:
             self._changed(self)
