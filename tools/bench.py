@@ -3,7 +3,7 @@ Measure dingo-zmq beside the bare means it is made of, in one run, as ratios.
 
 Every comparison is five interleaved pairs (theirs, ours, theirs, ...) with the median ratio, since a shared
 machine is never as fast twice.  Two processes on loopback, CURVE on and every guarantee on for ours; the bare
-pyzmq loop has neither.  The rows of two hosts come from bench_lan.py.
+pyzmq loop has neither.  The rows of two hosts come from bench_lan.py, those of a forwarder from bench_forward.py.
 
     python tools/bench.py            a table
     python tools/bench.py --json     the same as JSON
@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dingo_zmq import App  # noqa: E402
-from tools import bench_lan  # noqa: E402
+from tools import bench_forward, bench_lan  # noqa: E402
 from tools.bench_bare import Bare  # noqa: E402
 
 TASKS = """
@@ -67,7 +67,7 @@ class Node:
     def wait(self) -> None:
         """Wait until it says that it is there."""
         assert self.process.stdout is not None
-        self.process.stdout.readline()
+        self.address = self.process.stdout.readline().decode().split(" at ")[1].split(",")[0]
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -217,6 +217,9 @@ def measure(tasks: int, count: int) -> dict[str, Any]:
                     lambda: mesh_round_trips(call, 2000),
                     count,
                 )
+                figures["forwarder"] = bench_forward.measure(
+                    node.address, folder, call, add, mesh_throughput, mesh_round_trips, tasks, count
+                )
             finally:
                 app.close(wait=False)
         figures["lan"] = bench_lan.obstacle() or bench_lan.measure()
@@ -252,6 +255,13 @@ def table(figures: dict[str, Any]) -> str:
             f"{ratio:.2f}",
         )
     )
+    (theirs, ours, ratio), added = figures["forwarder"]
+    rows.append(
+        ("no-op tasks/s through a forwarder; without it", f"{theirs:,.0f}", f"{ours:,.0f}", f"{ratio:.2f}")
+    )
+    theirs, ours, ratio = added
+    text = "one at a time, added by a forwarder; by a bare pyzmq hop, CURVE on"
+    rows.append((text, f"{theirs * 1e6:.0f} us", f"{ours * 1e6:.0f} us", f"{ratio:.2f}"))
     quiet = figures["idle"]
     rows.append(("idle node process: CPU", "", f"{quiet['node_cpu']:.2%}", ""))
     rows.append(("idle node process: resident", "", f"{quiet['node_mb']:.0f} MB", ""))
