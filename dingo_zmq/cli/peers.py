@@ -141,7 +141,7 @@ def _cells(peer: PeerInfo) -> dict[str, str]:
         peer.name,
         _way(peer),
         _REFUSED if peer.state.startswith(_REFUSED) else peer.state,
-        ", ".join(peer.sources),
+        " via ".join([", ".join(peer.sources), *_forwarders(peer)]),
         ", ".join(peer.tags),
         ", ".join(_function(name, peer) for name in sorted(peer.functions)),
         str(peer.slots) if peer.version else "-",
@@ -151,6 +151,11 @@ def _cells(peer: PeerInfo) -> dict[str, str]:
         str(peer.version or "-"),
     )
     return dict(zip(_TITLES, map(plain, cells), strict=True))
+
+
+def _forwarders(peer: PeerInfo) -> list[str]:
+    """Return the names of the forwarders between us and a node, the nearest to us first."""
+    return [entry.rpartition(".")[0] for entry in reversed(peer.via)]
 
 
 def _lines(row: dict[str, str], versions: bool) -> list[str]:

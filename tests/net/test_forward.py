@@ -86,6 +86,7 @@ def test_who_is_behind_a_forwarder_is_told(labs: Labs) -> None:
     assert peers["a"]["via"] == []
     assert peers["b"]["sources"] == ["zeroconf"]
     assert peers["b"]["address"].startswith(f"tcp://{labs.between('ab').address}:47")
+    assert "zeroconf via ab" in a.run("peers").out
     forwarder.line("left: 1 of 1 node passed on; right: 1 of 1 node passed on", "out")
     assert forwarder.stop() == 0
     sees(app, a=[])

@@ -21,7 +21,7 @@ from tests.net.work import Work
 from tests.support import wait_until
 
 SECONDS = float(os.environ.get("FORWARD", "16"))
-"""for which forwarders are killed; longer: `FORWARD=600 pytest -o timeout=0 tests/net/test_forward_faults.py`"""
+"""for which forwarders are killed; for longer: `FORWARD=600 pytest -o timeout=0` with this file"""
 PAUSE_SECONDS = 3.0
 """between two kills, beside what it takes to start anew and to be used again: about 5 in all"""
 SOON_SECONDS = 10.0
