@@ -203,9 +203,10 @@ def test_every_command_named_is_listed_by_help(tmp_path: Path) -> None:
     assert set(re.findall(r"`dingo-zmq ([a-z]\w*)", README)) == commands
 
 
-def test_every_option_of_a_node_named_is_in_its_help(tmp_path: Path) -> None:
-    helped = python("-m", "dingo_zmq", "node", "--help", cwd=tmp_path).stdout
-    paragraph = re.search(r"^Options of a node: (.*?)\n\n", README, re.M | re.S)
+@pytest.mark.parametrize("command", ["node", "forward"])
+def test_every_option_of_a_node_or_forwarder_named_is_in_its_help(command: str, tmp_path: Path) -> None:
+    helped = python("-m", "dingo_zmq", command, "--help", cwd=tmp_path).stdout
+    paragraph = re.search(rf"^Options of a {command}(?:er)?: (.*?)\n\n", README, re.M | re.S)
 
     assert paragraph is not None
     assert set(re.findall(r"`(--[a-z-]+)`", paragraph[1])) == set(re.findall(r"(--[a-z-]+)", helped)) - {"--help"}
@@ -250,7 +251,8 @@ def test_every_file_linked_exists() -> None:
     links = re.findall(r"\]\(([^)#][^)]*)\)", README)
     scripts = re.findall(r"`python (\S+\.py)", README)
 
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)", README, re.M)}
+    titles = re.findall(r"^## (.*)", README, re.M)
+    headings = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
     assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= headings
     assert links
