@@ -129,17 +129,11 @@ def table(found: list[PeerInfo], width: int | None = None) -> None:
     console.print(shown)
 
 
-def _way(peer: PeerInfo) -> str:
-    """Return the address in use, and the names of the forwarders that stand before the node."""
-    gates = [entry.rpartition(".")[0] for entry in reversed(peer.via)]  # in the order in which one comes by them
-    return f"{peer.address} via {', '.join(gates)}" if gates else peer.address
-
-
 def _cells(peer: PeerInfo) -> dict[str, str]:
     """Return what is shown of a node, by title."""
     cells = (
         peer.name,
-        _way(peer),
+        peer.address,
         _REFUSED if peer.state.startswith(_REFUSED) else peer.state,
         " via ".join([", ".join(peer.sources), *_forwarders(peer)]),
         ", ".join(peer.tags),

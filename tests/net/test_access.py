@@ -212,7 +212,7 @@ def make_local(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "words"),
-    [(cut_short, "a part of one"), (open_to_others, "chmod 600"), (make_local, "not a mesh key")],
+    [(cut_short, "a part of one"), (open_to_others, "chmod 600"), (make_local, "not a mesh or guest key")],
 )
 def test_a_key_file_that_will_not_do_is_a_clear_error(
     net: Net, damage: Callable[[Path], None], words: str
