@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +41,7 @@ __all__ = ["MeshNode"]
 
 SHARED, LOOP = "shared", "loop"
 COROUTINE_SLOTS = 64
-FRAMES_A_ROUND = 32
+FRAMES_A_ROUND, SUBSCRIPTIONS_A_ROUND = 32, 64
 SHORT_SECONDS = 50e-6
 """functions as quick as this are run by the loop thread: handing them over would cost more"""
 FLUSH_SECONDS = 0.001
@@ -157,7 +158,7 @@ class MeshNode:
     def admit(self, guests: Sequence[Guest]) -> None:
         """These are the guests from now on; for the I/O thread."""
         if self._guard is not None:
-            self._guard.admit(guests, monotonic(), self._subscriptions)
+            self._guard.admit(guests, monotonic(), partial(self._subscriptions, most=sys.maxsize))
             self.wakeup = 0.0
 
     def listen_on(self, hosts: Sequence[str]) -> None:
@@ -316,9 +317,13 @@ class MeshNode:
         if guard.lets_pass(guest, message, now):
             self.decider.received(message, tuple(frames[1:]), now)
 
-    def _subscriptions(self, now: float) -> None:
-        self._subscribable = False
-        while (frames := mesh_sockets.next_message(self._xpub)) is not None:
+    def _subscriptions(self, now: float, most: int = SUBSCRIPTIONS_A_ROUND) -> None:
+        """Take in up to so many subscriptions; what there may be more of has to wait for tasks and reports."""
+        for _ in range(most):
+            frames = mesh_sockets.next_message(self._xpub)
+            if frames is None:
+                self._subscribable = False
+                return
             frame, *more = frames
             kind, prefix = frame[:1], frame[1:]
             if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
