@@ -40,7 +40,7 @@ S13  a node that reports what another one runs: ignored and counted
      mesh/test_security.py::test_a_node_cannot_report_what_another_one_runs
 S14  bytes of a session that was recorded, sent again
      mesh/test_security.py::test_a_session_that_was_recorded_says_nothing_twice
-S15  a task that is sent again by whoever may (the forwarder of it: forwarder)
+S15  a task that is sent again by whoever may, as a forwarder could
      mesh/test_security.py::test_a_task_that_is_sent_again_is_not_started_again
      unit/test_node.py::test_a_task_that_comes_twice_is_dropped_and_said
 S16  what was said to an earlier incarnation, sent again after a restart
