@@ -25,7 +25,7 @@ BODY_MOST = 900_000_000
 APPLICATION = 0x64696E67  # "ding"
 VERSION = 1
 DEAD_MOST, DEAD_BYTES = 10_000, 256 * 1024 * 1024
-"""dead letters kept, the newest, and bytes of them"""
+"""dead letters kept once the program has let go of their results, the newest, and bytes of them"""
 # `ends.dead` is 0, 1 for a dead letter, 2 for one whose result the program has let go of
 _OPEN = "record NOT IN (SELECT record FROM ends WHERE dead = 2)"  # what the next life is told of
 _DEAD = "record IN (SELECT record FROM ends WHERE dead)"
@@ -35,8 +35,8 @@ _DROP = {
     "holds": "DELETE FROM holds WHERE record = ?",
     "ends": "DELETE FROM ends WHERE record = ?",
 }
+_MAY_GO = "UPDATE ends SET dead = 2 WHERE record = ? AND dead"
 _LET_GO = (
-    "UPDATE ends SET dead = 2 WHERE record = ? AND dead",
     "DELETE FROM ends WHERE record = ? AND NOT dead",
     "DELETE FROM calls WHERE record = ? AND NOT EXISTS (SELECT 1 FROM ends WHERE ends.record = calls.record)",
     _DROP["holds"],
@@ -45,7 +45,7 @@ _OLD_LETTERS = """
 SELECT record FROM (
     SELECT record, row_number() OVER newest AS number, sum(size) OVER newest AS bytes FROM (
         SELECT record, length(ends.data) + length(calls.data) AS size FROM ends JOIN calls USING (record)
-        WHERE dead
+        WHERE dead AND dead = 2
     ) WINDOW newest AS (ORDER BY record DESC)
 ) WHERE number > ? OR bytes > ?
 """
@@ -115,7 +115,7 @@ class JournalFile:
 
     def _check_log(self) -> None:
         """What was written last may be in the log alone; SQLite would not miss it."""
-        if self.path.exists() and self._stamp.exists() and not self._log.exists():
+        if self.path.exists() and not self._log.exists() and self._stamp.exists():  # which goes before the log
             raise JournalError(
                 f"journal {self.path}: it is damaged: {self._log.name} is missing, which had what was written "
                 f"last; hint: put it back, or remove {self._stamp.name} to go on without what it had"
@@ -263,17 +263,20 @@ class JournalFile:
                 self._db.executemany("REPLACE INTO ends VALUES (?, ?, ?, ?)", ends)
                 settled = [(record,) for record in batch.ends]
                 self._db.executemany(_DROP["holds"], settled)
-                if any(end.dead for end in batch.ends.values()):
-                    self._drop_old_letters()
             if batch.gone:
-                gone = [(record,) for record in batch.gone]
-                for statement in _LET_GO:
-                    self._db.executemany(statement, gone)
+                self._let_go([(record,) for record in batch.gone])
 
     def _put(self, table: str, rows: Iterable[Call | Hold]) -> None:
         values = [(row.record, data := _encode(row), crc32(data)) for row in rows]
         if values:
             self._db.executemany(_PUT[table], values)
+
+    def _let_go(self, records: list[tuple[int]]) -> None:
+        """The next life is not to be told of these tasks; of those that are dead letters the newest are kept."""
+        if self._db.executemany(_MAY_GO, records).rowcount > 0:
+            self._drop_old_letters()
+        for statement in _LET_GO:
+            self._db.executemany(statement, records)
 
     def _drop_old_letters(self) -> None:
         old = self._db.execute(_OLD_LETTERS, (DEAD_MOST, DEAD_BYTES)).fetchall()
@@ -294,9 +297,7 @@ class JournalFile:
     def drop_settled(self) -> None:
         """The program has let go of all tasks that are settled; where that cannot be written they stay."""
         with suppress(sqlite3.Error), self._transaction():
-            settled = self._db.execute("SELECT record FROM ends").fetchall()
-            for statement in _LET_GO:
-                self._db.executemany(statement, settled)
+            self._let_go(self._db.execute("SELECT record FROM ends WHERE dead < 2").fetchall())
 
     def close(self) -> None:
         """Close the file."""
@@ -309,8 +310,10 @@ class JournalFile:
                 busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not busy:  # all of it is in the file itself; before the log goes, should we be killed here
                     self._stamp.unlink(missing_ok=True)
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, OSError):
                 self._db.close()
+                if not self._log.exists():  # what kept it from being written into the file was over by then
+                    self._stamp.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
 

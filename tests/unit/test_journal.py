@@ -228,12 +228,28 @@ def test_a_letter_is_open_until_the_program_has_let_go_of_it(path: Path, file: J
 def test_only_the_newest_letters_are_kept(file: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "DEAD_MOST", 3)
     for record in range(1, 8):
-        file.write(batch([call(record)], ends=[end(record, dead=True)]))
+        file.write(batch([call(record)], ends=[end(record, dead=True)], gone=[record]))
     assert [letter.call.record for letter in file.dead()] == [5, 6, 7]
     monkeypatch.setattr(files, "DEAD_BYTES", 25_000)
     for record in (8, 9, 10):
-        file.write(batch([call(record, bytes(10_000))], ends=[end(record, dead=True)]))
+        file.write(batch([call(record, bytes(10_000))], ends=[end(record, dead=True)], gone=[record]))
     assert [letter.call.record for letter in file.dead()] == [9, 10]
+
+
+def test_letters_that_the_program_was_not_told_of_are_kept_all(
+    path: Path, file: JournalFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "DEAD_MOST", 3)
+    monkeypatch.setattr(files, "DEAD_BYTES", 3)
+    for record in range(1, 8):
+        file.write(batch([call(record)], ends=[end(record, dead=True)]))
+    file.close()
+    opened = JournalFile(path)
+    assert [task.call.record for task in opened.begin_life().open] == [1, 2, 3, 4, 5, 6, 7]
+    monkeypatch.setattr(files, "DEAD_BYTES", 1_000_000)
+    opened.drop_settled()
+    assert [letter.call.record for letter in opened.dead()] == [5, 6, 7]
+    opened.close()
 
 
 # ---------------------------------------------------------------------- damage
@@ -389,6 +405,24 @@ def test_a_reader_at_the_end_does_no_harm(path: Path, file: JournalFile) -> None
     opened = JournalFile(path)
     assert [task.call.record for task in opened.begin_life().open] == [1]
     opened.close()
+
+
+class Busy:
+    """A database whose log cannot be written into its file until it is closed."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.close = db.close
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_disk_that_is_full_until_the_last_moment_does_no_harm(path: Path, file: JournalFile) -> None:
+    file.write(batch([call(1)]))
+    file._db = Busy(file._db)  # type: ignore[assignment]
+    file.close()
+    assert open_in(path) == [1]
 
 
 def test_a_link_to_itself_leads_nowhere(tmp_path: Path) -> None:
