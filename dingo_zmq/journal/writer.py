@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -26,7 +25,7 @@ SAY_SECONDS = 60.0
 Then: TypeAlias = Callable[[], object]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Order:
     """Something to be written; `turned_away` is told where new calls cannot be, and they are dropped then."""
 
@@ -82,6 +81,7 @@ class Journal:
         self.clean = False
         self._orders: list[_Order] = []
         self._gone: deque[int] = deque()
+        self._recording: set[_Order] = set()  # those that somebody waits for
         self._changed = Condition()
         self._ending = self._fenced = self._done = False
         self._said_at, self._said = float("-inf"), False
@@ -95,7 +95,8 @@ class Journal:
         Record tasks that are called; return when that has been done.
 
         Raises:
-            JournalError: it cannot be done, and they are not recorded.
+            JournalError: it cannot be done, and they are not recorded; or the journal is closed while the disk
+                does not answer, and nobody knows.
         """
         done = Event()
         failed: list[JournalError] = []
@@ -104,8 +105,12 @@ class Journal:
             failed.append(error)
             done.set()
 
-        self._order(_Order(calls=calls, then=done.set, turned_away=turned_away))
-        done.wait()
+        order = _Order(calls=calls, then=done.set, turned_away=turned_away)
+        try:
+            self._order(order)
+            done.wait()
+        finally:
+            self._recording.discard(order)
         if failed:
             raise failed[0]
 
@@ -144,12 +149,23 @@ class Journal:
             self._thread.join(timeout)
         with self._changed:
             self.clean = self.clean and self._done  # what is written later was told to nobody
-            return self._done and not self.trouble
+            waiting = [] if self._done else [*self._recording]
+        for order in waiting:
+            assert order.turned_away is not None
+            order.turned_away(
+                JournalError(
+                    f"journal {self._file.path}: it was closed while its disk did not answer; nothing was sent, "
+                    "but the next life may find the task there"
+                )
+            )
+        return self._done and not self.trouble
 
     def _order(self, order: _Order) -> None:
         with self._changed:
             if not self._ending and not self._fenced:
                 self._orders.append(order)
+                if order.turned_away is not None:
+                    self._recording.add(order)
                 self._changed.notify()
                 return
         if order.turned_away is not None:
@@ -207,15 +223,15 @@ class Journal:
             self.fence()
             self._on_fenced(str(error))
             return False
-        self.trouble = str(error)
+        self.trouble = str(error) or type(error).__name__
         if time.monotonic() - self._said_at > SAY_SECONDS:
             self._said_at, self._said = time.monotonic(), True
-            self._say(f"it cannot be written: {error}; calls are turned away until it can")
+            self._say(f"it cannot be written: {self.trouble}; calls are turned away until it can")
         calls = [order for order in work.orders if order.turned_away is not None]
         work.orders = [order for order in work.orders if order.turned_away is None]
         for order in calls:
             assert order.turned_away is not None
-            order.turned_away(self._error(f"it cannot be written: {error}"))
+            order.turned_away(self._error(f"it cannot be written: {self.trouble}"))
         if calls and work and self._write(work) is None:
             self._recover()
             return True
@@ -231,7 +247,7 @@ class Journal:
     def _write(self, work: _Work) -> Exception | None:
         try:
             self._file.write(work.batch())
-        except (sqlite3.Error, JournalError) as exc:
+        except Exception as exc:  # whatever it is: without this thread nobody would be told anything
             return exc
         orders = work.orders
         work.orders, work.gone = [], []

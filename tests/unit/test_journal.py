@@ -572,6 +572,24 @@ def test_a_full_disk_turns_calls_away_and_loses_nothing(path: Path, journal: Jou
     assert open_in(path) == [1, 4]
 
 
+def test_what_nobody_thought_of_is_told_and_tried_again(
+    path: Path, journal: Journal, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(file: JournalFile, batch: Batch) -> None:
+        raise MemoryError("no room")
+
+    done = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFile, "write", forgetful)
+        with pytest.raises(JournalError, match="it cannot be written: no room; nothing was sent"):
+            journal.record([call(1)])
+        said.line("calls are turned away until it can")
+        journal.note(calls=[call(2)], then=done.set)
+    assert done.wait(PATIENCE)
+    assert journal.close(PATIENCE)
+    assert open_in(path) == [2]
+
+
 def test_an_old_life_is_told_that_it_is_fenced_off(path: Path, journal: Journal, said: Said) -> None:
     path.with_name(f"{path.name}-lock").unlink()
     other = JournalFile(path)
@@ -588,6 +606,37 @@ def test_after_its_end_calls_are_turned_away(journal: Journal) -> None:
     assert journal.close(PATIENCE)
     with pytest.raises(JournalError, match="closed"):
         journal.record([call(1)])
+
+
+def test_a_disk_that_hangs_keeps_no_call_from_its_end(
+    path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, answers = threading.Event(), threading.Event()
+    write = JournalFile.write
+
+    def hang(file: JournalFile, batch: Batch) -> None:
+        hanging.set()
+        answers.wait(PATIENCE)
+        write(file, batch)
+
+    monkeypatch.setattr(JournalFile, "write", hang)
+    failed: list[str] = []
+
+    def record() -> None:
+        with pytest.raises(JournalError) as error:
+            journal.record([call(1)])
+        failed.append(str(error.value))
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    assert hanging.wait(PATIENCE)
+    assert not journal.close(0.0)
+    thread.join(PATIENCE)
+    assert "closed while its disk did not answer" in failed[0]
+    journal.let_go(1)
+    answers.set()
+    journal._thread.join(PATIENCE)
+    assert open_in(path) == []
 
 
 def test_a_failure_comes_back_as_it_was(path: Path, journal: Journal) -> None:
