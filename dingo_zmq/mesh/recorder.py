@@ -23,7 +23,9 @@ __all__ = ["Recorder", "is_dead"]
 DEAD = frozenset((Code.POISON, Code.UNKNOWN, Code.EXPIRED, Code.TIMEOUT, Code.REFUSED))
 """failures with which the mesh gives a task up, other than what a function raises: dead letters"""
 BEHIND_SECONDS = 1.0
-"""time to write from which on the journal is behind: it must not come near the silence that loses nodes"""
+"""time to write from which on the journal is behind"""
+SLOW_SECONDS = 3.0
+"""the same where it was behind before, or a slow disk would let out no task ever; silence of 5 s loses nodes"""
 _FAIL = int(Status.FAIL)
 
 
@@ -58,6 +60,7 @@ class Recorder:
         self._commits: deque[_Commit] = deque()
         self._under_way: dict[int, _Commit] = {}  # by id, oldest first
         self._marked: dict[bytes, int] = {}  # by token, the highest mark that is under way
+        self._patience = BEHIND_SECONDS
 
     # ------------------------------------------------------------------ what the decider wants done
 
@@ -148,6 +151,8 @@ class Recorder:
             commit = self._commits.popleft()
             del self._under_way[id(commit)]
             self._owed -= commit.sends
+            if now < commit.since + BEHIND_SECONDS:
+                self._patience = BEHIND_SECONDS
             sends += [self._waiting.popleft() for _ in range(commit.sends)]
             settled += commit.settled
             self._caller.recorded(commit.marks, now)
@@ -171,7 +176,7 @@ class Recorder:
     @property
     def _behind_at(self) -> float:
         oldest = next(iter(self._under_way.values()), None)
-        return LATER if oldest is None else oldest.since + BEHIND_SECONDS
+        return LATER if oldest is None else oldest.since + self._patience
 
     def look(self, now: float) -> list[decider.Send]:
         """
@@ -183,6 +188,7 @@ class Recorder:
         if now < self.wakeup:
             return []
         self._caller.pause()
+        self._patience = SLOW_SECONDS
         waiting, self._owed = [*self._waiting], 0
         self._waiting.clear()
         for commit in self._under_way.values():

@@ -61,10 +61,10 @@ class Stage:
         sends = [action for action in self.caller.take() if isinstance(action, Send)]
         return [send for send in sends if not self.recorder.must_wait(send)]
 
-    def beat(self, now: float) -> list[str]:
-        """Let time pass, and the node answer; return the kinds of what leaves."""
+    def beat(self, now: float, left: Iterable[Send] = ()) -> list[str]:
+        """Let time pass, and the node answer; return the kinds of what leaves, `left` included."""
         self.caller.tick(now)
-        left = [*self.recorder.look(now), *self.sends()]
+        left = [*left, *self.recorder.look(now), *self.sends()]
         for send in left:
             if isinstance(send.message, m.Beat):
                 credit = m.Credit(self.peer.token, send.message.number, {"add": (4, 0)}, (0, 0), {}, False)
@@ -119,6 +119,25 @@ def test_a_journal_that_cannot_be_written_keeps_tasks_back_and_nothing_else(stag
     (send,) = recorder.take(39.1)[0]
     assert [item[2] for item in send.message.items] == ["7", "8"]
     assert recorder.why(entries[0]) == ""
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.9, 1.3])
+def test_a_journal_that_is_always_slow_lets_tasks_out(stage: Stage, seconds: float) -> None:
+    page, recorder, written = stage.page, stage.recorder, 0.0
+    at_work: list[Callable[[], object]] = []
+    for step in range(200):
+        if step % 50 == 0:
+            stage.submit(7 + step, step / 10)
+        if step / 10 >= written + seconds:
+            written = step / 10
+            for then in at_work:
+                then()
+            at_work, page.waiting = page.waiting, []
+        sends = recorder.take(step / 10)[0] if recorder.pending else []
+        kinds = stage.beat(step / 10, sends)
+        if "Tasks" in kinds:
+            return
+    pytest.fail("no task has left")
 
 
 def test_what_asks_to_start_gets_no_answer_while_that_cannot_be_recorded(stage: Stage) -> None:
