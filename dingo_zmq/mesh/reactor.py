@@ -33,9 +33,11 @@ from dingo_zmq.mesh.bell import Bell
 from dingo_zmq.mesh.poll import READABLE, WRITABLE, new_poll
 from dingo_zmq.waiting import Answer, Event
 
-__all__ = ["DIED", "Part", "Reactor"]
+__all__ = ["DIED", "SETTLED", "Part", "Reactor"]
 
 IDLE_SECONDS = 60.0
+SETTLED = object()
+"""returned by what is called for a descriptor where no part has to work because of it"""
 STANDBY_SECONDS = 0.002
 STANDBY_ROUNDS = 100
 """so many looks without a short job in between, and the stand-by thread goes to sleep"""
@@ -97,7 +99,7 @@ class Reactor:
         self._asked: set[Answer[Any]] = set()
         self._cause = "this App is closed"
         self._poll = new_poll()
-        self._ready: dict[int, Callable[[], None]] = {}
+        self._ready: dict[int, Callable[[], object]] = {}
         self._bell = Bell()
         self.watch_fd(self._bell.fd, self._bell.hush)
         self.running = True
@@ -187,9 +189,11 @@ class Reactor:
 
     # ------------------------------------------------------------------ in a round of the loop
 
-    def watch(self, socket: zmq.Socket[Any], ready: Callable[[], None]) -> None:
+    def watch(self, socket: zmq.Socket[Any], ready: Callable[[], object]) -> None:
         """
         Call `ready` when a ZeroMQ socket may have something; whoever reads it must read all there is.
+
+        Parts work then, unless it returns `SETTLED`.
 
         ZeroMQ signals on the descriptor only what comes after the socket was once found empty, and a send on
         the same socket may swallow the signal: look at its EVENTS then.
@@ -201,7 +205,7 @@ class Reactor:
         """The opposite of `watch`, before the socket is closed."""
         self.unwatch_fd(_fd(socket))
 
-    def watch_fd(self, fd: int, ready: Callable[[], None], *, writable: bool = False) -> None:
+    def watch_fd(self, fd: int, ready: Callable[[], object], *, writable: bool = False) -> None:
         """Call `ready` when a file descriptor is readable (or writable)."""
         self._ready[fd] = ready
         self._poll.register(fd, WRITABLE if writable else READABLE)
@@ -287,22 +291,35 @@ class Reactor:
         return max(0.0, soonest - monotonic())
 
     def _sleep(self, wait: float) -> None:
+        until = monotonic() + wait
+        while wait >= 0.0 and self._nap(wait):
+            wait = until - monotonic()
+
+    def _nap(self, wait: float) -> bool:
+        """Wait for what comes; return whether that was all dealt with, so that the loop may sleep on."""
         try:
             ready = self._poll.poll(wait)
         except (OSError, ValueError):
             if self.running:
                 raise
-            return  # it was closed by the thread that has become the leader
+            return False  # it was closed by the thread that has become the leader
         with self._lock:
             if self._leader is not threading.current_thread():
-                return  # the leader sees the same, for nothing was read
-            self.sleeping = False
+                return False  # the leader sees the same, for nothing was read
+            self.sleeping, settled = False, bool(ready)
             self._owner = threading.get_ident()
             for fd, _ in ready:
                 call = self._ready.get(fd)
-                if call is not None:
-                    call()
+                if call is None or call() is not SETTLED:
+                    settled = False
             self._owner = 0
+            return settled and self._may_sleep_on()
+
+    def _may_sleep_on(self) -> bool:
+        self.sleeping = True
+        if self._calls or not self.running or any(part.pending() for part in self.parts):
+            self.sleeping = False
+        return self.sleeping
 
     def _work_off(self, job: Job) -> None:
         """In the loop thread: run a job, and be the leader again."""

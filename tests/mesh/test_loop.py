@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
+import zmq
 
 from dingo_zmq import App
 from dingo_zmq.mesh.poll import SelectorPoll
+from dingo_zmq.mesh.reactor import SETTLED, Reactor
 
 DEADLINE = 20
 
@@ -129,3 +133,68 @@ def test_where_there_is_no_epoll_selectors_do(monkeypatch: pytest.MonkeyPatch) -
         task = app.register("double", lambda x: 2 * x)
         app.serve(name="both")
         assert [task.call(x).result(DEADLINE) for x in range(50)] == [2 * x for x in range(50)]
+
+
+class Rounds:
+    """A part that counts how often it works; `due` is set once it has at the time that it asked for."""
+
+    def __init__(self) -> None:
+        self.wakeup = float("inf")
+        self.count = 0
+        self.due = threading.Event()
+
+    def open(self, reactor: Reactor) -> None: ...
+
+    def pending(self) -> bool:
+        return False
+
+    def work(self, now: float) -> bool:
+        self.count += 1
+        if now >= self.wakeup:
+            self.wakeup = float("inf")
+            self.due.set()
+        return False
+
+    def hand_out(self) -> None: ...
+
+    def close(self, now: float) -> None: ...
+
+
+@pytest.fixture
+def rounds() -> Iterator[tuple[Reactor, Rounds]]:
+    """A loop with one part."""
+    reactor, part = Reactor(zmq.Context(), "dingo-test", lambda: None), Rounds()
+    reactor.parts.append(part)
+    reactor.start()
+    yield reactor, part
+    assert reactor.stop(DEADLINE)
+
+
+def test_parts_rest_where_all_that_came_is_settled_but_no_longer_than_they_asked(
+    rounds: tuple[Reactor, Rounds],
+) -> None:
+    reactor, part = rounds
+    reading, writing = os.pipe()
+    came = threading.Semaphore(0)
+
+    def read() -> object:
+        for _ in os.read(reading, 1000):
+            came.release()
+        return SETTLED
+
+    reactor.ask(lambda: reactor.watch_fd(reading, read))
+    before = reactor.ask(lambda: part.count)
+    for _ in range(100):
+        os.write(writing, b"x")
+        assert came.acquire(timeout=DEADLINE)
+    assert reactor.ask(lambda: part.count) - before < 5
+
+    reactor.ask(lambda: setattr(part, "wakeup", monotonic() + 0.1))
+    end = monotonic() + DEADLINE
+    while not part.due.is_set():
+        os.write(writing, b"x")
+        assert came.acquire(timeout=DEADLINE)
+        assert monotonic() < end, "it never rests for good, and comes to nothing else"
+    reactor.ask(lambda: reactor.unwatch_fd(reading))
+    os.close(reading)
+    os.close(writing)

@@ -97,4 +97,4 @@ def test_a_loop_that_ends_while_the_other_thread_goes_to_sleep_does_not_crash(ru
     loop: Any = Loop()
     loop._poll, loop.running = ClosedPoll(), running
     with pytest.raises(OSError, match="descriptor") if running else contextlib.nullcontext():
-        reactor.Reactor._sleep(loop, 1.0)
+        reactor.Reactor._nap(loop, 1.0)

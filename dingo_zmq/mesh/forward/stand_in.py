@@ -19,7 +19,7 @@ from dingo_zmq.mesh.forward.desk import Desk
 from dingo_zmq.mesh.forward.routes import Route
 from dingo_zmq.mesh.forward.side import Side
 from dingo_zmq.mesh.guard import Guard
-from dingo_zmq.mesh.reactor import Reactor
+from dingo_zmq.mesh.reactor import SETTLED, Reactor
 from dingo_zmq.protocol import wire
 from dingo_zmq.protocol.guests import Guest
 from dingo_zmq.protocol.relay import relayed
@@ -284,24 +284,25 @@ class StandIn:
             self._down_at = None
             self._changed(self)
 
-    def _pass_tasks(self) -> None:
+    def _pass_tasks(self) -> object:
         connection = self._connections.by_key.get(self.key)
         push = None if connection is None else connection.push
         self._tasks_wait = False
         if self._pull is None or push is None:
-            return
+            return None
         for _ in range(MESSAGES_A_ROUND):
             frames = self._waiting or self._next_task(self._pull)
             if frames is None:
-                return
+                return SETTLED
             try:
                 sockets.send_frames(push, frames[0], tuple(frames[1:]))
                 self._waiting = None
             except zmq.Again:  # so callers have to wait, too
                 self._waiting = frames
                 self._wakeup = min(self._wakeup, monotonic() + AGAIN_SECONDS)
-                return
+                return None
         self._tasks_wait = True
+        return None
 
     def _subscribe(self, prefix: bytes) -> None:
         """Somebody has subscribed; the node is told each time, for that answers a HELLO."""
@@ -335,17 +336,24 @@ class StandIn:
             return False
         return guard.lets_pass(guest, message, now)
 
-    def _pass_reports(self) -> None:
+    def _pass_reports(self) -> object:
         self._reports_wait = False
+        passed, settled = False, None
         for _ in range(MESSAGES_A_ROUND):
             frames = sockets.next_message(self._xsub)
             if frames is None:
-                return
+                settled = SETTLED
+                break
             frame = relayed(frames[0], self._entry)
             if frame is not None and self._xpub is not None:
                 sockets.send_frames(self._xpub, frame, tuple(frames[1:]))
-                self._subscriptions_wait = True  # sending may have swallowed the signal of one
-        self._reports_wait = True
+                passed = True
+        self._reports_wait = settled is None
+        # Sending may have swallowed the signal of a subscription.
+        if passed and self._xpub is not None and int(self._xpub.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._subscriptions_wait = True
+            return None
+        return settled
 
     def _pass_subscriptions(self) -> None:
         self._subscriptions_wait = False
@@ -367,6 +375,6 @@ class StandIn:
                 if not self._subscriptions[prefix]:
                     del self._subscriptions[prefix]
                 self._xsub.send(frame)
-            self._reports_wait = True
+            self._reports_wait = True  # here, too
         if self.is_over:
             self._changed(self)
