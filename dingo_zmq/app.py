@@ -479,7 +479,8 @@ class App:
         a function returned is read as the program has registered or declared it by then.
 
         A task leaves the journal when the program has let go of its `Result`, or closes the App in good order
-        once it is settled.  What the mesh gave up stays for ``dingo-zmq dead``, and is not returned again.
+        once it is settled; one of an earlier life only after `recover` has returned it.  What the mesh gave up
+        stays for ``dingo-zmq dead``, and is not returned again.
 
         Raises:
             UsageError: this App has no journal.

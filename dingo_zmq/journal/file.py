@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -254,8 +254,7 @@ class JournalFile:
             JournalError: another life has begun, and this one is to write no more.
         """
         with self._transaction():
-            if self._one("SELECT value FROM about WHERE key = 'life'") != self._life:
-                raise JournalError(f"journal {self.path}: another program has opened it since")
+            self._check_life()
             self._put("calls", batch.calls.values())
             self._put("holds", batch.holds.values())
             if batch.ends:
@@ -265,6 +264,10 @@ class JournalFile:
                 self._db.executemany(_DROP["holds"], settled)
             if batch.gone:
                 self._let_go([(record,) for record in batch.gone])
+
+    def _check_life(self) -> None:
+        if self._one("SELECT value FROM about WHERE key = 'life'") != self._life:
+            raise JournalError(f"journal {self.path}: another program has opened it since")
 
     def _put(self, table: str, rows: Iterable[Call | Hold]) -> None:
         values = [(row.record, data := _encode(row), crc32(data)) for row in rows]
@@ -294,10 +297,12 @@ class JournalFile:
             self._db.executemany(_DROP["ends"], [(dead.call.record,) for dead in letters])
             self._put("calls", [dead.call for dead in letters])
 
-    def drop_settled(self) -> None:
-        """The program has let go of all tasks that are settled; where that cannot be written they stay."""
-        with suppress(sqlite3.Error), self._transaction():
-            self._let_go(self._db.execute("SELECT record FROM ends WHERE dead < 2").fetchall())
+    def drop_settled(self, but: Container[int] = ()) -> None:
+        """The program has let go of all that is settled, `but` some; where that cannot be written it stays."""
+        with suppress(sqlite3.Error, JournalError), self._transaction():
+            self._check_life()
+            settled = self._db.execute("SELECT record FROM ends WHERE dead < 2").fetchall()
+            self._let_go([row for row in settled if row[0] not in but])
 
     def close(self) -> None:
         """Close the file."""

@@ -70,7 +70,8 @@ class Journal:
 
     Attributes:
         trouble: why it cannot be written now, or "".
-        clean: whether, when it is closed, the program has let go of all results.
+        clean: whether, when it is closed, the program has let go of all results, but those of `unasked`.
+        unasked: numbers of tasks of earlier lives whose results the program never asked for.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Journal:
         self._file, self._say, self._on_fenced = file, say, fenced
         self.trouble = ""
         self.clean = False
+        self.unasked: frozenset[int] = frozenset()
         self._orders: list[_Order] = []
         self._gone: deque[int] = deque()
         self._recording: set[_Order] = set()  # those that somebody waits for
@@ -197,7 +199,7 @@ class Journal:
                 self._done = True
                 clean = self.clean and not self._fenced
             if clean:
-                self._file.drop_settled()
+                self._file.drop_settled(self.unasked)
             self._file.close()
 
     def _take(self, work: _Work) -> bool:

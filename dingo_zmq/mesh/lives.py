@@ -113,7 +113,9 @@ class Lives:
         return found
 
     def leave_nothing(self) -> None:
-        """The App is closed in good order: by its end the program has used what is settled."""
+        """The App is closed in good order: by its end the program has used what is settled and it asked for."""
+        tickets: list[Any] = [result._owner for result in self._left]
+        self.journal.unasked = frozenset(ticket.record for ticket in tickets)
         self.journal.clean = True
 
     def close(self) -> None:

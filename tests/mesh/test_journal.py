@@ -191,6 +191,19 @@ def test_a_clean_end_leaves_nothing(mesh: Mesh, path: Path) -> None:
     assert opened(mesh, path).recover() == []
 
 
+def test_a_clean_end_leaves_what_the_program_never_asked_for(mesh: Mesh, path: Path) -> None:
+    mesh.node("one")
+    app = opened(mesh, path)
+    kept = app.call("add", 1, 2)
+    assert kept.result(PATIENCE) == 3
+    app.close(wait=False)
+    with opened(mesh, path) as app:
+        assert app.call("add", 3, 4).result(PATIENCE) == 7
+    with opened(mesh, path) as app:
+        assert told(app.recover()) == [3]
+    assert opened(mesh, path).recover() == []
+
+
 def test_several_lives_with_nobody_there(mesh: Mesh, path: Path, gate: Gate) -> None:
     mesh.node("one")
     program = caller(mesh, path, gate, "a")

@@ -599,6 +599,9 @@ def test_an_old_life_is_told_that_it_is_fenced_off(path: Path, journal: Journal,
     said.line("another program has opened it since")
     with pytest.raises(JournalError, match="closed"):
         journal.record([call(2)])
+    other.write(batch([call(3)], ends=[end(3)]))
+    journal._file.drop_settled()
+    assert [task.call.record for task in other.begin_life().open] == [3]
     other.close()
 
 
