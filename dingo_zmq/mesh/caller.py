@@ -58,7 +58,7 @@ class MeshCaller:
         limit: largest body, bytes.
         sources_of: tells how a node was found.
         events: where to tell what happens.
-        life: how often the caller's journal was opened, 0 where it has none.
+        life: number of this life of the caller with its journal, a later one is higher; 0 where it has none.
 
     Attributes:
         settle: called with each settled task and the node's name.

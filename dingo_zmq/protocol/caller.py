@@ -43,8 +43,9 @@ class Caller:
         mesh: name of the mesh.
         dice: chance, from the doer.
         read_failure: returns what the body of a FAIL says.
-        life: how often the caller's journal was opened, 0 where it has none.  With a journal the doer does no
-            `Send` before what the actions up to it say is recorded, and tells `recorded` of it; see `recording`.
+        life: number of this life of the caller with its journal, a later one is higher; 0 where it has none.
+            With a journal the doer does no `Send` before what the actions up to it say is recorded, and tells
+            `recorded` of it; see `recording`.
 
     Every method takes `now`, monotonic seconds.  What is to be done is appended to `out`; the doer takes it
     with `take()`.

@@ -39,7 +39,7 @@ class Contacts:
         mesh: name of the mesh.
         dice: chance, from the doer.
         tasks: what becomes of the tasks of a node that is lost.
-        life: how often the journal of this caller was opened, 0 where it has none.
+        life: number of this life of the caller with its journal, a later one is higher; 0 where it has none.
 
     Attributes:
         peers: the nodes, by key.
