@@ -32,6 +32,8 @@ MESSAGES_A_ROUND = 64
 """passed on in each direction, before it is another one's turn"""
 AGAIN_SECONDS = 0.05
 """after which a node that takes no more, or a port that is not free again yet, is tried once more"""
+HOLD_SECONDS = 1.0
+"""before a node behind another forwarder is announced: a shorter way to it may be about to be heard of"""
 PORT_SECONDS = 1.0
 """for which it waits for its ports to be free again, before it takes others"""
 SUBSCRIPTIONS_MOST = 100_000
@@ -71,6 +73,7 @@ class StandIn:
         self.trouble = "not reached yet"
         self._reactor, self._back, self._front, self._entry, self._changed = reactor, back, front, entry, changed
         self._said = route.node
+        self._hold_until: float | None = monotonic() + HOLD_SECONDS
         self._up: set[Half] = set()
         self._down_at: float | None = None  # since when its node is away; None where it never was there
         self._dead = False  # whether the process of the node is
@@ -104,6 +107,8 @@ class StandIn:
         route, port = self.route, self._port
         soon = self._down_at is not None  # it may be back, as after a cable was pulled for a moment
         if route is None or port is None or self._dead or not (self.is_open or soon):
+            return None
+        if len(route.path) > 1 and self._hold_until is not None:
             return None
         return self._front.announced(route.node, port, route.path)
 
@@ -257,7 +262,7 @@ class StandIn:
     @property
     def wakeup(self) -> float:
         """When `work` has something to do at the latest."""
-        soonest = min(self._wakeup, self._connections.wakeup)
+        soonest = min(self._wakeup, self._connections.wakeup, self._hold_until or NEVER)
         return soonest if self._down_at is None else min(soonest, self._down_at + LOST_SECONDS)
 
     def work(self, now: float) -> bool:
@@ -274,6 +279,9 @@ class StandIn:
 
     def _tick(self, now: float) -> None:
         self._wakeup = NEVER
+        if self._hold_until is not None and now >= self._hold_until:
+            self._hold_until = None
+            self._changed(self)
         if now >= self._connections.wakeup:
             self._connections.tick(now)
         if len(self._up) == len(Half) and not self.is_open:
