@@ -25,7 +25,11 @@ BODY_MOST = 900_000_000
 APPLICATION = 0x64696E67  # "ding"
 VERSION = 1
 DEAD_MOST, DEAD_BYTES = 10_000, 256 * 1024 * 1024
-"""dead letters kept once the program has let go of their results, the newest, and bytes of them"""
+"""dead letters kept once the program has let go of their results, the newest, and bytes of them; and a few more"""
+TRIM_EVERY = 100
+"""letters after which the oldest go: to find them takes a tenth of a second"""
+READER_MS = 500
+"""at the end, for whoever looks at it meanwhile"""
 # `ends.dead` is 0, 1 for a dead letter, 2 for one whose result the program has let go of
 _OPEN = "record NOT IN (SELECT record FROM ends WHERE dead = 2)"  # what the next life is told of
 _DEAD = "record IN (SELECT record FROM ends WHERE dead)"
@@ -91,6 +95,7 @@ class JournalFile:
         self._check_place(new=new_caller is not None)
         self._lock = None if read_only else Lock(self.path.with_name(f"{self.path.name}-lock"))
         self._refused = False
+        self._new_letters = 0
         try:
             self._check_log()
             self._db = self._connect(read_only=read_only)
@@ -276,12 +281,14 @@ class JournalFile:
 
     def _let_go(self, records: list[tuple[int]]) -> None:
         """The next life is not to be told of these tasks; of those that are dead letters the newest are kept."""
-        if self._db.executemany(_MAY_GO, records).rowcount > 0:
+        self._new_letters += max(0, self._db.executemany(_MAY_GO, records).rowcount)
+        if self._new_letters >= TRIM_EVERY:
             self._drop_old_letters()
         for statement in _LET_GO:
             self._db.executemany(statement, records)
 
     def _drop_old_letters(self) -> None:
+        self._new_letters = 0
         old = self._db.execute(_OLD_LETTERS, (DEAD_MOST, DEAD_BYTES)).fetchall()
         for table in ("calls", "ends"):
             self._db.executemany(_DROP[table], old)
@@ -312,6 +319,7 @@ class JournalFile:
             self._close_untouched()
         else:
             with suppress(sqlite3.Error, OSError):
+                self._db.execute(f"PRAGMA busy_timeout = {READER_MS}")
                 busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not busy:  # all of it is in the file itself; before the log goes, should we be killed here
                     self._stamp.unlink(missing_ok=True)
@@ -349,8 +357,7 @@ class JournalFile:
         try:
             yield
         except (sqlite3.OperationalError, OSError) as exc:
-            hint = "; hint: is its disk full, or broken?" if "I/O" in str(exc) or "full" in str(exc) else ""
-            raise JournalError(f"journal {self.path}: {exc}{hint}") from exc
+            raise JournalError(f"journal {self.path}: {exc}{_hint(str(exc))}") from exc
         except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter: it quotes what is no text
             raise self._damaged(str(exc)) from exc
 
@@ -361,6 +368,14 @@ class JournalFile:
             f"journal {self.path}: {it}: {what}; nothing was changed; hint: keep a copy, and begin with "
             "another file, or put an undamaged copy of it and of its -wal in its place"
         )
+
+
+def _hint(trouble: str) -> str:
+    if "I/O" in trouble or "full" in trouble:
+        return "; hint: is its disk full, or broken?"
+    if "unable to open" in trouble or "readonly" in trouble:
+        return "; hint: it has to be where it can be written, also to look at it: copy it there, with its -wal"
+    return ""
 
 
 def _followed(path: str | os.PathLike[str]) -> Path:

@@ -162,7 +162,9 @@ def test_an_old_life_writes_no_more(path: Path, file: JournalFile) -> None:
     other.begin_life()
     with pytest.raises(JournalError, match="another program has opened it since"):
         file.write(batch([call(1)]))
-    other.write(batch([call(2)]))
+    other.write(batch([call(2)], ends=[end(2)]))
+    file.drop_settled()
+    assert [task.call.record for task in other.begin_life().open] == [2]
     other.close()
 
 
@@ -226,6 +228,7 @@ def test_a_letter_is_open_until_the_program_has_let_go_of_it(path: Path, file: J
 
 
 def test_only_the_newest_letters_are_kept(file: JournalFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "TRIM_EVERY", 1)
     monkeypatch.setattr(files, "DEAD_MOST", 3)
     for record in range(1, 8):
         file.write(batch([call(record)], ends=[end(record, dead=True)], gone=[record]))
@@ -239,6 +242,7 @@ def test_only_the_newest_letters_are_kept(file: JournalFile, monkeypatch: pytest
 def test_letters_that_the_program_was_not_told_of_are_kept_all(
     path: Path, file: JournalFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(files, "TRIM_EVERY", 1)
     monkeypatch.setattr(files, "DEAD_MOST", 3)
     monkeypatch.setattr(files, "DEAD_BYTES", 3)
     for record in range(1, 8):
@@ -599,9 +603,6 @@ def test_an_old_life_is_told_that_it_is_fenced_off(path: Path, journal: Journal,
     said.line("another program has opened it since")
     with pytest.raises(JournalError, match="closed"):
         journal.record([call(2)])
-    other.write(batch([call(3)], ends=[end(3)]))
-    journal._file.drop_settled()
-    assert [task.call.record for task in other.begin_life().open] == [3]
     other.close()
 
 
