@@ -36,6 +36,8 @@ from dingo_zmq.waiting import Answer, Event
 __all__ = ["DIED", "SETTLED", "Part", "Reactor"]
 
 IDLE_SECONDS = 60.0
+BUSY_SECONDS = 0.01
+"""between two looks at all sockets while the loop does not sleep: some part has more to do than it gets done"""
 SETTLED = object()
 """returned by what is called for a descriptor where no part has to work because of it"""
 STANDBY_SECONDS = 0.002
@@ -108,6 +110,7 @@ class Reactor:
         self._lock = threading.Lock()
         self.try_lock, self.unlock = partial(self._lock.acquire, False), self._lock.release  # noqa: FBT003
         self._owner = 0
+        self._look_at = 0.0
         self._loop_thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._leader = self._loop_thread
         self._standby: _Standby | None = None
@@ -255,8 +258,11 @@ class Reactor:
                 self._owner = 0
             if self.job is not None and me is self._loop_thread:
                 return True
+            if wait is None and monotonic() >= self._look_at:
+                wait = 0.0
             if wait is not None:
                 self._sleep(wait)
+                self._look_at = monotonic() + BUSY_SECONDS
 
     def _round(self) -> float | None:
         """Let all parts work once; return for how many seconds the loop may sleep, None for not at all."""

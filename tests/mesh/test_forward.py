@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import zmq
 
 from dingo_zmq import App
 from dingo_zmq.mesh import guests, keys
+from dingo_zmq.protocol import messages, wire
 from tests import served
-from tests.support import PATIENCE, Gate, Mesh, Program, settled, wait_until
+from tests.support import PATIENCE, Context, Gate, Mesh, Program, settled, wait_until
+
+FLOOD = 20_000
+"""messages, after which those who read them are behind"""
 
 
 @pytest.fixture
@@ -127,6 +134,60 @@ def test_a_guest_behind_it(mesh: Mesh, key: keys.Key) -> None:
     assert "does not accept our key" in guest.call("add", 1).why()
     assert app.call("echo", 2).result(PATIENCE) == 2
     assert gateway.process.poll() is None
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["forwarder", "node"])
+@pytest.mark.parametrize("junk", [True, False])
+def test_a_guest_that_floods_it_keeps_nobody_out(
+    mesh: Mesh, key: keys.Key, context: Context, behind: bool, junk: bool
+) -> None:
+    """What it sends without end is refused, and what others send is heard meanwhile; new ones are let in."""
+    bob = guests.add(key, mesh.folder / "bob.key", "bob", ["add"], 1000, None)
+    node = hidden(mesh, "one") if behind else mesh.node()
+    if behind:
+        forwarder(mesh, node)
+    app = caller(mesh)
+    assert app.call("add", 1, 2).result(PATIENCE) == 3
+    (peer,) = app.peers()
+    push = context.socket(zmq.PUSH)
+    keys.secure_client(push, bob)
+    push.setsockopt(zmq.SNDTIMEO, 100)
+    push.connect(peer.address)
+    refused = wire.encode(messages.Hello(b"x" * 8, "somebody", 1, b"", "default", [1]))
+    done, full = threading.Event(), threading.Event()
+
+    def flood() -> None:
+        sent = 0
+        while not done.is_set():
+            with suppress(zmq.Again):
+                push.send(b"junk" if junk else refused)
+                sent += 1
+            if sent == FLOOD:
+                full.set()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        assert full.wait(PATIENCE)
+        for number in range(3):
+            assert app.call("add", number, 2).result(PATIENCE) == number + 2
+            another = caller(mesh)
+            assert another.call("add", number, 2).result(PATIENCE) == number + 2
+            another.close()
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_long_name_is_no_obstacle(mesh: Mesh, key: keys.Key) -> None:
+    name = "x" * 200
+    node = hidden(mesh, "one")
+    program = mesh.program("forward", "--name", name, "--left", mesh.address(node), "--right", "127.0.0.1")
+    program.line("left: 1 of 1 node passed on", "out")
+    app = caller(mesh)
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+    (peer,) = app.peers()
+    assert name.startswith(peer.via[0].partition(".")[0])
 
 
 @pytest.mark.parametrize(

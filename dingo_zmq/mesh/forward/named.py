@@ -14,6 +14,8 @@ __all__ = ["NamedPeers", "forwarder_id", "told_as"]
 
 LOOK_SECONDS = 0.5
 CLOSE_SECONDS = 1.0
+TOLD_MOST = 200
+"""characters in an entry of `via`, as `messages.Name` has it"""
 
 
 class NamedPeers:
@@ -99,8 +101,8 @@ class NamedPeers:
 
 
 def told_as(name: str, id: str) -> str:  # noqa: A002
-    """Return what a forwarder adds to `via` of messages: its name for people, and its id."""
-    return f"{name}.{id}"
+    """Return what a forwarder adds to `via` of messages: its name for people, cut off if need be, and its id."""
+    return f"{name[: TOLD_MOST - len(id) - 1]}.{id}"
 
 
 def forwarder_id(entry: str) -> str:

@@ -302,6 +302,8 @@ class StandIn:
             frames = self._waiting or self._next_task(self._pull)
             if frames is None:
                 return SETTLED
+            if not frames:
+                continue
             try:
                 sockets.send_frames(push, frames[0], tuple(frames[1:]))
                 self._waiting = None
@@ -319,7 +321,7 @@ class StandIn:
             self._xsub.send(_SUBSCRIBE + prefix)
 
     def _next_task(self, pull: zmq.Socket[bytes]) -> list[Any] | None:
-        """Return the next message of a caller that may say that, None where none waits."""
+        """Return the next message of a caller, empty where it may not say that; None where none waits."""
         guard = self._guard
         if guard is None or not guard.on:
             return sockets.next_message(pull)
@@ -330,11 +332,10 @@ class StandIn:
             if guest is None or self._lets_pass(guard, guest, frames, now):
                 found.append(frames)
 
-        more = True
-        while more and not found:
-            more = guard.read(1, received, now)
+        if not guard.read(1, received, now):
+            return None
         self._desk.tell()
-        return found[0] if found else None
+        return found[0] if found else []
 
     @staticmethod
     def _lets_pass(guard: Guard, guest: Guest, frames: list[Any], now: float) -> bool:
