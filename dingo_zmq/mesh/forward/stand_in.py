@@ -36,6 +36,8 @@ HOLD_SECONDS = 1.0
 """before a node behind another forwarder is announced: a shorter way to it may be about to be heard of"""
 PORT_SECONDS = 1.0
 """for which it waits for its ports to be free again, before it takes others"""
+FULL_SECONDS = 2.0
+"""between two looks for any ports, where none were free"""
 SUBSCRIPTIONS_MOST = 100_000
 _UNSUBSCRIBE, _SUBSCRIBE = b"\x00", b"\x01"
 NEVER = float("inf")
@@ -212,12 +214,13 @@ class StandIn:
 
     def _no_port(self, cause: ConfigError, now: float) -> None:
         self._waits_since = self._waits_since or now
-        self._wakeup = now + AGAIN_SECONDS
+        self._wakeup = now + (FULL_SECONDS if self._port is None else AGAIN_SECONDS)
         if now - self._waits_since > PORT_SECONDS:
             self._port = None  # somebody else has them, or their address is gone
-        if self._port is None and self.trouble != str(cause):
-            self.trouble = str(cause)
-            _log.warning("%s: no port for %s: %s", self._front.name, self.name, cause)
+        trouble = str(cause).partition("; hint: ")[0]  # which is for a node, whose port can be told
+        if self._port is None and self.trouble != trouble:
+            self.trouble = trouble
+            _log.warning("%s: no port for %s: %s", self._front.name, self.name, trouble)
             self._changed(self)
 
     def listen_on(self, hosts: list[str]) -> None:
