@@ -68,6 +68,7 @@ class Guard:
         key: the mesh key, whose holders may do everything.
         gate: admits keys.
         pull, xpub: the node's sockets.
+        ended: called with the prefix of a subscription that was granted and has ended.
 
     Attributes:
         on: whether there is a guest, or was: before that the node reads its sockets by itself.
@@ -80,14 +81,16 @@ class Guard:
         gate: Gatekeeper,
         pull: zmq.Socket[bytes],
         xpub: zmq.Socket[bytes],
+        ended: Callable[[bytes], object] = lambda prefix: None,
     ) -> None:
         self.on = False
+        self._told_of_end = ended
         self._node, self._key, self._gate = node, key, gate
         self._pull, self._xpub = pull, xpub
         self._holder = key.public.decode()
         self._heard_by: dict[int, _Connection] = {}  # by descriptor: what guests have subscribed by
         self._muddled = False  # whether ZeroMQ may be wrong about whose subscription it is
-        self._ungranted: Counter[bytes] = Counter()  # prefixes of `watch/`, the end of which ZeroMQ will tell
+        self._ungranted: Counter[bytes] = Counter()  # prefixes, the end of which ZeroMQ will tell
 
     def admit(self, guests: Iterable[Guest], now: float, subscriptions: Callable[[float], object]) -> None:
         """
@@ -185,8 +188,7 @@ class Guard:
                 self._remember(guest, fd)
             self._begun(prefix, now)
             return
-        if prefix.startswith(_WATCH):
-            self._ungranted[prefix] += 1
+        self._ungranted[prefix] += 1
         if self._muddled or guest is None:
             self._cut(fd)
         if not may:
@@ -205,14 +207,14 @@ class Guard:
         Where that cannot be known it is taken for the latter: to copy reports for nobody does less harm than not
         to copy them for somebody.
         """
-        if not prefix.startswith(_WATCH):
-            return
-        if self._ungranted[prefix] > 0:
+        if prefix in self._ungranted:
             self._ungranted[prefix] -= 1
-        else:
+            if not self._ungranted[prefix]:
+                del self._ungranted[prefix]
+        elif prefix.startswith(_WATCH):
             self._node.watch(prefix, wanted=False)
-        if not self._ungranted[prefix]:
-            del self._ungranted[prefix]
+        else:
+            self._told_of_end(prefix)
 
     # ------------------------------------------------------------------ connections
 

@@ -31,7 +31,8 @@ class Front:
         self._gate = keys.Gatekeeper(self._context, [self.key.public])
         self.xpub, self.pull = (sockets.make(self._context, kind, LIMIT) for kind in (zmq.XPUB, zmq.PULL))
         self.node = Node(Identity("id1", b"incarnat", "bench", "mesh"), [], {}, 0.0)
-        self.guard = Guard(self.node, self.key, self._gate, self.pull, self.xpub)
+        self.ended: list[bytes] = []
+        self.guard = Guard(self.node, self.key, self._gate, self.pull, self.xpub, self.ended.append)
         for socket in (self.xpub, self.pull):
             keys.secure_server(socket, self.key)
             socket.bind("tcp://127.0.0.1:*")
@@ -258,6 +259,31 @@ def test_each_of_those_who_watch_counts(front: Front, ann: Guest) -> None:
     while watchers:
         watchers.pop().close(0)
     front.until(lambda: left(0), "nobody is left")
+
+
+def test_what_was_granted_and_ends_is_told(front: Front, ann: Guest) -> None:
+    """Else a forwarder would keep the subscriptions of all callers that there ever were."""
+    own = front.own + b"1/"
+    holder, guest = front.reader(front.key), front.reader(front.guest)
+    for reader, topic in ((holder, b"secret/"), (guest, own)):
+        reader.send(b"\x01" + topic)
+        front.heard(reader, topic)
+    guest.send(b"\x01secret/")
+    front.arrived()
+    front.read()
+    guest.send(b"\x00" + own)
+    front.arrived()
+    front.read()
+    assert front.ended == [own]
+
+    def told(*prefixes: bytes) -> bool:
+        front.read()
+        return front.ended == list(prefixes)
+
+    guest.close(0)
+    front.until(lambda: told(own) and not front.guard._ungranted, "the end of what was refused")
+    holder.close(0)
+    front.until(lambda: told(own, b"secret/"), "the holder's end")
 
 
 def test_a_connection_that_breaks_is_back_with_its_subscriptions(front: Front, ann: Guest) -> None:

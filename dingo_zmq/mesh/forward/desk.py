@@ -11,6 +11,7 @@ from dingo_zmq.protocol.publisher import Note
 
 __all__ = ["Desk"]
 
+_PULSE = b"pulse/"
 _log = logging.getLogger("dingo_zmq.forward")
 
 
@@ -23,27 +24,37 @@ class Desk:
 
     Args:
         subscribe: has the node told of a subscription that was granted.
+        unsubscribe: has it told of the end of one.
     """
 
     links: Mapping[bytes, Any] = {}
 
-    def __init__(self, subscribe: Callable[[bytes], object]) -> None:
+    def __init__(self, subscribe: Callable[[bytes], object], unsubscribe: Callable[[bytes], object]) -> None:
         self.guests = Guests()
         self.out: list[Any] = []
-        self._subscribe = subscribe
+        self._subscribe, self._unsubscribe = subscribe, unsubscribe
 
     def admit(self, guests: Iterable[Guest], now: float) -> None:
         """These are the guests from now on."""
         self.guests.replace(guests)
 
     def watch(self, prefix: bytes, wanted: bool) -> None:
-        """Somebody watches, or does so no more; then the node goes on to publish, and nobody gets it."""
-        if wanted:
-            self._subscribe(prefix)
+        """Somebody watches, or does so no more."""
+        (self._subscribe if wanted else self._unsubscribe)(prefix)
 
     def subscribed(self, caller: str, now: float) -> None:
-        """Somebody has subscribed to what is published to a caller."""
-        self._subscribe(f"{caller}/".encode())
+        """Somebody has subscribed to what is published to a caller, or to pulses: then to those of all nodes."""
+        prefix = f"{caller}/".encode()
+        self._subscribe(_PULSE if prefix.startswith(_PULSE) else prefix)
+
+    def ended(self, prefix: bytes) -> None:
+        """
+        Such a subscription has ended.
+
+        Pulses go on, and nobody gets them: a guest may tell of more ends than there were, and others want them.
+        """
+        if not prefix.startswith(_PULSE):
+            self._unsubscribe(prefix)
 
     def tell(self) -> None:
         """Log what was refused."""

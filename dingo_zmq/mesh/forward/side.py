@@ -104,7 +104,7 @@ class Side:
         """Return what holds guests of this side to what they may do; None where there is no key."""
         if self.key is None or self._gate is None:
             return None
-        return Guard(desk, self.key, self._gate, pull, xpub)
+        return Guard(desk, self.key, self._gate, pull, xpub, desk.ended)
 
     def tell(self, node: str, announcement: Announcement | None) -> None:
         """Announce here what stands in for a node of the other side, or with None announce it no more."""

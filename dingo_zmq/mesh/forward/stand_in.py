@@ -21,7 +21,7 @@ from dingo_zmq.mesh.forward.side import Side
 from dingo_zmq.mesh.guard import Guard
 from dingo_zmq.mesh.reactor import SETTLED, Reactor
 from dingo_zmq.protocol import wire
-from dingo_zmq.protocol.guests import Guest
+from dingo_zmq.protocol.guests import GUEST, Guest
 from dingo_zmq.protocol.relay import relayed
 from dingo_zmq.protocol.roster import LOST_SECONDS
 from dingo_zmq.protocol.roster import Side as Half
@@ -39,6 +39,7 @@ PORT_SECONDS = 1.0
 FULL_SECONDS = 2.0
 """between two looks for any ports, where none were free"""
 SUBSCRIPTIONS_MOST = 100_000
+"""beyond which those of guests are not taken any more; those of others always are"""
 _UNSUBSCRIBE, _SUBSCRIBE = b"\x00", b"\x01"
 NEVER = float("inf")
 _log = logging.getLogger("dingo_zmq.forward")
@@ -85,7 +86,7 @@ class StandIn:
         self._pull: zmq.Socket[bytes] | None = None
         self._xpub: zmq.Socket[bytes] | None = None
         self._subscriptions: Counter[bytes] = Counter()
-        self._desk = Desk(self._subscribe)
+        self._desk = Desk(self._subscribe, self._unsubscribe)
         self._guard: Guard | None = None
         self._waiting: list[Any] | None = None  # a message that the node does not take at the moment
         self._tasks_wait = self._reports_wait = self._subscriptions_wait = False  # or may, since nobody has looked
@@ -319,9 +320,19 @@ class StandIn:
 
     def _subscribe(self, prefix: bytes) -> None:
         """Somebody has subscribed; the node is told each time, for that answers a HELLO."""
-        if len(self._subscriptions) < SUBSCRIPTIONS_MOST or prefix in self._subscriptions:
+        of_guest = prefix.removeprefix(b"watch/").startswith(GUEST.encode())
+        if not of_guest or len(self._subscriptions) < SUBSCRIPTIONS_MOST or prefix in self._subscriptions:
             self._subscriptions[prefix] += 1
             self._xsub.send(_SUBSCRIBE + prefix)
+            self._reports_wait = True  # sending may have swallowed the signal of a report
+
+    def _unsubscribe(self, prefix: bytes) -> None:
+        if self._subscriptions[prefix]:
+            self._subscriptions[prefix] -= 1
+            if not self._subscriptions[prefix]:
+                del self._subscriptions[prefix]
+            self._xsub.send(_UNSUBSCRIBE + prefix)
+            self._reports_wait = True
 
     def _next_task(self, pull: zmq.Socket[bytes]) -> list[Any] | None:
         """Return the next message of a caller, empty where it may not say that; None where none waits."""
@@ -374,6 +385,7 @@ class StandIn:
         if self._guard is not None and self._guard.on:
             self._subscriptions_wait = self._guard.read_subscriptions(monotonic())
             self._desk.tell()
+            self._let_go()
             return
         while (frames := sockets.next_message(self._xpub)) is not None:
             frame, *more = frames
@@ -382,11 +394,10 @@ class StandIn:
                 continue
             if kind == _SUBSCRIBE:
                 self._subscribe(prefix)
-            elif self._subscriptions[prefix]:
-                self._subscriptions[prefix] -= 1
-                if not self._subscriptions[prefix]:
-                    del self._subscriptions[prefix]
-                self._xsub.send(frame)
-            self._reports_wait = True  # here, too
+            else:
+                self._unsubscribe(prefix)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self.is_over:
             self._changed(self)
