@@ -670,3 +670,9 @@ def test_a_node_behind_a_forwarder_that_is_gone() -> None:
 def test_a_node_behind_forwarders() -> None:
     line, *_ = of_node(gates=2)
     assert "ready at tcp://10.0.0.7:47100, behind 2 forwarders, 1.2 ms away" in line
+
+
+def test_a_guest_that_a_node_does_not_know() -> None:
+    key = dataclasses.replace(KEY, guest=True)
+    lines = news(key=key, nodes=(dataclasses.replace(NODE, state="greeting", clock=None),))
+    assert any("it does not know the guest whose key is here" in line for line in lines)

@@ -162,6 +162,10 @@ def _standing(node: NodeFacts, facts: Facts) -> Finding:
         return warn(_check(node), f"at {node.address} lives, but has not answered for a while", hint)
     text = f"its ports at {node.address} are open, but it has not answered in {facts.seconds:g} s"
     hint = "look into its log, and run dingo-zmq doctor there; or is that port another program's?"
+    if facts.key.guest:
+        hint = (
+            "or it does not know the guest whose key is here, as behind a forwarder: copy the folder guests there"
+        )
     return fail(Cause.NO_ANSWER, _check(node), text, hint, node.name)
 
 

@@ -55,11 +55,13 @@ class Crier:
                 self._do(node, wanted)
             except ConfigError as exc:
                 _log.warning("cannot announce %s: %s", node, exc)
+            except Exception:  # the others are to be announced all the same
+                _log.exception("cannot announce %s", node)
 
     def _do(self, node: str, wanted: Announcement | None) -> None:
         if wanted is None:
             if self._told.pop(node, None) is not None:
                 self._herald.withdraw(node)
         elif self._told.get(node) != wanted:
-            self._told[node] = wanted
             self._herald.announce(wanted)
+            self._told[node] = wanted
