@@ -167,9 +167,9 @@ class _Gathering:
         if self.result.done():
             return
         if ended.failure is not None and self._errors != "collect":
-            self.result._fail(placed(f"member {number} of {len(self._results)}, {ended.name}", ended.failure))
-            if self._errors == "cancel":
+            if self._errors == "cancel":  # before anybody who waits for the group goes on
                 self._cancel_members()
+            self.result._fail(placed(f"member {number} of {len(self._results)}, {ended.name}", ended.failure))
         elif not self._left:
             self.result._succeed([_outcome(result) for result in self._results])
 

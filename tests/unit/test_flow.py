@@ -366,6 +366,30 @@ def test_a_group_cancels_the_others_where_it_is_told_to(app: App, held: Held) ->
     free.close()
 
 
+def test_whoever_waits_for_a_group_goes_on_once_the_others_are_cancelled(
+    app: App, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they might start yet, by what that does next."""
+    cancelled: list[list[bool]] = []
+    fails = GroupResult._fail
+
+    def fail(result: GroupResult[object], failure: Failure) -> bool:
+        cancelled.append([member.cancelled() for member in result.results[2:]])
+        return fails(result, failure)
+
+    monkeypatch.setattr(GroupResult, "_fail", fail)
+    for number in (0, 1):
+        app.call("held", number)
+    free = App("local", threads=1)
+    free.register("boom", boom)
+    members = [free.bind("boom", 2), free.bind("boom", 3), app.bind("held", 3), app.bind("add", 4)]
+    result = group(members, errors="cancel").call()
+    assert result.wait(PATIENCE).fail
+    assert cancelled[0] == [True, True]
+    held.free.set()
+    free.close()
+
+
 def test_a_group_collects_errors_where_it_is_told_to(app: App) -> None:
     calls = [app.bind("boom", 1), app.bind("add", 2), app.bind("boom", 3)]
     first, second, third = group(calls, errors="collect").call().result(PATIENCE)
