@@ -303,6 +303,31 @@ def mesh(session_folder: Path, own_mesh: None, monkeypatch: pytest.MonkeyPatch) 
     mesh.show()
 
 
+@pytest.fixture
+def app(shared: Mesh, node: Program) -> Iterator[App]:
+    """A caller linked to the module's `node` before the test, whose calls work after it, to the same processes."""
+    app = shared.app()
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+    children = node.children()
+    yield app
+    assert app.call("add", 2, 3).result(PATIENCE) == 5
+    assert node.children() == children
+
+
+def file_that_dies(folder: Path) -> Path:
+    """Write a file to serve whose one task is at-most-once and ends its process."""
+    file = folder / "once.py"
+    file.write_text(
+        "import os\n"
+        "from dingo_zmq import App\n"
+        "app = App()\n"
+        "@app.task(at_most_once=True)\n"
+        "def die() -> None:\n"
+        "    os._exit(1)\n"
+    )
+    return file
+
+
 class Visitor:
     """A task that waits at a gate."""
 

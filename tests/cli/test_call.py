@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dingo_zmq.cli.call import _Wait
-from tests.support import PATIENCE, Gate, Mesh, Program, closed_port
+from tests.support import PATIENCE, Gate, Mesh, Program, closed_port, file_that_dies
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,16 +268,7 @@ def test_a_task_that_tells_of_progress_takes_too_long_all_the_same(shared: Mesh,
 
 
 def test_unknown_after_a_loss(mesh: Mesh, tmp_path: Path) -> None:
-    file = tmp_path / "once.py"
-    file.write_text(
-        "import os\n"
-        "from dingo_zmq import App\n"
-        "app = App()\n"
-        "@app.task(at_most_once=True)\n"
-        "def die() -> None:\n"
-        "    os._exit(1)\n"
-    )
-    mesh.node("victim", target=file)
+    mesh.node("victim", target=file_that_dies(tmp_path))
     call = mesh.run("call", "die", "--at-most-once")
     assert (call.wait(), call.out) == (4, "")
     text = "error: the node was lost while the task may have been running; tried on victim (died)"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support import context, gate, mesh, module_mesh, shared
+from tests.support import app, context, gate, mesh, module_mesh, shared
 
-__all__ = ["context", "gate", "mesh", "module_mesh", "shared"]
+__all__ = ["app", "context", "gate", "mesh", "module_mesh", "shared"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +57,6 @@ def bob(module_mesh: Mesh) -> keys.Key:
 @pytest.fixture(scope="module")
 def node(module_mesh: Mesh, bob: keys.Key) -> Program:
     return start(module_mesh, "one", "--threads", "4")
-
-
-@pytest.fixture
-def app(shared: Mesh, node: Program) -> Iterator[App]:
-    """A holder of the mesh key, whose calls work before and after."""
-    app = shared.app()
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    children = node.children()
-    yield app
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    assert node.children() == children
 
 
 @pytest.fixture

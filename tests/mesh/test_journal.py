@@ -20,7 +20,7 @@ from dingo_zmq.journal import Call, JournalFile
 from dingo_zmq.mesh.reactor import Reactor
 from dingo_zmq.protocol import roster
 from tests import marshalled, served
-from tests.support import PATIENCE, Gate, Mesh, Program, wait_until
+from tests.support import PATIENCE, Gate, Mesh, Program, file_that_dies, wait_until
 
 CALLER = """
 import sys, threading
@@ -533,16 +533,7 @@ def test_dead_letters_that_are_not_there(mesh: Mesh, path: Path) -> None:
 
 
 def test_a_task_that_was_at_most_once_for_its_node_alone(mesh: Mesh, path: Path, tmp_path: Path) -> None:
-    file = tmp_path / "once.py"
-    file.write_text(
-        "import os\n"
-        "from dingo_zmq import App\n"
-        "app = App()\n"
-        "@app.task(at_most_once=True)\n"
-        "def die() -> None:\n"
-        "    os._exit(1)\n"
-    )
-    mesh.node("victim", target=file)
+    mesh.node("victim", target=file_that_dies(tmp_path))
     app = opened(mesh, path)
     with pytest.raises(TaskUnknown):
         app.call("die").result(PATIENCE)

@@ -9,7 +9,7 @@ import resource
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,7 @@ from dingo_zmq.mesh import keys
 from dingo_zmq.model import Code, Failure
 from dingo_zmq.protocol import messages as m
 from dingo_zmq.protocol import wire
-from tests.mesh.test_strangers import Raw
-from tests.support import MILLISECONDS, PATIENCE, Context, FakeNode, Gate, Mesh, Program, closed_port
+from tests.support import MILLISECONDS, PATIENCE, Context, FakeNode, Gate, Mesh, Program, Raw, closed_port
 
 MIB = 1024 * 1024
 OPEN = ("--insecure-lan", "--bind", "127.0.0.1")
@@ -35,17 +34,6 @@ ENDED |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
 @pytest.fixture(scope="module", autouse=True)
 def node(module_mesh: Mesh) -> Program:
     return module_mesh.node("one", "--threads", "2", "--log-level", "debug")
-
-
-@pytest.fixture
-def app(shared: Mesh, node: Program) -> Iterator[App]:
-    """A caller with a link that stands before the test, and works after it, to the same process."""
-    app = shared.app()
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    children = node.children()
-    yield app
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    assert node.children() == children
 
 
 def token_of(app: App) -> bytes:

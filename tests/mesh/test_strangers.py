@@ -26,17 +26,6 @@ def node(module_mesh: Mesh) -> Program:
 
 
 @pytest.fixture
-def app(shared: Mesh, node: Program) -> Iterator[App]:
-    """A caller with a link that stands before the test, and works after it, to the same process."""
-    app = shared.app()
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    children = node.children()
-    yield app
-    assert app.call("add", 2, 3).result(PATIENCE) == 5
-    assert node.children() == children
-
-
-@pytest.fixture
 def raw(app: App, shared: Mesh, node: Program, context: Context) -> Iterator[Raw]:
     """Somebody who holds the key and has a link; it still works after the test."""
     raw = Raw(context, node, shared.key())
