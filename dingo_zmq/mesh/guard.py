@@ -28,7 +28,7 @@ from dingo_zmq.protocol.guests import Guest, Guests
 __all__ = ["Guard", "Guarded"]
 
 SUBSCRIPTIONS_A_ROUND = 64
-_SUBSCRIBE, _UNSUBSCRIBE, _WATCH = b"\x01", b"\x00", b"watch/"
+_WATCH = b"watch/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +168,9 @@ class Guard:
         kind, prefix = data[:1], data[1:]
         guest = guests.of_key(sender.encode())
         may = sender == self._holder or (guest is not None and guests.may_hear(guest, prefix))
-        if kind == _SUBSCRIBE:
+        if kind == mesh_sockets.SUBSCRIBE:
             self._asked_for(prefix, guest, _descriptor(frame), now, may=may)
-        elif kind == _UNSUBSCRIBE:
+        elif kind == mesh_sockets.UNSUBSCRIBE:
             if may and not self._muddled:
                 self._xpub.setsockopt(zmq.UNSUBSCRIBE, prefix)
             if may or not sender:  # without a sender its connection has ended, and ZeroMQ itself has dropped it

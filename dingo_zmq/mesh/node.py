@@ -49,7 +49,6 @@ FLUSH_SECONDS = 0.001
 OBEY_SECONDS = 1.0
 """after this a coroutine that was cancelled for its time limit is taken for stuck, as a thread is at once"""
 
-_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SUCCESS, _FAIL = int(Status.SUCCESS), int(Status.FAIL)
 _log = logging.getLogger("dingo_zmq.node")
 
@@ -326,9 +325,9 @@ class MeshNode:
                 return
             frame, *more = frames
             kind, prefix = frame[:1], frame[1:]
-            if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
+            if more or kind not in (mesh_sockets.SUBSCRIBE, mesh_sockets.UNSUBSCRIBE):
                 continue
-            wanted = kind == _SUBSCRIBE
+            wanted = kind == mesh_sockets.SUBSCRIBE
             if prefix.startswith(b"watch/"):
                 self.decider.watch(prefix, wanted)
             elif wanted and prefix.endswith(b"/"):

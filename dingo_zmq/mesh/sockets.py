@@ -23,6 +23,8 @@ __all__ = [
     "NOBLOCK",
     "NODE_DESCRIPTORS",
     "PORTS",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
     "bind_pair",
     "check_descriptors",
     "connect",
@@ -37,6 +39,8 @@ __all__ = [
 
 PORTS = range(47100, 47300)
 """where a node looks for a free pair of ports unless told"""
+SUBSCRIBE, UNSUBSCRIBE = b"\x01", b"\x00"
+"""how the frame begins that an XPUB receives and an XSUB sends; the prefix follows (ZMTP 3.0, RFC 23)"""
 
 NOBLOCK, MORE = (
     int(zmq.NOBLOCK),

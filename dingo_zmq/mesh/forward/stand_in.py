@@ -14,7 +14,7 @@ import zmq
 from dingo_zmq.errors import ConfigError, PeerError
 from dingo_zmq.mesh import sockets
 from dingo_zmq.mesh.connections import Connections
-from dingo_zmq.mesh.discovery.port import Announcement, Found, Gone
+from dingo_zmq.mesh.discovery.port import Announcement, Found
 from dingo_zmq.mesh.forward.desk import Desk
 from dingo_zmq.mesh.forward.routes import Route
 from dingo_zmq.mesh.forward.side import Side
@@ -40,7 +40,6 @@ FULL_SECONDS = 2.0
 """between two looks for any ports, where none were free"""
 SUBSCRIPTIONS_MOST = 100_000
 """beyond which those of guests are not taken any more; those of others always are"""
-_UNSUBSCRIBE, _SUBSCRIBE = b"\x00", b"\x01"
 NEVER = float("inf")
 _log = logging.getLogger("dingo_zmq.forward")
 
@@ -130,7 +129,7 @@ class StandIn:
         """Whether nobody needs it any more: the node is not to be seen, and is gone or called by nobody."""
         return self.route is None and (not self.is_open or not self._subscriptions)
 
-    def _tell(self, event: Found | Gone) -> None:
+    def _tell(self, event: Found) -> None:
         self._connections.discovered(event, monotonic())
 
     def close(self) -> None:
@@ -251,7 +250,7 @@ class StandIn:
         self._pull = self._xpub = None
         for prefix, number in self._subscriptions.items():
             for _ in range(number):
-                self._xsub.send(_UNSUBSCRIBE + prefix)
+                self._xsub.send(sockets.UNSUBSCRIBE + prefix)
         self._subscriptions.clear()
 
     # ------------------------------------------------------------------ passing on
@@ -323,7 +322,7 @@ class StandIn:
         of_guest = prefix.removeprefix(b"watch/").startswith(GUEST.encode())
         if not of_guest or len(self._subscriptions) < SUBSCRIPTIONS_MOST or prefix in self._subscriptions:
             self._subscriptions[prefix] += 1
-            self._xsub.send(_SUBSCRIBE + prefix)
+            self._xsub.send(sockets.SUBSCRIBE + prefix)
             self._reports_wait = True  # sending may have swallowed the signal of a report
 
     def _unsubscribe(self, prefix: bytes) -> None:
@@ -331,7 +330,7 @@ class StandIn:
             self._subscriptions[prefix] -= 1
             if not self._subscriptions[prefix]:
                 del self._subscriptions[prefix]
-            self._xsub.send(_UNSUBSCRIBE + prefix)
+            self._xsub.send(sockets.UNSUBSCRIBE + prefix)
             self._reports_wait = True
 
     def _next_task(self, pull: zmq.Socket[bytes]) -> list[Any] | None:
@@ -390,9 +389,9 @@ class StandIn:
         while (frames := sockets.next_message(self._xpub)) is not None:
             frame, *more = frames
             kind, prefix = frame[:1], bytes(frame[1:])
-            if more or kind not in (_SUBSCRIBE, _UNSUBSCRIBE):
+            if more or kind not in (sockets.SUBSCRIBE, sockets.UNSUBSCRIBE):
                 continue
-            if kind == _SUBSCRIBE:
+            if kind == sockets.SUBSCRIBE:
                 self._subscribe(prefix)
             else:
                 self._unsubscribe(prefix)
